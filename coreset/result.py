@@ -1,0 +1,116 @@
+"""What a job leaves behind: a summary a shard, selections, and the manifest that names every file."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from coreset.plan import PlannedCheckpoint, PlannedModel, Sourced
+from coreset.scores import Score
+from coreset.spec import JobSpec, SelectSpec, Strict
+
+
+class File(Strict):
+    """A file of the result: URI, rows if it is a table, bytes, and its sha256."""
+
+    uri: str
+    rows: int | None = None
+    size: int
+    sha256: str
+
+
+class ShardSummary(Strict):
+    """What became of one shard: the samples read are the scored ones and the bad ones.
+
+    Attributes:
+        expected: samples announced by the files beside the shard, if any.
+        bad: number of bad samples by SampleStatus.
+        damage: what is wrong with the tar itself, for example `truncated`; the samples before it are scored.
+    """
+
+    shard: int
+    uri: str
+    part: File
+    read: int
+    scored: int
+    bad: dict[str, int] = Field(default_factory=dict)
+    expected: int | None = None
+    damage: str | None = None
+    seconds: float
+    device: str
+
+
+class Selection(Strict):
+    """A coreset: the spec that cut it, its size, and its files.
+
+    Attributes:
+        k: number of samples, exactly.
+        rankable: samples that could have been chosen.
+        threshold: the lowest value of `by` inside; ranks are scaled to 0..1, 1 the best.
+        duplicates: rows left out because their uid had come with a better value.
+    """
+
+    id: str
+    object: Literal["selection"] = "selection"
+    job_id: str
+    spec: SelectSpec
+    k: int
+    rankable: int
+    duplicates: int
+    threshold: float
+    created_at: datetime
+    files: dict[str, File]
+
+
+class Comparison(Strict):
+    """One row of the report: what a ranking keeps at the job's k, beside CLIP score."""
+
+    overlap_clip_score: float
+    spearman_clip_score: float
+
+
+class Accuracy(Strict):
+    """The accuracy gate: the fast path against float64, for one estimator, over all checkpoints."""
+
+    cosine: float
+    spearman: float
+    worst_relative_error: float
+    samples: int
+
+
+class Environment(Strict):
+    coreset: str
+    python: str
+    torch: str
+    open_clip: str
+    device: str
+    precision: str
+
+
+class Manifest(Strict):
+    """The result of a job."""
+
+    job_id: str
+    plan_id: str
+    spec: JobSpec
+    environment: Environment
+    checkpoints: list[PlannedCheckpoint]
+    model: PlannedModel
+    parameters_counted: int
+    parameters_total: int
+    n_samples: Sourced
+    reference_uids: list[str]
+    accuracy: dict[Score, Accuracy]
+    read: int
+    scored: int
+    bad: dict[str, int]
+    expected: int | None
+    failed_shards: list[str]
+    damaged_shards: dict[str, str]
+    warnings: list[str]
+    comparisons: dict[str, Comparison]
+    parts: list[File]
+    selection: Selection
+    report: File
+    seconds: dict[str, float]
+    created_at: datetime

@@ -1,0 +1,51 @@
+"""The scores a job can compute. One table, read by the spec, the workers, the selection, the docs and the report.
+
+Every score says "higher = keep". docs/method.md derives the estimators and states the sign.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Score(StrEnum):
+    DIFFIN = "diffin"
+    DIFFIN_EQ9 = "diffin_eq9"
+    TRACIN = "tracin"
+    CLIP_SCORE = "clip_score"
+    NEG_CLIP_LOSS = "neg_clip_loss"
+    LOSS = "loss"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """How a score is shown to people.
+
+    Attributes:
+        label: the name in tables and charts.
+        meaning: one line; units where there are any.
+        per_checkpoint: the score is a sum over checkpoints, so its terms are kept in the part.
+    """
+
+    label: str
+    meaning: str
+    per_checkpoint: bool = False
+
+
+SCORES: dict[Score, ScoreInfo] = {
+    Score.DIFFIN: ScoreInfo(
+        "Diff-In", "change of the target's loss if the sample were left out of training, by the full recursion", True
+    ),
+    Score.DIFFIN_EQ9: ScoreInfo(
+        "Diff-In eq. 9", "the paper's closed form with its literal sign: a second-order correction", True
+    ),
+    Score.TRACIN: ScoreInfo("TracIn", "sum over checkpoints of lr / N times <grad of target, grad of sample>", True),
+    Score.CLIP_SCORE: ScoreInfo("CLIP score", "cosine of image and caption embeddings, -1 to 1"),
+    Score.NEG_CLIP_LOSS: ScoreInfo(
+        "negCLIPLoss", "CLIP score less the log-sum-exp of the cosines with the reference batch"
+    ),
+    Score.LOSS: ScoreInfo("Loss", "minus the sample's contrastive loss, averaged over the checkpoints"),
+    Score.RANDOM: ScoreInfo("Random", "uniform in [0, 1), from the uid and the seed alone"),
+}
+
+ESTIMATORS: tuple[Score, ...] = tuple(score for score, info in SCORES.items() if info.per_checkpoint)

@@ -1,0 +1,198 @@
+"""The job spec: everything a caller may ask for. Unknown fields are refused."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from coreset.scores import SCORES, Score
+
+Uri = Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
+
+_FORBIDDEN_URI = re.compile(r"(^|::)\s*pipe:", re.IGNORECASE)
+
+
+class Strict(BaseModel):
+    """Base of all models in the contract: unknown fields are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _refuse_pipe(uri: str) -> str:
+    if _FORBIDDEN_URI.search(uri):
+        raise ValueError("pipe: runs a shell command and is refused; give the object's own URI (s3://, gs://, https://)")
+    return uri
+
+
+class PoolSpec(Strict):
+    """A pool of image-text pairs in WebDataset shards.
+
+    Attributes:
+        shards: shard URIs, each with optional brace ranges (`{000000..000123}`) and `a::b` concatenation.
+        caption_field: take the caption from this field of the json member, not from the txt member.
+    """
+
+    shards: list[Uri] = Field(min_length=1, max_length=100_000, examples=[["pool/{000000..000005}.tar"]])
+    caption_field: str | None = Field(default=None, min_length=1, max_length=200)
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("shards")
+    @classmethod
+    def _no_pipe(cls, value: list[str]) -> list[str]:
+        return [_refuse_pipe(uri) for uri in value]
+
+
+class CheckpointFile(Strict):
+    """One checkpoint file; step and lr override what the file itself says."""
+
+    uri: Uri
+    step: int | None = Field(default=None, ge=1)
+    lr: float | None = Field(default=None, gt=0)
+
+
+class CheckpointsSpec(Strict):
+    """The checkpoints of one training run: an open_clip run directory, or a list of files.
+
+    Attributes:
+        run: the directory with params.txt and checkpoints/epoch_K.pt.
+        files: explicit checkpoint files, in training order.
+        last: use only the last m checkpoints.
+    """
+
+    run: Uri | None = Field(default=None, examples=["logs/demo"])
+    files: list[CheckpointFile] | None = Field(default=None, min_length=1, max_length=1000)
+    last: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _run_or_files(self) -> Self:
+        if (self.run is None) == (self.files is None):
+            raise ValueError("give either `run` (an open_clip run directory) or `files` (a list), not both")
+        return self
+
+
+class ModelSpec(Strict):
+    """The architecture, where params.txt and open_clip_config.json do not tell it.
+
+    Attributes:
+        name: an open_clip model name, for example ViT-B-32.
+        config: open_clip's model config (embed_dim, vision_cfg, text_cfg), for architectures of your own.
+    """
+
+    name: str | None = Field(default=None, max_length=200, examples=["ViT-B-32"])
+    config: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.name is None and self.config is None:
+            raise ValueError("give `name`, `config`, or both")
+        return self
+
+
+class ClipModelSpec(Strict):
+    """The model behind clip_score and neg_clip_loss, if it is not the run's last checkpoint.
+
+    Attributes:
+        name: an open_clip model name.
+        pretrained: a tag of open_clip's, or the URI of a weights file.
+    """
+
+    name: str = Field(max_length=200, examples=["ViT-B-32"])
+    pretrained: str = Field(min_length=1, max_length=4096, examples=["laion2b_s34b_b79k"])
+
+
+class ReferenceSpec(Strict):
+    """The reference batch B, against which every sample's loss is taken (docs/method.md).
+
+    Attributes:
+        size: number of samples drawn from the pool.
+        seed: of the draw.
+    """
+
+    size: int = Field(default=256, ge=8, le=32_768)
+    seed: int = 0
+
+
+class ValidationTarget(Strict):
+    """Target V: the samples of a validation pool, disjoint from the pool that is scored."""
+
+    pool: PoolSpec
+    size: int = Field(default=512, ge=8, le=32_768)
+
+
+class SelectSpec(Strict):
+    """Which samples to keep. The coreset has exactly `k` samples, or `fraction` of those that can be ranked.
+
+    Attributes:
+        k: number of samples.
+        fraction: share of the rankable samples, if k is not given.
+        by: a score, or weights of a mix of ranks, for example {"diffin": 1, "clip_score": 1}.
+        combine: how several scores are put together. `mix`: weighted sum of ranks. `intersection`: the k samples that
+            are in every score's top p, for the smallest such p; `union`: the k samples that are in any score's top p.
+            The weights count for `mix` only.
+        write_shards: also write the coreset as new WebDataset shards, members byte for byte.
+    """
+
+    k: int | None = Field(default=None, ge=1)
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    by: dict[Score, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        default={Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0},
+        min_length=1,
+        examples=[{"diffin": 1, "clip_score": 1}],
+        description="a score's name, or a mapping of score to weight",
+    )
+    combine: Literal["mix", "intersection", "union"] = "mix"
+    write_shards: bool = False
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_score(cls, value: Any) -> Any:
+        return {value: 1.0} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _k_or_fraction(self) -> Self:
+        if (self.k is None) == (self.fraction is None):
+            raise ValueError("give either `k` or `fraction`")
+        return self
+
+
+class JobSpec(Strict):
+    """A scoring job: a pool, a training run, the scores wanted, and a first selection."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "pool": {"shards": ["pool/{000000..000005}.tar"]},
+                    "checkpoints": {"run": "logs/demo"},
+                    "select": {"fraction": 0.3, "by": {"diffin": 1, "clip_score": 1}},
+                }
+            ]
+        }
+    )
+
+    pool: PoolSpec
+    checkpoints: CheckpointsSpec
+    model: ModelSpec | None = None
+    clip_model: ClipModelSpec | None = None
+    target: Literal["training"] | ValidationTarget = "training"
+    reference: ReferenceSpec = ReferenceSpec()
+    scores: list[Score] = Field(default=list(SCORES), min_length=1)
+    select: SelectSpec
+    seed: int = Field(default=0, description="of the random score")
+    max_failed_shards: int = Field(default=0, ge=0, description="shards that may fail before the job fails")
+
+    @field_validator("scores")
+    @classmethod
+    def _unique_in_order(cls, value: list[Score]) -> list[Score]:
+        return [score for score in SCORES if score in value]
+
+    @model_validator(mode="after")
+    def _select_by_computed(self) -> Self:
+        missing = [score.value for score in self.select.by if score not in self.scores]
+        if missing:
+            raise ValueError(f"select.by names scores that this job does not compute: {', '.join(missing)}")
+        return self
