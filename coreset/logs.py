@@ -1,0 +1,41 @@
+"""Logs by structlog: lines of JSON for machines, colours for people. RQ's and uvicorn's own logs go the same way."""
+
+import logging
+import sys
+
+import structlog
+from structlog.types import Processor
+
+from coreset.settings import LogFormat
+
+NOISY = {"rq.worker": logging.WARNING, "rq.job": logging.WARNING, "rq.registry": logging.WARNING, "uvicorn.access": 60}
+
+
+def configure(log_format: LogFormat = "auto", level: str = "info") -> None:
+    """Send all logs of this process to stderr, as JSON or for the eye."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_last(log_format), foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name, quiet in NOISY.items():
+        logging.getLogger(name).setLevel(quiet)
+
+
+def _last(log_format: LogFormat) -> list[Processor]:
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if log_format == "console" or (log_format == "auto" and sys.stderr.isatty()):
+        return [strip, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

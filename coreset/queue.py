@@ -1,0 +1,248 @@
+"""The queue: RQ on Redis. Messages are ids; what they are about is in the store and the storage.
+
+A job's tasks (RQ's own "jobs") form a tree (coreset.fan_in):
+
+    prepare -> score 0..n-1 -> merge level 0, a node for 64 tasks -> merge level 1 ... -> finish
+
+Their ids are deterministic, so a prepare that dies half-way and runs again adds what is missing and repeats nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry as RedisRetry
+from rq import Callback, Queue, Retry, Worker
+from rq.exceptions import DuplicateJobError
+from rq.job import Dependency, JobStatus
+from rq.job import Job as Task
+from rq.registry import DeferredJobRegistry, ReadyJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
+
+from coreset import job as jobs
+from coreset.errors import Conflict, NotFound
+from coreset.fan_in import fan_in
+from coreset.store import JobStore, answering
+
+CPU, GPU = "cpu", "gpu"
+QUEUES = (CPU, GPU)
+"""In the order in which a worker that serves both takes from them: merging ends jobs, so it goes first."""
+
+RETRIES = 2
+KEEP_RESULT_SECONDS = 24 * 3600
+KEEP_FAILURE_SECONDS = 7 * 24 * 3600
+BATCH = 1000
+
+TASKS = "workers.tasks"
+_NOT_PUSHED = (None, JobStatus.CREATED.value)
+
+
+def connect(url: str, patience: int = 30) -> Redis:
+    """Return a client that rides out a restart of Redis.
+
+    Args:
+        patience: tries after a lost connection, at most 2 s apart. Workers wait long (30: about a minute); whoever
+            holds a caller on the line waits less.
+    """
+    from_url = cast(Any, Redis.from_url)  # pyright: ignore[reportUnknownMemberType]
+    return from_url(
+        url,
+        retry=RedisRetry(ExponentialBackoff(cap=2, base=0.2), patience),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError, BusyLoadingError],
+        socket_connect_timeout=5,
+        health_check_interval=30,
+    )
+
+
+class TaskQueue:
+    """Puts a job's tasks on the queue and takes them off again. All methods raise Unavailable when Redis is away.
+
+    Args:
+        redis: a client from `connect`.
+        tasks: the module whose prepare, score, merge, finish and task_failed the workers call.
+    """
+
+    def __init__(self, redis: Redis, tasks: str = TASKS) -> None:
+        self._redis = cast(Any, redis)  # redis-py's and RQ's own types are partly unknown
+        self._tasks = tasks
+        self._store = JobStore(redis)
+        self._queues: dict[str, Any] = {
+            name: Queue(name, connection=redis, serializer=JSONSerializer) for name in QUEUES
+        }
+
+    def enqueue_prepare(self, job_id: str) -> None:
+        """Put the job's first task on the queue, ahead of score tasks, so that a bad spec is told soon. Idempotent."""
+        task = self._task(GPU, "prepare", job_id)
+        with answering():
+            try:
+                self._queues[GPU].enqueue_job(task, at_front=True, unique=True)
+            except DuplicateJobError:
+                return
+
+    def enqueue_scoring(self, job_id: str, tasks: Sequence[range]) -> None:
+        """Put the score tasks, the tree of merges and the finish on the queue. Idempotent.
+
+        The dependents are registered before any score task can run: RQ looks at dependencies without a lock, and would
+        push a merge twice whose last task ends in that moment.
+        """
+        self._store.set_tasks(job_id, len(tasks))
+        with answering():
+            indices = range(len(tasks))
+            statuses = self._statuses([task_id(job_id, "score", index) for index in indices])
+            waiting = [index for index, status in zip(indices, statuses, strict=True) if status in _NOT_PUSHED]
+            if len(waiting) == len(tasks):
+                self._save_scores(job_id, waiting)
+                self._enqueue_tree(job_id, len(tasks))
+            self._push_scores(job_id, waiting)
+
+    def cancel_tasks(self, job_id: str) -> int:
+        """Take all tasks of the job that no worker has started off the queue. Returns how many.
+
+        Dependents go first, so that none is freed meanwhile. A task that a worker takes in this very moment runs, and
+        sees from the store that it should stop.
+        """
+        ids = list(self._all_ids(job_id))
+        removed = 0
+        with answering():
+            for first in range(0, len(ids), BATCH):
+                batch = ids[first : first + BATCH]
+                statuses = self._statuses(batch)
+                pending = [rq_id for rq_id, status in zip(batch, statuses, strict=True) if status in _PENDING]
+                self._remove(pending)
+                removed += len(pending)
+        return removed
+
+    def settle(self, job_id: str) -> bool:
+        """Bring a job that is being cancelled to its end if no task of it runs any more. Returns whether it has ended.
+
+        Whoever notices calls it: the service after a cancel and when the job is looked at, a worker after each task. So
+        a job stays in `cancelling` no longer than its running tasks, or the lease of a dead worker, last.
+        """
+        try:
+            if self._store.status(job_id) is not jobs.JobStatus.CANCELLING:
+                return False
+            self.cancel_tasks(job_id)
+            if self.running(job_id):
+                return False
+            self._store.transition(job_id, jobs.JobStatus.CANCELLED)
+        except (NotFound, Conflict):  # somebody else has deleted or ended it
+            return False
+        return True
+
+    def running(self, job_id: str) -> list[str]:
+        """Return the ids of the job's tasks that a worker holds a lease on."""
+        with answering():
+            started = [rq_id for name in QUEUES for rq_id in self._leased(name)]
+        return sorted(rq_id for rq_id in started if rq_id.startswith(f"{job_id}-"))
+
+    def depth(self) -> dict[str, int]:
+        """Return the number of waiting tasks by queue."""
+        with answering():
+            return {name: int(self._redis.llen(queue.key)) for name, queue in self._queues.items()}
+
+    def workers(self) -> int:
+        """Return the number of live workers."""
+        with answering():
+            return Worker.count(connection=self._redis)
+
+    def _task(self, queue: str, name: str, job_id: str, *indices: int, **options: Any) -> Any:
+        """Make a task without putting it anywhere. Timeouts are the worker's stall watch, not RQ's alarm."""
+        return self._queues[queue].create_job(
+            f"{self._tasks}.{name}",
+            args=[job_id, *indices],
+            job_id=task_id(job_id, name, *indices),
+            timeout=-1,
+            retry=Retry(max=RETRIES, enqueue_at_front=True),
+            on_failure=Callback(f"{self._tasks}.task_failed"),
+            result_ttl=KEEP_RESULT_SECONDS,
+            failure_ttl=KEEP_FAILURE_SECONDS,
+            description=f"{name} {' '.join(map(str, (job_id, *indices)))}",
+            **options,
+        )
+
+    def _save_scores(self, job_id: str, indices: Sequence[int]) -> None:
+        for first in range(0, len(indices), BATCH):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for index in indices[first : first + BATCH]:
+                    self._task(GPU, "score", job_id, index, status=JobStatus.CREATED).save(pipeline=pipe)
+                pipe.execute()
+
+    def _enqueue_tree(self, job_id: str, tasks: int) -> None:
+        levels = fan_in(tasks)
+        children = "score", ()
+        for level, nodes in enumerate(levels):
+            name, prefix = children
+            for index, node in enumerate(nodes):
+                parents = [task_id(job_id, name, *prefix, child) for child in node]
+                self._defer("merge", job_id, (level, index), parents)
+            children = "merge", (level,)
+        top = len(levels) - 1
+        self._defer("finish", job_id, (), [task_id(job_id, "merge", top, node) for node in range(len(levels[top]))])
+
+    def _defer(self, name: str, job_id: str, indices: tuple[int, ...], parents: list[str]) -> None:
+        depends_on = Dependency(jobs=cast(Any, parents), allow_failure=True)
+        self._queues[CPU].enqueue_job(self._task(CPU, name, job_id, *indices, depends_on=depends_on))
+
+    def _push_scores(self, job_id: str, indices: Sequence[int]) -> None:
+        """A batch is one transaction, so what has been pushed can be told from the tasks' statuses."""
+        for first in range(0, len(indices), BATCH):
+            with self._redis.pipeline(transaction=True) as pipe:
+                for index in indices[first : first + BATCH]:
+                    self._queues[GPU].enqueue_job(self._task(GPU, "score", job_id, index), pipeline=pipe)
+                pipe.execute()
+
+    def _statuses(self, rq_ids: Sequence[str]) -> list[str | None]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for rq_id in rq_ids:
+                pipe.hget(Task.key_for(rq_id), "status")
+            answers: list[bytes | None] = pipe.execute()
+        return [answer.decode() if answer else None for answer in answers]
+
+    def _remove(self, rq_ids: Sequence[str]) -> None:
+        """Delete the tasks' records first: a worker skips an id without a record, so the order does not matter."""
+        registries = [
+            registry(name, connection=self._redis).key
+            for registry in (DeferredJobRegistry, ReadyJobRegistry)
+            for name in QUEUES
+        ]
+        with self._redis.pipeline(transaction=True) as pipe:
+            for rq_id in rq_ids:
+                task = Task(rq_id, connection=self._redis, serializer=JSONSerializer)
+                pipe.delete(task.key, task.dependents_key, task.dependencies_key)
+                for key in registries:
+                    pipe.zrem(key, rq_id)
+                for queue in self._queues.values():
+                    pipe.lrem(queue.key, 1, rq_id)
+            pipe.execute()
+
+    def _leased(self, queue: str) -> list[str]:
+        registry = StartedJobRegistry(queue, connection=self._redis, serializer=JSONSerializer)
+        seconds, _ = self._redis.time()
+        entries: list[bytes] = self._redis.zrangebyscore(registry.key, seconds, "+inf")
+        return [registry.parse_job_id(entry.decode()) for entry in entries]
+
+    def _all_ids(self, job_id: str) -> Iterator[str]:
+        tasks = self._store.tasks(job_id)
+        yield task_id(job_id, "finish")
+        for level, nodes in reversed(list(enumerate(fan_in(tasks)))):
+            yield from (task_id(job_id, "merge", level, node) for node in range(len(nodes)))
+        yield from (task_id(job_id, "score", index) for index in range(tasks))
+        yield task_id(job_id, "prepare")
+
+
+_PENDING = (
+    JobStatus.CREATED.value,
+    JobStatus.QUEUED.value,
+    JobStatus.DEFERRED.value,
+    JobStatus.READY_TO_ENQUEUE.value,
+    JobStatus.SCHEDULED.value,
+)
+
+
+def task_id(job_id: str, name: Literal["prepare", "score", "merge", "finish"] | str, *indices: int) -> str:
+    """Return the RQ id of a task: letters, digits, `_` and `-` only, as RQ asks."""
+    return "-".join([job_id, name, *map(str, indices)])

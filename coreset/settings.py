@@ -1,0 +1,64 @@
+"""Settings of the service, the workers and `coreset up`, from CORESET_* variables. Built in __main__ files only."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogFormat = Literal["auto", "console", "json"]
+
+
+class Settings(BaseSettings):
+    """What service and workers share.
+
+    Attributes:
+        redis_url: where jobs and the queue are kept.
+        storage: root of all results, a local folder or a URI that fsspec knows (s3://bucket/prefix).
+        log_format: `auto` is `console` at a terminal, else `json`, a line an event.
+        log_level: of our own logs.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CORESET_", frozen=True)
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    storage: str = "./data"
+    log_format: LogFormat = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ServiceSettings(Settings):
+    """Of the HTTP service.
+
+    Attributes:
+        host: the address to listen on. There are no API keys yet, so anything but the loopback is open to all.
+        max_body_bytes: larger request bodies are refused with 413.
+        redis_patience: tries, at most 2 s apart, before a lost Redis is answered with 503.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
+    redis_patience: int = Field(default=2, ge=0)
+
+
+class WorkerSettings(Settings):
+    """Of a worker process.
+
+    Attributes:
+        lease_seconds: after a worker's death its task runs again when this time is over.
+        stall_minutes: a task that does not get on for this long ends its process.
+        loader_processes: processes that read and decode shards, beside the worker itself; 0 decodes in the worker.
+    """
+
+    lease_seconds: float = Field(default=60.0, ge=1)
+    stall_minutes: float = Field(default=10.0, gt=0)
+    loader_processes: int = Field(default=2, ge=0, le=256)
+
+
+class StackSettings(Settings):
+    """Of `coreset up`: everything on this machine. Without redis_url it starts a Redis of its own."""
+
+    redis_url: str = ""
+    data: Path = Path("./data")
+    port: int = Field(default=8000, ge=0, le=65_535)

@@ -1,0 +1,296 @@
+"""The state of jobs in Redis. The only module that knows our key names; RQ's own keys (`rq:*`) are RQ's business.
+
+    key                          type    TTL   what                                            written by     read by
+    coreset:jobs                 zset    none  job id, scored by its time of creation          create         page
+    coreset:job:{id}             hash    none  status, spec, times, stage, counters, version   every change   get
+    coreset:job:{id}:outcomes    hash    none  shard -> done | failed; what makes counts exact shard_*        shard_*
+    coreset:job:{id}:running     hash    none  shard -> "server-time fraction" of a live shard shard_*        get
+    coreset:job:{id}:failed      hash    none  shard -> FailedShard as JSON                    shard_failed   get
+    coreset:job:{id}:devices     set     none  what the workers of the job compute on          shard_*        get
+    coreset:job:{id}:warnings    zset    none  texts, scored by time                           warn           get
+    coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
+
+Fields of the record: id, status, reason_code, reason_message, spec, plan_id, created_at, started_at, scoring_at,
+reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction, tasks, shards_total,
+shards_done, shards_failed, shards_resumed, samples_read, samples_scored, samples_resumed, bad:{sample status}, version.
+Nothing here is needed to find results again: they are in the storage.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, cast
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from coreset import store_scripts as lua
+from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
+from coreset.job import TERMINAL, TRANSITIONS, FailedShard, Job, JobPage, JobStatus, Reason
+from coreset.paging import Position, decode_token, encode_token
+from coreset.progress import STAGES
+from coreset.record import RawJob, read_job
+from coreset.result import ShardSummary
+from coreset.spec import JobSpec
+
+JOBS = "coreset:jobs"
+JOB = "coreset:job:{id}"
+IDEMPOTENCY = "coreset:idempotency:{key}"
+IDEMPOTENCY_SECONDS = 24 * 3600
+MAX_PAGE = 100
+
+_TIME_FIELD = {JobStatus.PREPARING: "started_at", JobStatus.SCORING: "scoring_at", JobStatus.REDUCING: "reducing_at"}
+
+
+def new_job_id() -> str:
+    """Return a fresh id: letters and digits only (RQ allows few others), in order of time."""
+    return f"j{time.time_ns() // 1_000_000:011x}{secrets.token_hex(5)}"
+
+
+def fingerprint(spec: JobSpec) -> str:
+    """Return a hash of the spec with its defaults filled in: equal for equal wishes."""
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+
+
+@contextmanager
+def answering() -> Generator[None]:
+    """Turn a Redis that does not answer into our own error.
+
+    Raises:
+        Unavailable: Redis cannot be reached.
+    """
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise Unavailable("Redis does not answer; try again in a few seconds") from error
+
+
+class JobStore:
+    """Jobs, their states and counts. All methods raise Unavailable when Redis does not answer.
+
+    Args:
+        redis: a client that returns bytes (coreset.queue.connect).
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = cast(Any, redis)  # redis-py's own types are partly unknown
+        self._scripts: dict[str, Any] = {}
+
+    def create(self, spec: JobSpec, job_id: str, idempotency_key: str | None = None) -> Job:
+        """Store a new job, or return the one that came with the same idempotency key in the last 24 hours.
+
+        Raises:
+            InvalidInput: the key was used with another spec.
+            Conflict: there is a job of this id.
+        """
+        keys = [_job(job_id), JOBS]
+        if idempotency_key is not None:
+            keys.append(IDEMPOTENCY.format(key=hashlib.sha256(idempotency_key.encode()).hexdigest()))
+        mark = fingerprint(spec)
+        answer = self._run(lua.CREATE, keys, [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS])
+        if answer == "exists":
+            raise Conflict(f"job {job_id} exists", id=job_id)
+        if answer == "ok":
+            return self.get(job_id)
+        claimed_id, claimed_mark = answer.split()
+        if claimed_mark != mark:
+            raise InvalidInput(
+                "this Idempotency-Key came with another job spec; use a new key for a new job", id=claimed_id
+            )
+        return self.get(claimed_id)
+
+    def get(self, job_id: str) -> Job:
+        """Raises NotFound."""
+        return self._jobs([job_id])[0] or _missing(job_id)
+
+    def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
+        """Return jobs, newest first. `size` is cut to MAX_PAGE.
+
+        Raises:
+            InvalidInput: the token is not one of ours, or belongs to another filter.
+        """
+        size = max(1, min(size, MAX_PAGE))
+        filter_name = status.value if status else ""
+        position = decode_token(token, filter_name) if token else None
+        jobs: list[tuple[Position, Job]] = []
+        for found, job in self._newest_first(position):
+            if status is None or job.status is status:
+                jobs.append((found, job))
+            if len(jobs) > size:
+                break
+        more = len(jobs) > size
+        return JobPage(
+            jobs=[job for _, job in jobs[:size]],
+            next_page_token=encode_token(jobs[size - 1][0], filter_name) if more else None,
+        )
+
+    def version(self, job_id: str) -> int:
+        """Return a number that grows with every change of the job. Raises NotFound."""
+        with answering():
+            version = self._redis.hget(_job(job_id), "version")
+        return int(version) if version is not None else _missing(job_id)
+
+    def status(self, job_id: str) -> JobStatus:
+        """Raises NotFound."""
+        with answering():
+            status = self._redis.hget(_job(job_id), "status")
+        return JobStatus(_text(status)) if status is not None else _missing(job_id)
+
+    def transition(self, job_id: str, to: JobStatus, reason: Reason | None = None) -> Job:
+        """Move the job to another state; being there already is fine.
+
+        Raises:
+            NotFound: no such job.
+            Conflict: job.TRANSITIONS has no such step.
+        """
+        sources = [source.value for source, targets in TRANSITIONS.items() if to in targets]
+        field = "ended_at" if to in TERMINAL else _TIME_FIELD.get(to, "")
+        code, message = (reason.code, reason.message) if reason else ("", "")
+        answer = self._run(
+            lua.TRANSITION, [_job(job_id)], [to.value, STAGES[to], code, message, field, *sources], job_id
+        )
+        if answer not in ("ok", "same"):
+            raise Conflict(f"job {job_id} is {answer}, so it cannot become {to.value}", id=job_id, status=answer)
+        return self.get(job_id)
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Move the job to `cancelling`. Raises NotFound, and Conflict when it has ended."""
+        reason = Reason(code="cancelled-by-caller", message="somebody asked for it")
+        return self.transition(job_id, JobStatus.CANCELLING, reason)
+
+    def cancel_requested(self, job_id: str) -> bool:
+        """Say whether work on the job should stop: it is being cancelled, has ended, or is gone."""
+        with answering():
+            status = self._redis.hget(_job(job_id), "status")
+        if status is None:
+            return True
+        return JobStatus(_text(status)) in TERMINAL | {JobStatus.CANCELLING}
+
+    def set_stage(self, job_id: str, stage: str, fraction: float) -> None:
+        """Say in words what preparing or reducing is at, and how far it is (0 to 1 of that phase). Raises NotFound."""
+        reducing = self.status(job_id) is JobStatus.REDUCING
+        self._set(job_id, "stage", stage, "reduce_fraction" if reducing else "prepare_fraction", round(fraction, 4))
+
+    def set_plan(self, job_id: str, plan_id: str, shards_total: int) -> None:
+        """Raises NotFound."""
+        self._set(job_id, "plan_id", plan_id, "shards_total", shards_total)
+
+    def set_tasks(self, job_id: str, tasks: int) -> None:
+        """Record how many score tasks the job has, for the queue. Raises NotFound."""
+        self._set(job_id, "tasks", tasks)
+
+    def tasks(self, job_id: str) -> int:
+        """Return the number of score tasks; 0 before there are any."""
+        with answering():
+            return int(self._redis.hget(_job(job_id), "tasks") or 0)
+
+    def touch(self, job_id: str) -> None:
+        """Raise the version, so that those who wait for a change look again. Raises NotFound."""
+        self._set(job_id)
+
+    def shard_started(self, job_id: str, shard: int, device: str) -> None:
+        """Raises NotFound."""
+        self._run(lua.SHARD_RUNNING, _shard_keys(job_id)[:4], [shard, 0.0, device], job_id)
+
+    def shard_advanced(self, job_id: str, shard: int, fraction: float) -> None:
+        """Say how far a running shard is, 0 to 1. Raises NotFound."""
+        self._run(lua.SHARD_RUNNING, _shard_keys(job_id)[:4], [shard, round(fraction, 4), ""], job_id)
+
+    def shard_done(self, job_id: str, summary: ShardSummary, resumed: bool = False) -> bool:
+        """Count a scored shard, once however often its task runs.
+
+        Args:
+            resumed: its part was found in the storage, so it says nothing about the speed.
+
+        Returns:
+            Whether it was counted now.
+        """
+        counts = [item for pair in summary.bad.items() for item in pair]
+        arguments = [summary.shard, summary.device, summary.read, summary.scored, int(resumed), *counts]
+        return self._run(lua.SHARD_DONE, _shard_keys(job_id), arguments, job_id) == "ok"
+
+    def shard_failed(self, job_id: str, shard: int, uri: str, message: str) -> bool:
+        """Count a shard that failed for good, once; a shard that is done stays done. Returns whether it counted."""
+        record, outcomes, running, _, failed = _shard_keys(job_id)
+        failure = FailedShard(shard=shard, uri=uri, message=message).model_dump_json()
+        return self._run(lua.SHARD_FAILED, [record, outcomes, running, failed], [shard, failure], job_id) == "ok"
+
+    def warn(self, job_id: str, text: str) -> None:
+        """Add a warning to the job; the same text is kept once. Raises NotFound."""
+        self._run(lua.WARN, [_job(job_id), f"{_job(job_id)}:warnings"], [text], job_id)
+
+    def delete(self, job_id: str) -> None:
+        """Forget the job; nothing happens if it is not there. Results in the storage stay."""
+        with answering():
+            self._redis.delete(*_shard_keys(job_id), f"{_job(job_id)}:warnings")
+            self._redis.zrem(JOBS, job_id)
+
+    def ping(self) -> None:
+        """Raises Unavailable."""
+        with answering():
+            self._redis.ping()
+
+    def _set(self, job_id: str, *fields: str | float) -> None:
+        self._run(lua.SET_FIELDS, [_job(job_id)], list(fields), job_id)
+
+    def _run(self, script: str, keys: list[str], arguments: list[Any], job_id: str | None = None) -> str:
+        if script not in self._scripts:
+            self._scripts[script] = self._redis.register_script(script)
+        with answering():
+            answer = _text(self._scripts[script](keys=keys, args=arguments))
+        if answer == "missing" and job_id is not None:
+            _missing(job_id)
+        return answer
+
+    def _newest_first(self, after: Position | None) -> Iterator[tuple[Position, Job]]:
+        while True:
+            upper = repr(after.created_at) if after else "+inf"
+            with answering():
+                rows = self._redis.zrange(
+                    JOBS, upper, "-inf", desc=True, byscore=True, withscores=True, offset=0, num=MAX_PAGE + 1
+                )
+            positions = [Position(score, _text(member)) for member, score in rows]
+            older = [position for position in positions if after is None or position < after]
+            jobs = self._jobs([position.job_id for position in older])
+            yield from ((position, job) for position, job in zip(older, jobs, strict=True) if job)
+            if len(rows) <= MAX_PAGE or not older:
+                return
+            after = older[-1]
+
+    def _jobs(self, job_ids: list[str]) -> list[Job | None]:
+        if not job_ids:
+            return []
+        with answering(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for job_id in job_ids:
+                record, _, running, devices, failed = _shard_keys(job_id)
+                pipe.hgetall(record)
+                pipe.hvals(running)
+                pipe.smembers(devices)
+                pipe.hvals(failed)
+                pipe.zrange(f"{record}:warnings", 0, -1)
+            answers: list[Any] = pipe.execute()
+        seconds, micros = answers[0]
+        now = seconds + micros / 1e6
+        rows = [answers[at : at + 5] for at in range(1, len(answers), 5)]
+        return [read_job(RawJob(*row), now) for row in rows]
+
+
+def _job(job_id: str) -> str:
+    return JOB.format(id=job_id)
+
+
+def _shard_keys(job_id: str) -> list[str]:
+    record = _job(job_id)
+    return [record, f"{record}:outcomes", f"{record}:running", f"{record}:devices", f"{record}:failed"]
+
+
+def _missing(job_id: str) -> NoReturn:
+    raise NotFound(f"there is no job {job_id}", id=job_id)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

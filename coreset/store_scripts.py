@@ -1,0 +1,122 @@
+"""The Lua behind coreset/store.py: each change of a job is one script, so it happens whole, once, or not at all.
+
+Scripts are given their keys; they know none by name. KEYS[1] is always the job's record. The clock is the server's, so
+that the clocks of workers and service need not agree.
+"""
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] .. '.' .. string.format('%06d', time[2])
+"""
+
+_RECORD = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return 'missing' end
+"""
+
+CREATE = (
+    _NOW
+    + """
+-- KEYS: record, list of jobs, idempotency key (or none). ARGV: id, spec, fingerprint, seconds to keep the key
+if KEYS[3] then
+    local claimed = redis.call('GET', KEYS[3])
+    if claimed then return claimed end
+    redis.call('SET', KEYS[3], ARGV[1] .. ' ' .. ARGV[3], 'EX', ARGV[4])
+end
+if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
+redis.call('HSET', KEYS[1], 'id', ARGV[1], 'status', 'queued', 'spec', ARGV[2], 'created_at', now, 'version', 1)
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+return 'ok'
+"""
+)
+
+TRANSITION = (
+    _NOW
+    + _RECORD
+    + """
+-- ARGV: to, stage, reason code, reason message, name of the time field or '', then the states it may come from
+if status == ARGV[1] then return 'same' end
+local legal = false
+for i = 6, #ARGV do legal = legal or ARGV[i] == status end
+if not legal then return status end
+redis.call('HSET', KEYS[1], 'status', ARGV[1], 'stage', ARGV[2])
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'reason_code', ARGV[3], 'reason_message', ARGV[4]) end
+if ARGV[5] ~= '' then redis.call('HSETNX', KEYS[1], ARGV[5], now) end
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return 'ok'
+"""
+)
+
+SET_FIELDS = (
+    _RECORD
+    + """
+-- ARGV: field, value, field, value ...
+if #ARGV > 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return 'ok'
+"""
+)
+
+SHARD_RUNNING = (
+    _NOW
+    + _RECORD
+    + """
+-- KEYS: record, outcomes, running, devices. ARGV: shard, fraction, device or ''
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return 'counted' end
+redis.call('HSET', KEYS[3], ARGV[1], now .. ' ' .. ARGV[2])
+if ARGV[3] ~= '' then redis.call('SADD', KEYS[4], ARGV[3]) end
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return 'ok'
+"""
+)
+
+SHARD_DONE = (
+    _RECORD
+    + """
+-- KEYS: record, outcomes, running, devices, failed
+-- ARGV: shard, device, samples read, scored, resumed 0|1, then kind of bad sample, count ...
+redis.call('HDEL', KEYS[3], ARGV[1])
+local before = redis.call('HGET', KEYS[2], ARGV[1])
+if before == 'done' then return 'counted' end
+if before == 'failed' then
+    redis.call('HINCRBY', KEYS[1], 'shards_failed', -1)
+    redis.call('HDEL', KEYS[5], ARGV[1])
+end
+redis.call('HSET', KEYS[2], ARGV[1], 'done')
+redis.call('SADD', KEYS[4], ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'shards_done', 1)
+redis.call('HINCRBY', KEYS[1], 'samples_read', ARGV[3])
+redis.call('HINCRBY', KEYS[1], 'samples_scored', ARGV[4])
+if ARGV[5] == '1' then
+    redis.call('HINCRBY', KEYS[1], 'shards_resumed', 1)
+    redis.call('HINCRBY', KEYS[1], 'samples_resumed', ARGV[4])
+end
+for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], 'bad:' .. ARGV[i], ARGV[i + 1]) end
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return 'ok'
+"""
+)
+
+SHARD_FAILED = (
+    _RECORD
+    + """
+-- KEYS: record, outcomes, running, failed. ARGV: shard, what is known of the failure
+redis.call('HDEL', KEYS[3], ARGV[1])
+if redis.call('HSETNX', KEYS[2], ARGV[1], 'failed') == 0 then return 'counted' end
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'shards_failed', 1)
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return 'ok'
+"""
+)
+
+WARN = (
+    _NOW
+    + _RECORD
+    + """
+-- KEYS: record, warnings. ARGV: text
+if redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1]) == 0 then return 'counted' end
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return 'ok'
+"""
+)

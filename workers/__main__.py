@@ -1,0 +1,49 @@
+"""`python -m workers`: take tasks from the queue until told to stop. One process a device.
+
+SIGTERM lets the running task end. Settings are CORESET_* variables (coreset.settings.WorkerSettings).
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+import structlog
+
+from coreset.logs import configure
+from coreset.queue import QUEUES, connect
+from coreset.settings import WorkerSettings
+from workers.lease import LeaseWorker
+from workers.runtime import Runtime, install
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parse(arguments)
+    if options.device is not None:
+        # Before torch is imported, by the first task: the process then sees this device alone, as cuda:0.
+        os.environ["CUDA_VISIBLE_DEVICES"] = options.device
+    settings = WorkerSettings()
+    configure(settings.log_format, settings.log_level)
+    runtime = install(Runtime.build(settings, connect(settings.redis_url)))
+    worker = LeaseWorker(
+        options.queues,
+        runtime.redis,
+        lease=settings.lease_seconds,
+        stall=60 * settings.stall_minutes,
+        task_ended=lambda task: runtime.queue.settle(task.split("-", 1)[0]),
+    )
+    log = structlog.get_logger("workers")
+    log.info("worker started", queues=options.queues, device=options.device, worker=worker.name, pid=os.getpid())
+    worker.work(burst=options.burst, logging_level=None)
+    log.info("worker stopped", worker=worker.name)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m workers", description="Take tasks from the queue.")
+    parser.add_argument("--queues", nargs="+", choices=QUEUES, default=list(QUEUES), help="in order of preference")
+    parser.add_argument("--device", metavar="N", help="the GPU this worker sees (CUDA_VISIBLE_DEVICES)")
+    parser.add_argument("--burst", action="store_true", help="stop when the queues are empty")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
