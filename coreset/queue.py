@@ -112,7 +112,8 @@ class TaskQueue:
                 batch = ids[first : first + BATCH]
                 statuses = self._statuses(batch)
                 pending = [rq_id for rq_id, status in zip(batch, statuses, strict=True) if status in _PENDING]
-                self._remove(pending)
+                if pending:
+                    self._remove(pending)
                 removed += len(pending)
         return removed
 
@@ -209,13 +210,13 @@ class TaskQueue:
             for registry in (DeferredJobRegistry, ReadyJobRegistry)
             for name in QUEUES
         ]
+        tasks = [Task(rq_id, connection=self._redis, serializer=JSONSerializer) for rq_id in rq_ids]
         with self._redis.pipeline(transaction=True) as pipe:
-            for rq_id in rq_ids:
-                task = Task(rq_id, connection=self._redis, serializer=JSONSerializer)
-                pipe.delete(task.key, task.dependents_key, task.dependencies_key)
-                for key in registries:
-                    pipe.zrem(key, rq_id)
-                for queue in self._queues.values():
+            pipe.delete(*[key for task in tasks for key in (task.key, task.dependents_key, task.dependencies_key)])
+            for key in registries:
+                pipe.zrem(key, *rq_ids)
+            for queue in self._queues.values():
+                for rq_id in rq_ids:
                     pipe.lrem(queue.key, 1, rq_id)
             pipe.execute()
 
