@@ -1,12 +1,14 @@
 """A Redis of our own: one process on this machine, with its data below a folder, for `coreset up` and the tests."""
 
+import contextlib
+import fcntl
 import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import IO, Any, Self, cast
 
 from redis import Redis
 from redis.exceptions import BusyLoadingError
@@ -67,14 +69,22 @@ class EmbeddedRedis:
 
     def start(self, timeout: float = 20.0) -> Self:
         """Raises Unavailable when no server is found or it does not answer in time."""
+        lock = self._lock()
         command = [find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.data)]
         command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
-        self.data.mkdir(parents=True, exist_ok=True)
         with (self.data / "redis.log").open("ab") as log:
             # Its own session: a Ctrl-C must not reach Redis before the workers have put their state away.
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock.fileno()]
+            )
+        lock.close()
         self._wait(timeout)
         return self
+
+    def restart(self) -> None:
+        """Start it again after it died; nothing is raised if that fails, so that the next try can do better."""
+        with contextlib.suppress(Unavailable):
+            self.start()
 
     @property
     def pid(self) -> int:
@@ -105,6 +115,17 @@ class EmbeddedRedis:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _lock(self) -> IO[str]:
+        """Take the folder. The server inherits the lock and holds it for as long as it lives, even without us."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        lock = (self.data / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise Unavailable(f"another embedded Redis uses {self.data}; stop it, or choose another folder") from error
+        return lock
 
     def _wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

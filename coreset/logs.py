@@ -37,5 +37,7 @@ def configure(log_format: LogFormat = "auto", level: str = "info") -> None:
 def _last(log_format: LogFormat) -> list[Processor]:
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if log_format == "console" or (log_format == "auto" and sys.stderr.isatty()):
-        return [strip, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Plain: the default shows local variables, which may be secret.
+        plain = structlog.dev.plain_traceback
+        return [strip, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

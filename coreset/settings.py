@@ -57,8 +57,15 @@ class WorkerSettings(Settings):
 
 
 class StackSettings(Settings):
-    """Of `coreset up`: everything on this machine. Without redis_url it starts a Redis of its own."""
+    """Of `coreset up`: everything on this machine.
+
+    Attributes:
+        redis_url: empty starts an embedded one.
+        storage: empty is `data`.
+        data: folder of results, Redis's files and logs.
+    """
 
     redis_url: str = ""
+    storage: str = ""
     data: Path = Path("./data")
     port: int = Field(default=8000, ge=0, le=65_535)

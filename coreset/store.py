@@ -129,15 +129,19 @@ class JobStore:
 
     def version(self, job_id: str) -> int:
         """Return a number that grows with every change of the job. Raises NotFound."""
+        return self.peek(job_id)[0]
+
+    def peek(self, job_id: str) -> tuple[int, JobStatus]:
+        """Return version and status in one cheap read, for those who wait. Raises NotFound."""
         with answering():
-            version = self._redis.hget(_job(job_id), "version")
-        return int(version) if version is not None else _missing(job_id)
+            version, status = self._redis.hmget(_job(job_id), "version", "status")
+        if version is None or status is None:
+            _missing(job_id)
+        return int(version), JobStatus(_text(status))
 
     def status(self, job_id: str) -> JobStatus:
         """Raises NotFound."""
-        with answering():
-            status = self._redis.hget(_job(job_id), "status")
-        return JobStatus(_text(status)) if status is not None else _missing(job_id)
+        return self.peek(job_id)[1]
 
     def transition(self, job_id: str, to: JobStatus, reason: Reason | None = None) -> Job:
         """Move the job to another state; being there already is fine.

@@ -1,0 +1,5 @@
+"""The `coreset` command."""
+
+from coreset.cli.app import app
+
+__all__ = ["app"]

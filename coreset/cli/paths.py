@@ -1,0 +1,81 @@
+"""Relative paths of a job file. Workers read the paths, in another folder, so they must be absolute when sent.
+
+A relative path is meant relative to the folder of the job file (to the current folder when the spec comes from stdin).
+What has a scheme (s3://, gs://, hf://, https://, pipe:) is left as it is.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any, cast
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def absolute(spec: Any, folder: Path) -> Any:
+    """Return the spec, as parsed JSON, with absolute local paths. What is not shaped like a spec is left alone."""
+    if not isinstance(spec, dict):
+        return spec
+    spec = cast(dict[str, Any], spec)
+    return {name: _RULES[name](value, folder) if name in _RULES else value for name, value in spec.items()}
+
+
+def _pool(given: Any, folder: Path) -> Any:
+    if not isinstance(given, dict) or "shards" not in given:
+        return cast(Any, given)
+    pool = cast(dict[str, Any], given)
+    shards = pool["shards"]
+    if isinstance(shards, list):
+        return {**pool, "shards": [_uri(shard, folder) for shard in cast(list[Any], shards)]}
+    return {**pool, "shards": _uri(shards, folder)}
+
+
+def _checkpoints(checkpoints: Any, folder: Path) -> Any:
+    if not isinstance(checkpoints, dict):
+        return checkpoints
+    changed = dict(cast(dict[str, Any], checkpoints))
+    if "run" in changed:
+        changed["run"] = _uri(changed["run"], folder)
+    if isinstance(changed.get("files"), list):
+        changed["files"] = [_file(file, folder) for file in changed["files"]]
+    return changed
+
+
+def _file(file: Any, folder: Path) -> Any:
+    if not isinstance(file, dict) or "uri" not in file:
+        return cast(Any, file)
+    file = cast(dict[str, Any], file)
+    return {**file, "uri": _uri(file["uri"], folder)}
+
+
+def _target(target: Any, folder: Path) -> Any:
+    if not isinstance(target, dict) or "pool" not in target:
+        return cast(Any, target)
+    target = cast(dict[str, Any], target)
+    return {**target, "pool": _pool(target["pool"], folder)}
+
+
+def _clip_model(model: Any, folder: Path) -> Any:
+    """`pretrained` is a tag of open_clip's or a file: a file if there is one."""
+    if not isinstance(model, dict):
+        return model
+    model = cast(dict[str, Any], model)
+    pretrained = model.get("pretrained")
+    if not isinstance(pretrained, str) or not (folder / pretrained).exists():
+        return model
+    return {**model, "pretrained": _uri(pretrained, folder)}
+
+
+def _uri(uri: Any, folder: Path) -> Any:
+    if not isinstance(uri, str):
+        return uri
+    return "::".join(_one(piece.strip(), folder) for piece in uri.split("::"))
+
+
+def _one(uri: str, folder: Path) -> str:
+    if not uri or _SCHEME.match(uri):
+        return uri
+    return posixpath.normpath(posixpath.join(str(folder.resolve()), str(Path(uri).expanduser())))
+
+
+_RULES = {"pool": _pool, "checkpoints": _checkpoints, "target": _target, "clip_model": _clip_model}

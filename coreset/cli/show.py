@@ -1,0 +1,104 @@
+"""Jobs, results and selections for the eye."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from coreset.cli.tell import err, out
+from coreset.client import Client
+from coreset.job import Job, JobStatus
+from coreset.result import Manifest, Selection
+
+COLOURS = {JobStatus.SUCCEEDED: "green", JobStatus.FAILED: "red", JobStatus.CANCELLED: "yellow"}
+
+
+def job_line(job: Job) -> str:
+    """Return the facts that change, in one line."""
+    progress = job.progress
+    facts = [progress.stage]
+    if progress.shards.total:
+        facts.append(f"shards {progress.shards.done}/{progress.shards.total}")
+    if progress.shards.failed:
+        facts.append(f"{progress.shards.failed} failed")
+    if progress.samples_per_second:
+        facts.append(f"{progress.samples_per_second:,.0f} samples/s")
+    if progress.eta_seconds is not None:
+        facts.append(f"{progress.eta_seconds:,.0f} s left")
+    return " · ".join(facts)
+
+
+def wait_live(client: Client, job_id: str) -> Job:
+    """Wait with a live bar on stderr."""
+    with _bar() as (bar, task):
+
+        def update(job: Job) -> None:
+            bar.update(task, completed=job.progress.fraction, status=job.status.value, facts=job_line(job))
+
+        return client.wait(job_id, progress=update)
+
+
+@contextmanager
+def _bar() -> Generator[tuple[Progress, Any]]:
+    columns = (TextColumn("{task.fields[status]:>10}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[facts]}"), console=err) as bar:
+        yield bar, bar.add_task("job", total=1.0, status="queued", facts="")
+
+
+def show_job(job: Job) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("job", job.id)
+    colour = COLOURS.get(job.status, "cyan")
+    table.add_row("status", f"[{colour}]{job.status.value}[/{colour}]  {job.progress.fraction:.0%}")
+    if job.reason:
+        table.add_row("reason", f"{job.reason.code}: {job.reason.message}")
+    table.add_row("progress", job_line(job))
+    samples = job.progress.samples
+    if samples.read:
+        bad = ", ".join(f"{kind} {count:,}" for kind, count in samples.bad.items())
+        table.add_row("samples", f"{samples.scored:,} scored of {samples.read:,}" + (f" (bad: {bad})" if bad else ""))
+    if job.progress.devices:
+        table.add_row("devices", ", ".join(job.progress.devices))
+    for failure in job.failed_shards:
+        table.add_row("failed", f"{failure.uri}: {failure.message}")
+    for warning in job.warnings:
+        table.add_row("[yellow]warning[/yellow]", warning)
+    out.print(table, highlight=False, soft_wrap=True)
+
+
+def show_jobs(jobs: list[Job]) -> None:
+    table = Table("job", "status", "progress", "created", "what", box=None)
+    for job in jobs:
+        colour = COLOURS.get(job.status, "cyan")
+        status = f"[{colour}]{job.status.value}[/{colour}]"
+        table.add_row(job.id, status, f"{job.progress.fraction:.0%}", _when(job.created_at), job_line(job))
+    out.print(table, highlight=False)
+
+
+def show_result(manifest: Manifest) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("samples", f"{manifest.scored:,} scored of {manifest.read:,}")
+    table.add_row("report", manifest.report.uri)
+    table.add_row("parts", f"{len(manifest.parts):,} Parquet files")
+    for warning in manifest.warnings:
+        table.add_row("[yellow]warning[/yellow]", warning)
+    out.print(table, highlight=False, soft_wrap=True)
+    show_selection(manifest.selection)
+
+
+def show_selection(selection: Selection) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("selection", selection.id)
+    table.add_row("size", f"{selection.k:,} of {selection.rankable:,} rankable samples")
+    by = " + ".join(f"{weight:g} {score.value}" for score, weight in selection.spec.by.items())
+    table.add_row("by", f"{by} ({selection.spec.combine})")
+    for name, file in selection.files.items():
+        table.add_row(name, file.uri)
+    out.print(table, highlight=False, soft_wrap=True)
+
+
+def _when(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,58 @@
+"""`coreset up`: everything on this machine, until Ctrl-C."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from coreset.cli.tell import out, telling
+from coreset.server import LocalStack
+from coreset.settings import StackSettings
+
+
+@dataclass(frozen=True)
+class UpContext:
+    """What the entry point took from the environment."""
+
+    settings: StackSettings
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def up(
+    context: typer.Context,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="of the service; 0 takes a free one")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="default: one a GPU, else one on the CPU")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder of results, Redis's files and logs")] = None,
+) -> None:
+    """Start Redis (unless CORESET_REDIS_URL is set), the service and workers, and keep them up until Ctrl-C."""
+    chosen: UpContext = context.obj
+    settings = chosen.settings
+    stack = LocalStack(
+        data=data or settings.data,
+        environment=chosen.environment,
+        port=settings.port if port is None else port,
+        workers=workers,
+        redis_url=settings.redis_url,
+        storage=settings.storage,
+    )
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    with telling():
+        try:
+            stack.start()
+            out.print(f"coreset is up: {stack.url}", highlight=False, soft_wrap=True)
+            out.print(f"{stack.describe()}. Ctrl-C stops it.", highlight=False, soft_wrap=True)
+            sys.stdout.flush()
+            stack.wait()
+        except KeyboardInterrupt:
+            out.print("stopping; running tasks get a moment to end")
+        finally:
+            stack.stop()
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

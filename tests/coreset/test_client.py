@@ -1,0 +1,120 @@
+"""The client against canned answers: retries, typed errors, waiting."""
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from coreset import errors
+from coreset.client import Client, validate_spec
+from coreset.job import Job, JobStatus
+from coreset.spec import JobSpec
+from coreset.store import JobStore, new_job_id
+
+SPEC = {"pool": {"shards": ["/a.tar"]}, "checkpoints": {"run": "/r"}, "select": {"k": 1}}
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def client(handler: Handler, patience: float = 5.0) -> Client:
+    return Client("http://service", api_key="secret", patience=patience, transport=httpx.MockTransport(handler))
+
+
+def job_json(store: JobStore, spec: JobSpec, status: JobStatus | None = None) -> str:
+    job = store.create(spec, new_job_id())
+    return (store.transition(job.id, status) if status else job).model_dump_json()
+
+
+def test_submit_sends_the_key_again_after_a_lost_connection(store: JobStore, spec: JobSpec) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append((request.headers["Idempotency-Key"], request.headers["Authorization"]))
+        if len(seen) == 1:
+            raise httpx.ReadError("lost")
+        return httpx.Response(503) if len(seen) == 2 else httpx.Response(202, text=job_json(store, spec))
+
+    assert client(handler).submit(SPEC).status is JobStatus.QUEUED
+    assert len(seen) == 3
+    assert set(seen) == {(seen[0][0], "Bearer secret")}
+
+
+@pytest.mark.parametrize(
+    ("slug", "status", "kind"),
+    [
+        ("invalid-spec", 422, errors.InvalidSpec),
+        ("not-found", 404, errors.NotFound),
+        ("conflict", 409, errors.Conflict),
+        ("shard-unreadable", 422, errors.ShardUnreadable),
+        ("internal-error", 500, errors.CoresetError),
+        ("of-a-later-version", 422, errors.InvalidInput),
+    ],
+)
+def test_problems_become_typed_errors(slug: str, status: int, kind: type[errors.CoresetError]) -> None:
+    problem = {
+        "type": f"/problems/{slug}",
+        "title": "t",
+        "status": status,
+        "detail": "what",
+        "request_id": "r",
+        "id": 1,
+    }
+    with pytest.raises(kind) as raised:
+        client(lambda _: httpx.Response(status, json=problem)).get("x")
+    assert type(raised.value) is kind
+    assert raised.value.detail == "what"
+    assert raised.value.data == {"request_id": "r", "id": 1}
+
+
+def test_what_cannot_be_reached_is_unavailable() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(errors.Unavailable, match="coreset up"):
+        client(handler, patience=0).get("x")
+    with pytest.raises(errors.Unavailable, match="is it our service"):
+        client(lambda _: httpx.Response(404, text="<h1>nginx</h1>")).get("x")
+    with pytest.raises(errors.InvalidInput, match="http://HOST:PORT"):
+        Client("localhost:8000").get("x")
+
+
+def test_wait_follows_changes_by_etag(store: JobStore, spec: JobSpec) -> None:
+    job_id = store.create(spec, new_job_id()).id
+    answers: list[httpx.Response] = []
+    for number, to in enumerate((JobStatus.PREPARING, None, JobStatus.FAILED)):
+        if to is None:
+            answers.append(httpx.Response(304))
+        else:
+            body = store.transition(job_id, to).model_dump_json()
+            answers.append(httpx.Response(200, text=body, headers={"ETag": f'W/"{number}"'}))
+    known: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        known.append(request.headers["If-None-Match"])
+        return answers.pop(0)
+
+    seen: list[Job] = []
+    assert client(handler).wait(job_id, progress=seen.append).status is JobStatus.FAILED
+    assert [job.status for job in seen] == [JobStatus.PREPARING, JobStatus.FAILED]
+    assert known == ["", 'W/"0"', 'W/"0"']
+
+
+def test_wait_gives_up_at_its_timeout(store: JobStore, spec: JobSpec) -> None:
+    body = job_json(store, spec)
+    with pytest.raises(errors.Unavailable, match="it goes on"):
+        client(lambda _: httpx.Response(200, text=body)).wait("x", timeout=0.2)
+
+
+def test_jobs_follows_the_pages(store: JobStore, spec: JobSpec) -> None:
+    pages = {
+        None: {"jobs": [json.loads(job_json(store, spec))], "next_page_token": "two"},
+        "two": {"jobs": [json.loads(job_json(store, spec))], "next_page_token": None},
+    }
+    answers = client(lambda request: httpx.Response(200, json=pages[request.url.params.get("page_token")]))
+    assert len(list(answers.jobs())) == 2
+
+
+def test_a_spec_is_checked_on_this_side() -> None:
+    with pytest.raises(errors.InvalidSpec, match=r"select: give either") as raised:
+        validate_spec({**SPEC, "select": {}})
+    assert raised.value.data["errors"][0]["field"] == "select"
