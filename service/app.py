@@ -1,0 +1,48 @@
+"""The app factory. Nothing is built at import, so tests make an app of their own parts."""
+
+from fastapi import FastAPI
+from redis import Redis
+
+from coreset import __version__
+from coreset.plan import Plan
+from coreset.queue import TaskQueue, connect
+from coreset.result import Selection
+from coreset.settings import ServiceSettings
+from coreset.spec import SelectSpec
+from coreset.storage import Storage
+from coreset.store import JobStore
+from service import problems
+from service.context import Context, Select
+from service.middleware import Envelope
+from service.routes import health, jobs, page, selections
+
+
+def create_app(
+    settings: ServiceSettings,
+    redis: Redis | None = None,
+    storage: Storage | None = None,
+    select: Select | None = None,
+) -> FastAPI:
+    """Make the app. What is not given is made from the settings."""
+    redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
+    app = FastAPI(
+        title="Coreset selection service",
+        version=__version__,
+        redirect_slashes=False,
+        description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
+    )
+    app.state.context = Context(
+        settings, JobStore(redis), TaskQueue(redis), storage or Storage(settings.storage), select or _select
+    )
+    for router in (jobs.router, selections.router, health.router, page.router):
+        app.include_router(router)
+    problems.install(app)
+    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+def _select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selection:
+    """Select from the job's parts. Imported late: DuckDB is slow to load, and most requests do without."""
+    from coreset.select import select
+
+    return select(storage, plan, job_id, spec)

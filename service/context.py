@@ -1,0 +1,36 @@
+"""What the routes work with, one of each a process, kept on the app."""
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol, cast
+
+from fastapi import Depends, Request
+
+from coreset.plan import Plan
+from coreset.queue import TaskQueue
+from coreset.result import Selection
+from coreset.settings import ServiceSettings
+from coreset.spec import SelectSpec
+from coreset.storage import Storage
+from coreset.store import JobStore
+
+
+class Select(Protocol):
+    """Cuts a coreset from a job's parts (coreset.select.select)."""
+
+    def __call__(self, storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selection: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    settings: ServiceSettings
+    store: JobStore
+    queue: TaskQueue
+    storage: Storage
+    select: Select
+
+
+def context_of(request: Request) -> Context:
+    return cast(Context, request.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(context_of)]

@@ -1,0 +1,103 @@
+"""Around every request: an id, a limit on the body, a line in the log, and a problem for what nobody caught."""
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import problems
+
+REQUEST_ID = "X-Request-ID"
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+log = structlog.get_logger("service.http")
+
+
+class BodyTooLarge(Exception):
+    pass
+
+
+class Envelope:
+    """The outermost layer.
+
+    Args:
+        max_body_bytes: bodies above are answered with 413. The body is read here as a whole, so that the limit holds
+            for bodies that do not announce their length too.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["request_id"] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._answer(scope, receive, _Labelled(send, request_id))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: "_Labelled") -> None:
+        start = time.perf_counter()
+        try:
+            await self._app(scope, await self._limited(scope, receive), send)
+        except BodyTooLarge:
+            slug, title = problems.HTTP_TYPES[413]
+            detail = f"the body may have {self._max_body_bytes} bytes at most"
+            await problems.problem(slug, title, 413, detail, send.request_id)(scope, receive, send)
+        except Exception:
+            log.exception("unhandled error")
+            if send.started:  # too late for another answer; the server closes the connection
+                raise
+            await problems.internal(send.request_id)(scope, receive, send)
+        finally:
+            took = round(time.perf_counter() - start, 4)
+            log.info("request", method=scope["method"], path=scope["path"], status=send.status, seconds=took)
+
+    async def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            raise BodyTooLarge
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return _replay([message], receive)
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._max_body_bytes:
+                raise BodyTooLarge
+        return _replay([{"type": "http.request", "body": bytes(body), "more_body": False}], receive)
+
+
+class _Labelled:
+    """Sends, with the request's id in the headers."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.started = False
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.status = message["status"]
+            MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get(REQUEST_ID, "")
+    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    async def replayed() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return replayed

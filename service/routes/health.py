@@ -1,0 +1,49 @@
+"""For load balancers and operators: alive, ready, which version, what problem types mean."""
+
+import platform
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from coreset import __version__
+from coreset.errors import NotFound
+from coreset.plan import SCORING_VERSION
+from service import problems
+from service.context import Ctx
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers. Asks nothing of anybody."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def readyz(context: Ctx) -> dict[str, object]:
+    """Redis and the storage answer. A service without workers is ready: it takes jobs that wait."""
+    context.store.ping()
+    context.storage.exists("jobs")
+    return {"status": "ok", "waiting": context.queue.depth(), "workers": context.queue.workers()}
+
+
+@router.get("/version")
+async def version() -> dict[str, object]:
+    return {"version": __version__, "scoring_version": SCORING_VERSION, "python": platform.python_version()}
+
+
+@router.get("/problems")
+async def problem_types() -> dict[str, dict[str, object]]:
+    """All problem types."""
+    return {slug: {"title": title, "status": status} for slug, (title, status) in problems.all_types().items()}
+
+
+@router.get("/problems/{slug}")
+async def problem_type(slug: str) -> JSONResponse:
+    """What one problem type means."""
+    types = problems.all_types()
+    if slug not in types:
+        raise NotFound(f"there is no problem type {slug}", slug=slug)
+    title, status = types[slug]
+    return JSONResponse({"type": f"/problems/{slug}", "title": title, "status": status})

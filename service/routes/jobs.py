@@ -1,0 +1,140 @@
+"""Jobs: post, list, look at, wait for, cancel, result."""
+
+import time
+from typing import Annotated
+
+import anyio
+from fastapi import APIRouter, BackgroundTasks, Body, Header, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from coreset.errors import Conflict
+from coreset.job import TERMINAL, Job, JobPage, JobStatus
+from coreset.result import Manifest
+from coreset.spec import JobSpec
+from coreset.store import MAX_PAGE, new_job_id
+from service import examples
+from service.context import Context, Ctx
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+RETRY_AFTER_SECONDS = "2"
+MAX_WAIT_SECONDS = 60
+POLL_SECONDS = 0.5
+
+JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="of the job")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="repeating a POST with the same key gives the same job, for 24 h"),
+]
+
+
+@router.post("", status_code=202, responses=examples.answers(examples.JOB, 202))
+def post_job(
+    context: Ctx,
+    response: Response,
+    spec: Annotated[JobSpec, Body(examples=[examples.SPEC])],
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
+    """Start a job. Poll the address in `Location` until it has ended."""
+    key = idempotency_key.strip('"') if idempotency_key else None
+    job = context.store.create(spec, new_job_id(), key)
+    if job.status is JobStatus.QUEUED:
+        context.queue.enqueue_prepare(job.id)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return linked(job)
+
+
+@router.get("", responses=examples.answers(examples.JOBS))
+def list_jobs(
+    context: Ctx,
+    page_size: Annotated[int, Query(ge=1, description=f"cut to {MAX_PAGE}")] = 20,
+    page_token: Annotated[str | None, Query(max_length=500, description="next_page_token of the page before")] = None,
+    status: JobStatus | None = None,
+) -> JobPage:
+    """List jobs, newest first."""
+    page = context.store.page(page_size, page_token, status)
+    return JobPage(jobs=[linked(job) for job in page.jobs], next_page_token=page.next_page_token)
+
+
+@router.get(
+    "/{job_id}",
+    response_model=Job,
+    responses={**examples.answers(examples.JOB), 304: {"description": "Not changed since If-None-Match"}},
+)
+async def get_job(
+    context: Ctx,
+    request: Request,
+    job_id: JobId,
+    wait: Annotated[int, Query(ge=0, description="seconds to wait for a change, 60 at most")] = 0,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Look at a job.
+
+    With `wait`, the answer is held until the job is another than `If-None-Match` says, or, without that header, until
+    it has ended; at the latest until the time is over.
+    """
+    etag = await _held(context, request, job_id, min(wait, MAX_WAIT_SECONDS), if_none_match)
+    if etag == if_none_match:
+        return Response(status_code=304, headers={"ETag": etag, "Retry-After": RETRY_AFTER_SECONDS})
+    job = await run_in_threadpool(context.store.get, job_id)
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if job.status not in TERMINAL:
+        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return Response(linked(job).model_dump_json(), headers=headers, media_type="application/json")
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses=examples.answers(examples.JOB, 202))
+def cancel_job(context: Ctx, background: BackgroundTasks, job_id: JobId) -> Job:
+    """Stop a job. Parts that are written stay, so the same spec posted again goes on from there."""
+    job = context.store.request_cancel(job_id)
+    background.add_task(context.queue.settle, job_id)  # after the answer: 16,000 tasks take seconds
+    return linked(job)
+
+
+@router.get("/{job_id}/result", response_model=Manifest, responses=examples.PROBLEMS)
+def get_result(context: Ctx, job_id: JobId) -> Response:
+    """Return the manifest: every file with its rows, size and sha256, and how the scores were made."""
+    require_success(context, job_id)
+    manifest = context.storage.read(f"jobs/{job_id}/manifest.json")
+    return Response(manifest, media_type="application/json")
+
+
+@router.get("/{job_id}/report", response_class=Response, responses=examples.PROBLEMS)
+def get_report(context: Ctx, job_id: JobId) -> Response:
+    """Return the report, an HTML page without outside parts."""
+    require_success(context, job_id)
+    return Response(context.storage.read(f"jobs/{job_id}/report.html"), media_type="text/html; charset=utf-8")
+
+
+def require_success(context: Context, job_id: str) -> Job:
+    """Return the job. Raises NotFound, and Conflict until it has succeeded."""
+    job = context.store.get(job_id)
+    if job.status is not JobStatus.SUCCEEDED:
+        raise Conflict(f"job {job_id} is {job.status.value}; there is a result when it has succeeded", id=job_id)
+    return job
+
+
+def linked(job: Job) -> Job:
+    """Add the addresses that make sense in the job's state."""
+    base = f"/v1/jobs/{job.id}"
+    links = {"self": base, "page": f"/jobs/{job.id}"}
+    if job.status not in TERMINAL:
+        links["cancel"] = f"{base}/cancel"
+    if job.status is JobStatus.SUCCEEDED:
+        links |= {"result": f"{base}/result", "report": f"{base}/report", "selections": f"{base}/selections"}
+    return job.model_copy(update={"links": links})
+
+
+async def _held(context: Context, request: Request, job_id: str, wait: int, known: str | None) -> str:
+    """Wait as asked. Returns the ETag of a state that the job has or had a moment ago."""
+    deadline = time.monotonic() + wait
+    while True:
+        version, status = await run_in_threadpool(context.store.peek, job_id)
+        if status is JobStatus.CANCELLING and await run_in_threadpool(context.queue.settle, job_id):
+            continue
+        etag = f'W/"{version}"'
+        changed = etag != known if known else status in TERMINAL
+        if changed or status in TERMINAL or time.monotonic() >= deadline or await request.is_disconnected():
+            return etag
+        await anyio.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
