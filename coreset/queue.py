@@ -140,6 +140,27 @@ class TaskQueue:
             started = [rq_id for name in QUEUES for rq_id in self._leased(name)]
         return sorted(rq_id for rq_id in started if rq_id.startswith(f"{job_id}-"))
 
+    def lost(self, job_ids: Sequence[str]) -> list[str]:
+        """Return the tasks that should wait in a queue but do not, and that no worker holds.
+
+        RQ pops an id before it notes who runs it, so a worker that dies in between loses the task. A task may also be
+        seen here that was popped a moment ago: only one that is seen twice is lost.
+        """
+        with answering():
+            ids = [rq_id for job_id in job_ids for rq_id in self._all_ids(job_id)]
+            queued = [i for i, status in zip(ids, self._statuses(ids), strict=True) if status == JobStatus.QUEUED.value]
+            keys = [key for queue in self._queues.values() for key in (queue.key, queue.intermediate_queue_key)]
+            waiting = {entry.decode() for key in keys for entry in self._redis.lrange(key, 0, -1)}
+            held = {rq_id for name in QUEUES for rq_id in self._leased(name)}
+        return [rq_id for rq_id in queued if rq_id not in waiting and rq_id not in held]
+
+    def push_again(self, rq_id: str) -> None:
+        """Put a lost task at the front of its queue."""
+        with answering():
+            origin: bytes | None = self._redis.hget(Task.key_for(rq_id), "origin")
+            if origin is not None:
+                self._queues[origin.decode()].push_job_id(rq_id, at_front=True)
+
     def depth(self) -> dict[str, int]:
         """Return the number of waiting tasks by queue."""
         with answering():

@@ -9,6 +9,7 @@
     coreset:job:{id}:devices     set     none  what the workers of the job compute on          shard_*        get
     coreset:job:{id}:warnings    zset    none  texts, scored by time                           warn           get
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
+    coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
 
 Fields of the record: id, status, reason_code, reason_message, spec, plan_id, created_at, started_at, scoring_at,
 reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction, tasks, shards_total,
@@ -39,6 +40,7 @@ from coreset.spec import JobSpec
 JOBS = "coreset:jobs"
 JOB = "coreset:job:{id}"
 IDEMPOTENCY = "coreset:idempotency:{key}"
+TURN = "coreset:turn:{name}"
 IDEMPOTENCY_SECONDS = 24 * 3600
 MAX_PAGE = 100
 
@@ -142,6 +144,21 @@ class JobStore:
     def status(self, job_id: str) -> JobStatus:
         """Raises NotFound."""
         return self.peek(job_id)[1]
+
+    def active(self) -> dict[str, JobStatus]:
+        """Return the jobs that have not ended, oldest first."""
+        with answering(), self._redis.pipeline(transaction=False) as pipe:
+            job_ids = [_text(member) for member in self._redis.zrange(JOBS, 0, -1)]
+            for job_id in job_ids:
+                pipe.hget(_job(job_id), "status")
+            statuses: list[Any] = pipe.execute()
+        known = {job_id: JobStatus(_text(status)) for job_id, status in zip(job_ids, statuses, strict=True) if status}
+        return {job_id: status for job_id, status in known.items() if status not in TERMINAL}
+
+    def take_turn(self, name: str, seconds: float) -> bool:
+        """Say whether the caller is the only one to do `name` for the next seconds."""
+        with answering():
+            return bool(self._redis.set(TURN.format(name=name), "taken", nx=True, px=max(1, int(1000 * seconds))))
 
     def transition(self, job_id: str, to: JobStatus, reason: Reason | None = None) -> Job:
         """Move the job to another state; being there already is fine.

@@ -1,11 +1,17 @@
 """The app factory. Nothing is built at import, so tests make an app of their own parts."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from redis import Redis
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Lifespan
 
 from coreset import __version__
 from coreset.plan import Plan
 from coreset.queue import TaskQueue, connect
+from coreset.reconciler import Reconciler
 from coreset.result import Selection
 from coreset.settings import ServiceSettings
 from coreset.spec import SelectSpec
@@ -25,20 +31,30 @@ def create_app(
 ) -> FastAPI:
     """Make the app. What is not given is made from the settings."""
     redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
+    store, queue = JobStore(redis), TaskQueue(redis)
     app = FastAPI(
         title="Coreset selection service",
         version=__version__,
         redirect_slashes=False,
+        lifespan=_reconciling(Reconciler(store, queue, settings.reconcile_seconds)),
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
-    app.state.context = Context(
-        settings, JobStore(redis), TaskQueue(redis), storage or Storage(settings.storage), select or _select
-    )
+    app.state.context = Context(settings, store, queue, storage or Storage(settings.storage), select or _select)
     for router in (jobs.router, selections.router, health.router, page.router):
         app.include_router(router)
     problems.install(app)
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
     return app
+
+
+def _reconciling(reconciler: Reconciler) -> Lifespan[FastAPI]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        reconciler.start()
+        yield
+        await run_in_threadpool(reconciler.stop)
+
+    return lifespan
 
 
 def _select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selection:

@@ -57,11 +57,11 @@ def test_a_killed_workers_task_runs_again_within_the_lease(
 def test_a_long_task_keeps_its_lease(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
-    redis.hset("behaviour", "score 0", f"slow {LEASE * 2.5}")
+    redis.hset("behaviour", "score 0", f"slow {LEASE * 1.75}")
     tiny_queue.enqueue_scoring(job, [range(1)])
     start_worker()
     start_worker()
-    wait(lambda: events("finish"), LEASE * 2.5 + 15)
+    wait(lambda: events("finish"), LEASE * 1.75 + 15)
     assert events("score ") == ["score job1 0"]
 
 

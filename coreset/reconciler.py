@@ -1,0 +1,77 @@
+"""Looks after jobs that nobody would move on any more. Runs in the service, in a thread; one at a time of all services.
+
+- queued, but its prepare is not on the queue: the service died between the two. It is put there.
+- a task that neither a queue nor a worker accounts for: its worker died in the moment of taking it. It is put back.
+- cancelling, and nothing runs: nobody has looked since the last task ended. It is cancelled.
+"""
+
+import threading
+
+import structlog
+
+from coreset.errors import CoresetError
+from coreset.job import JobStatus
+from coreset.queue import TaskQueue
+from coreset.store import JobStore
+
+log = structlog.get_logger("coreset.reconciler")
+
+
+class Reconciler:
+    """Args:
+    seconds: between two looks; 0 never starts.
+    """
+
+    def __init__(self, store: JobStore, queue: TaskQueue, seconds: float) -> None:
+        self._store = store
+        self._queue = queue
+        self._seconds = seconds
+        self._suspects: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._seconds > 0:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def look(self) -> list[str]:
+        """Mend what can be mended. Returns the tasks that were put back.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        active = self._store.active()
+        for job_id, status in active.items():
+            if status is JobStatus.QUEUED:
+                self._queue.enqueue_prepare(job_id)
+            elif status is JobStatus.CANCELLING:
+                self._queue.settle(job_id)
+        lost = set(self._queue.lost([job_id for job_id, status in active.items() if status in _WORKED_ON]))
+        again = sorted(lost & self._suspects)
+        self._suspects = lost - self._suspects
+        for rq_id in again:
+            log.warning("lost task put back", task=rq_id)
+            self._queue.push_again(rq_id)
+        return again
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            try:
+                # A little less than the pause, so that the same service has the next turn as a rule.
+                if self._store.take_turn("reconcile", 0.9 * self._seconds):
+                    self.look()
+            except CoresetError as error:
+                log.warning("cannot look after jobs", detail=error.detail)
+            except Exception:
+                log.exception("looking after jobs failed")
+
+
+_WORKED_ON = {JobStatus.QUEUED, JobStatus.PREPARING, JobStatus.SCORING, JobStatus.REDUCING}
