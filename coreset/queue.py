@@ -154,6 +154,14 @@ class TaskQueue:
             held = {rq_id for name in QUEUES for rq_id in self._leased(name)}
         return [rq_id for rq_id in queued if rq_id not in waiting and rq_id not in held]
 
+    def failed(self, job_ids: Sequence[str]) -> list[str]:
+        """Return the jobs whose prepare or finish has failed for good: nothing moves them on any more."""
+        ends = [(job_id, task_id(job_id, name)) for job_id in job_ids for name in ("prepare", "finish")]
+        with answering():
+            statuses = self._statuses([rq_id for _, rq_id in ends])
+        dead = {job_id for (job_id, _), status in zip(ends, statuses, strict=True) if status == JobStatus.FAILED.value}
+        return sorted(dead)
+
     def push_again(self, rq_id: str) -> None:
         """Put a lost task at the front of its queue."""
         with answering():

@@ -2,19 +2,23 @@
 
 - queued, but its prepare is not on the queue: the service died between the two. It is put there.
 - a task that neither a queue nor a worker accounts for: its worker died in the moment of taking it. It is put back.
+- not ended, but its prepare or finish has failed for good, and the workers could not say so. It has failed.
 - cancelling, and nothing runs: nobody has looked since the last task ended. It is cancelled.
 """
 
+import contextlib
 import threading
 
 import structlog
 
-from coreset.errors import CoresetError
-from coreset.job import JobStatus
+from coreset.errors import Conflict, CoresetError, NotFound
+from coreset.job import JobStatus, Reason
 from coreset.queue import TaskQueue
 from coreset.store import JobStore
 
 log = structlog.get_logger("coreset.reconciler")
+
+SILENT_FAILURE = Reason(code="task-failed", message="a task of the job failed for good; the workers' logs say why")
 
 
 class Reconciler:
@@ -54,13 +58,24 @@ class Reconciler:
                 self._queue.enqueue_prepare(job_id)
             elif status is JobStatus.CANCELLING:
                 self._queue.settle(job_id)
-        lost = set(self._queue.lost([job_id for job_id, status in active.items() if status in _WORKED_ON]))
+        alive = [job_id for job_id, status in active.items() if status is not JobStatus.CANCELLING]
+        for job_id in self._queue.failed(alive):
+            self._fail(job_id)
+        return self._put_back(alive)
+
+    def _put_back(self, alive: list[str]) -> list[str]:
+        lost = set(self._queue.lost(alive))
         again = sorted(lost & self._suspects)
         self._suspects = lost - self._suspects
         for rq_id in again:
             log.warning("lost task put back", task=rq_id)
             self._queue.push_again(rq_id)
         return again
+
+    def _fail(self, job_id: str) -> None:
+        with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
+            self._store.transition(job_id, JobStatus.FAILED, SILENT_FAILURE)
+            log.error("job failed without a word", job=job_id)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
@@ -72,6 +87,3 @@ class Reconciler:
                 log.warning("cannot look after jobs", detail=error.detail)
             except Exception:
                 log.exception("looking after jobs failed")
-
-
-_WORKED_ON = {JobStatus.QUEUED, JobStatus.PREPARING, JobStatus.SCORING, JobStatus.REDUCING}

@@ -76,7 +76,7 @@ def _validation_error(request: Request, error: Exception) -> JSONResponse:
     errors = [{"field": _field(mistake), "message": _message(mistake)} for mistake in mistakes]
     in_body = any(mistake["loc"][:1] == ("body",) for mistake in mistakes)
     kind = InvalidSpec if in_body else InvalidInput
-    told = "; ".join(f"{mistake['field'] or 'body'}: {mistake['message']}" for mistake in errors)
+    told = "; ".join(": ".join(filter(None, mistake.values())) for mistake in errors)
     return of_error(kind(told, errors=errors), request_id_of(request))
 
 

@@ -70,7 +70,10 @@ def show_job(job: Job) -> None:
 
 
 def show_jobs(jobs: list[Job]) -> None:
-    table = Table("job", "status", "progress", "created", "what", box=None)
+    table = Table(box=None)
+    for heading in ("job", "status", "progress", "created"):
+        table.add_column(heading, no_wrap=True, overflow="fold")
+    table.add_column("what")
     for job in jobs:
         colour = COLOURS.get(job.status, "cyan")
         status = f"[{colour}]{job.status.value}[/{colour}]"

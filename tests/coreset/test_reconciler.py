@@ -64,6 +64,20 @@ def test_a_cancelled_job_that_nobody_looks_at_ends(job: str, store: JobStore, re
     assert store.active() == {}
 
 
+def test_a_job_whose_prepare_failed_without_a_word_has_failed(
+    job: str, store: JobStore, queue: TaskQueue, reconciler: Reconciler, redis: Redis
+) -> None:
+    queue.enqueue_prepare(job)
+    reconciler.look()
+    assert store.status(job) is JobStatus.QUEUED
+    redis.hset("rq:job:job1-prepare", "status", "failed")
+    reconciler.look()
+    ended = store.get(job)
+    assert ended.status is JobStatus.FAILED
+    assert ended.reason is not None
+    assert ended.reason.code == "task-failed"
+
+
 def test_only_one_takes_a_turn(store: JobStore) -> None:
     assert store.take_turn("x", 60)
     assert not store.take_turn("x", 60)
