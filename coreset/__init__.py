@@ -1,3 +1,3 @@
-"""The contract of the coreset selection service: job spec, plan, parts, selection, errors, state. Never imports torch."""
+"""The contract of the coreset selection service: spec, plan, parts, selection, errors, state. Never imports torch."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The plan: the job spec after the workers have looked at the world. Frozen, content-addressed, written to storage once.
+"""The plan: the job spec after the workers have looked at the world. Frozen, content-addressed, written once.
 
 Its id is a hash of all that decides a score, so equal plans share their parts, and a job that is posted again after
 Redis has lost everything finds the parts that are done.

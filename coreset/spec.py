@@ -20,7 +20,9 @@ class Strict(BaseModel):
 
 def _refuse_pipe(uri: str) -> str:
     if _FORBIDDEN_URI.search(uri):
-        raise ValueError("pipe: runs a shell command and is refused; give the object's own URI (s3://, gs://, https://)")
+        raise ValueError(
+            "pipe: runs a shell command and is refused; give the object's own URI (s3://, gs://, https://)"
+        )
     return uri
 
 

@@ -1,0 +1,161 @@
+"""Gradients, Hessian-vector products, Lanczos and differences, each against a dense float64 oracle."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffin import reference as oracle
+from diffin.adjoint import Segment, lanczos, segment_directions
+from diffin.autodiff import differentiable_kernels
+from diffin.batch_loss import MeanLoss
+from diffin.calibrate import calibrate
+from diffin.contrastive import batch_loss, masked_members
+from diffin.stencil import curve, first_difference, merge, mixed, move
+
+
+def whole(clip):
+    masked = masked_members(clip.reference, clip.reference)
+    return lambda theta: batch_loss(clip.encode(theta, clip.reference), masked, clip.kind)
+
+
+@pytest.mark.parametrize("batch_size", [5, 24])
+def test_gradient_and_hvp_in_batches_are_those_of_the_whole(clip, batch_size):
+    theta = clip.theta.double()
+    vector = torch.randn(theta.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    loss = clip.batch(clip.reference, batch_size)
+    torch.testing.assert_close(loss.gradient(theta), oracle.gradient(whole(clip), theta), atol=1e-10, rtol=1e-8)
+    with differentiable_kernels():
+        forward_over_reverse = torch.func.jvp(torch.func.grad(whole(clip)), (theta,), (vector,))[1]
+    torch.testing.assert_close(loss.hvp(theta, vector), forward_over_reverse, atol=1e-9, rtol=1e-8)
+
+
+def test_hvp_is_linear_and_symmetric(clip):
+    theta, loss = clip.theta.double(), clip.batch(clip.reference)
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.randn(theta.shape, dtype=torch.float64, generator=generator) for _ in "ab")
+    ha, hb = loss.hvp(theta, a), loss.hvp(theta, b)
+    torch.testing.assert_close(loss.hvp(theta, 2 * a - 3 * b), 2 * ha - 3 * hb, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(a @ hb, b @ ha)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_mean_loss_splits_into_batches(seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(9, 3, dtype=torch.float64, generator=generator)
+    theta, vector = (torch.randn(3, dtype=torch.float64, generator=generator) for _ in "tv")
+    losses = lambda t, rows: torch.tanh(rows @ t) ** 2  # noqa: E731
+    loss = MeanLoss(losses, [x[:4], x[4:]], 9)
+    torch.testing.assert_close(loss.gradient(theta), oracle.gradient(lambda t: losses(t, x).mean(), theta))
+    torch.testing.assert_close(loss.hvp(theta, vector), oracle.hvp(lambda t: losses(t, x).mean(), theta, vector))
+
+
+def random_symmetric(size: int, seed: int, shift: float = 0.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(size, size, dtype=torch.float64, generator=generator)
+    return (root + root.T) / 2 + shift * torch.eye(size, dtype=torch.float64)
+
+
+@given(st.integers(2, 12), st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_lanczos_with_all_steps_is_the_matrix(size, seed):
+    matrix = random_symmetric(size, seed)
+    start = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
+    basis, values, vectors = lanczos(lambda v: matrix @ v, start, size)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis), dtype=torch.float64), atol=1e-8, rtol=0)
+    rebuilt = basis.T @ (vectors @ torch.diag(values) @ vectors.T) @ basis @ start
+    torch.testing.assert_close(rebuilt, matrix @ start, atol=1e-6, rtol=1e-6)
+
+
+def test_segment_of_a_quadratic_is_exp_and_phi():
+    matrix = random_symmetric(8, 0, shift=6.0)  # positive definite
+    generator = torch.Generator().manual_seed(1)
+    u = torch.randn(8, dtype=torch.float64, generator=generator)
+    p = 0.5 + torch.rand(8, dtype=torch.float64, generator=generator)
+    lr_sum = 0.3
+    r, start = segment_directions(Segment(u, lr_sum, p), lambda v: matrix @ v, u, steps=8)
+    hp = matrix * p[None, :]  # H P
+    torch.testing.assert_close(start, torch.matrix_exp(-lr_sum * hp) @ u)
+    inverse = torch.linalg.inv(hp)
+    torch.testing.assert_close(r, p * (inverse @ (u - torch.matrix_exp(-lr_sum * hp) @ u)))
+
+
+def test_negative_eigenvalues_are_clamped():
+    matrix = torch.diag(torch.tensor([-5.0, 2.0], dtype=torch.float64))
+    u = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    r, start = segment_directions(Segment(u, 0.5), lambda v: matrix @ v, u, steps=2)
+    decay = torch.exp(torch.tensor(-1.0, dtype=torch.float64))
+    torch.testing.assert_close(start, torch.stack([torch.ones_like(decay), decay]))
+    torch.testing.assert_close(r, torch.stack([torch.full_like(decay, 0.5), (1 - decay) / 2]))
+
+
+def test_a_zero_adjoint_gives_zero_directions():
+    zero = torch.zeros(4)
+    r, start = segment_directions(Segment(zero, 0.5), lambda v: v, zero)
+    assert not r.any()
+    assert not start.any()
+
+
+def quartic(theta: torch.Tensor) -> torch.Tensor:
+    """A smooth function with all derivatives: two losses (2,)."""
+    return torch.stack([torch.sin(theta @ theta), torch.exp(theta[0] * theta[1]) + theta[2] ** 3])
+
+
+THETA = torch.tensor([0.3, -0.4, 0.5], dtype=torch.float64)
+V = torch.tensor([1.0, 0.2, -0.3], dtype=torch.float64)
+B = torch.tensor([-0.5, 0.7, 0.4], dtype=torch.float64)
+W = torch.tensor([0.3, 0.1, -0.9], dtype=torch.float64)
+
+
+def exact_quartic(v: torch.Tensor) -> dict[str, torch.Tensor]:
+    jacobian = torch.func.jacrev(quartic)(THETA)
+    second = torch.func.jacrev(torch.func.jacrev(quartic))(THETA)
+    return {
+        "first": jacobian @ V,
+        "tracin": jacobian @ v,
+        "diffin_eq9": torch.einsum("nij,i,j->n", second, v, B) + jacobian @ W,
+    }
+
+
+def error_of(stencil, v, name) -> float:
+    directions = {"first": V, "gradient": B, "bend": W, "target_gradient": v}
+    losses = torch.stack([quartic(move(THETA, point, directions)) for point in stencil.points], 1)
+    found = losses @ torch.tensor(stencil.weights[name], dtype=torch.float64)
+    return float((found - exact_quartic(v)[name]).abs().max())
+
+
+@pytest.mark.parametrize(
+    ("make", "v", "name"),
+    [
+        (lambda h: first_difference("first", "first", h), V, "first"),
+        (curve, B, "diffin_eq9"),
+        (curve, B, "tracin"),
+        (lambda h: mixed(h, 2 * h), V, "diffin_eq9"),
+        (lambda h: mixed(h, 2 * h), V, "tracin"),
+    ],
+)
+def test_differences_are_of_second_order(make, v, name):
+    errors = [error_of(make(h), v, name) for h in (0.02, 0.01, 0.005)]
+    for coarse, fine in itertools.pairwise(errors):
+        assert coarse / fine == pytest.approx(4, rel=0.1)
+
+
+def test_merge_takes_equal_points_once():
+    merged = merge([curve(0.1), first_difference("diffin", "influence", 0.2)], extra=((),))
+    assert len(merged.points) == 5
+    assert all(len(row) == 5 for row in merged.weights.values())
+
+
+@given(st.floats(-6, 2), st.floats(-2, 5))
+@settings(deadline=None)
+def test_calibration_finds_the_valley(best, off):
+    """The error of a difference: h^2 from the bend, 1/h from round-off, the least of both at 10**best."""
+    found = calibrate(
+        lambda h: h, lambda h: 1e-4 * ((h / 10**best) ** 2 + 10**best / h), 10 ** (best + off), attainable=2e-4
+    )
+    assert found.error < 4e-4
+    assert found.error == min(error for _, error in found.tried)
+    assert len(found.tried) < 25

@@ -1,0 +1,105 @@
+"""Every estimator, fast and in float32, against the float64 reference on a tiny open_clip model."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from diffin import reference as oracle
+from diffin.accuracy import agreement
+from diffin.adjoint import Segment
+from diffin.contrastive import batch_loss, masked_members, sample_losses
+from diffin.prepare import Checkpoint, Problem, influence_directions, local_directions, prepare, total
+
+N_SAMPLES = 640.0
+STEPS, LRS, LR_SUMS = (40.0, 80.0), (0.05, 0.02), (2.0, 1.4)
+ESTIMATORS = ("diffin", "diffin_eq9", "tracin")
+
+
+def two_checkpoints(clip) -> list[Checkpoint]:
+    generator = torch.Generator().manual_seed(5)
+    moved = clip.theta + 0.01 * torch.randn(clip.theta.shape, generator=generator)
+    preconditioner = 0.5 + torch.rand(clip.theta.shape, generator=generator)
+    segments = [Segment(clip.theta, LR_SUMS[0]), Segment(moved, LR_SUMS[1], preconditioner)]
+    return [Checkpoint(s, t, lr) for s, t, lr in zip(segments, STEPS, LRS, strict=True)]
+
+
+def fast_scores(clip, checkpoints, probes, validation) -> dict[str, torch.Tensor]:
+    problem = Problem(
+        reference=clip.batch(clip.reference, batch_size=16),
+        target=None if validation is None else clip.batch(validation),
+        samples=clip.losses(),
+        samples64=clip.losses(),
+        probes=probes,
+        probes64=probes,
+        estimators=ESTIMATORS,
+        n_samples=N_SAMPLES,
+        lanczos_steps=40,
+    )
+    influence = influence_directions(problem, checkpoints)
+    terms = []
+    for checkpoint, r in zip(checkpoints, influence, strict=True):
+        directions = local_directions(problem, checkpoint.segment.theta) | {"influence": r}
+        terms.append(prepare(problem, checkpoint, directions, len(checkpoints), centre=True).fast)
+    return total(terms)
+
+
+def whole(clip, pairs):
+    masked = masked_members(pairs, pairs)
+    return lambda theta: batch_loss(clip.encode(theta, pairs), masked, clip.kind)
+
+
+def one(clip, single):
+    masked = masked_members(single, clip.reference)
+    return lambda theta: sample_losses(
+        clip.encode(theta, single), clip.encode(theta, clip.reference), masked, clip.kind
+    )[0]
+
+
+@pytest.fixture(scope="module")
+def dense(clip) -> list[oracle.ReferenceCheckpoint]:
+    """The checkpoints with their whole Hessians, the slow part, once a model."""
+    return [
+        oracle.ReferenceCheckpoint(
+            c.segment.theta.double(),
+            c.step,
+            c.lr,
+            c.segment.lr_sum,
+            oracle.hessian(whole(clip, clip.reference), c.segment.theta.double()),
+            None if c.segment.preconditioner is None else c.segment.preconditioner.double(),
+        )
+        for c in two_checkpoints(clip)
+    ]
+
+
+def exact_scores(clip, dense, probes, validation) -> dict[str, torch.Tensor]:
+    reference = whole(clip, clip.reference)
+    target = reference if validation is None else whole(clip, validation)
+    samples = [one(clip, probes[i : i + 1]) for i in range(len(probes))]
+    return {
+        "diffin": oracle.diffin(samples, target, dense, N_SAMPLES),
+        "diffin_eq9": oracle.diffin_eq9(samples, reference, target, dense, N_SAMPLES),
+        "tracin": oracle.tracin(samples, target, dense, N_SAMPLES),
+    }
+
+
+@pytest.mark.parametrize("target", ["training", "validation"])
+def test_fast_scores_agree_with_the_float64_reference(clip, dense, pairs, target):
+    probes = pairs(48, 1000, seed=3)
+    validation = pairs(20, 2000, seed=4) if target == "validation" else None
+    fast = fast_scores(clip, two_checkpoints(clip), probes, validation)
+    exact = exact_scores(clip, dense, probes, validation)
+    for name in ESTIMATORS:
+        found = agreement(fast[name], exact[name])
+        assert found.spearman >= 0.999, (name, found)
+        assert found.worst_relative_error <= 1e-2, (name, found)
+
+
+def test_the_adjoint_is_the_recursion_run_forwards(clip, dense, pairs):
+    """<grad L_V, I^T> of the recursion itself equals the adjoint's score, where H is made positive semi-definite."""
+    sample = one(clip, pairs(1, 1000, seed=3))
+    target = whole(clip, clip.reference)
+    convex = [dataclasses.replace(c, hessian=c.hessian @ c.hessian / c.hessian.norm() ** 2) for c in dense]
+    influence = oracle.recursion(sample, convex, N_SAMPLES, substeps=300)
+    forwards = oracle.gradient(target, convex[-1].theta) @ influence
+    torch.testing.assert_close(oracle.diffin([sample], target, convex, N_SAMPLES)[0], forwards, rtol=2e-2, atol=0)
