@@ -111,6 +111,6 @@ class Manifest(Strict):
     comparisons: dict[str, Comparison]
     parts: list[File]
     selection: Selection
-    report: File
+    report: File | None
     seconds: dict[str, float]
     created_at: datetime

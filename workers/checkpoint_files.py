@@ -1,0 +1,165 @@
+"""Reading checkpoint files: never a pickle, always a clear word."""
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from typing import Any, cast
+
+import fsspec
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from coreset.errors import CheckpointUnusable
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before the names."""
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        state_dict: parameters and buffers by name, prefixes stripped.
+        optimizer: the optimiser's state_dict, if the file has one.
+        epoch, global_step: as the file says, if it does.
+    """
+
+    uri: str
+    state_dict: dict[str, Tensor]
+    optimizer: dict[str, Any] | None
+    epoch: int | None
+    global_step: int | None
+
+
+def load(uri: str) -> LoadedCheckpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointUnusable: not there, not a checkpoint, cut off, or one that wants to run code.
+    """
+    content = _content(uri)
+    state_dict = content.get("state_dict", content)
+    if not isinstance(state_dict, dict) or not all(isinstance(value, Tensor) for value in state_dict.values()):
+        keys = ", ".join(map(str, list(content)[:5]))
+        raise CheckpointUnusable(
+            f"{uri} holds no state_dict of tensors (its keys: {keys}). Give a checkpoint that open_clip wrote.", uri=uri
+        )
+    optimizer = content.get("optimizer")
+    return LoadedCheckpoint(
+        uri,
+        {_strip(name): value for name, value in state_dict.items()},
+        optimizer if isinstance(optimizer, dict) else None,
+        _integer(content.get("epoch")),
+        _integer(content.get("global_step")),
+    )
+
+
+def _content(uri: str) -> dict[str, Any]:
+    try:
+        with fsspec.open(uri, "rb") as file:
+            if uri.endswith(".safetensors"):
+                return dict(safetensors.torch.load(file.read()))
+            content = torch.load(cast(Any, file), map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointUnusable(f"{uri} is not there", uri=uri) from error
+    except IsADirectoryError as error:
+        raise CheckpointUnusable(
+            f"{uri} is a directory, as sharded (FSDP) training writes it. Convert it into one file first, "
+            "for example with torch.distributed.checkpoint.format_utils.",
+            uri=uri,
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointUnusable(
+            f"{uri} is not a file of plain tensors: it is no checkpoint, or it holds objects that would run code "
+            "when they are loaded, which is refused. Save its state_dict again with torch.save.",
+            uri=uri,
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise CheckpointUnusable(
+            f"{uri} cannot be read as a checkpoint; it may be cut off ({type(error).__name__})", uri=uri
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointUnusable(f"{uri} holds a {type(content).__name__}, not a checkpoint", uri=uri)
+    return cast(dict[str, Any], content)
+
+
+def _strip(name: str) -> str:
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _integer(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) else None
+
+
+def sha256(uri: str) -> tuple[int, str]:
+    """Return the file's size in bytes and its sha256."""
+    digest, size = hashlib.sha256(), 0
+    with fsspec.open(uri, "rb") as file:
+        while data := file.read(1 << 22):
+            digest.update(data)
+            size += len(data)
+    return size, digest.hexdigest()
+
+
+def adam_step(optimizer: dict[str, Any] | None) -> int | None:
+    """Return the largest step count in AdamW's state, or None."""
+    states = (optimizer or {}).get("state") or {}
+    steps = [int(state["step"]) for state in states.values() if isinstance(state, dict) and "step" in state]
+    return max(steps, default=None)
+
+
+def optimizer_lr(optimizer: dict[str, Any] | None) -> float | None:
+    """Return the largest lr of the parameter groups, the base one under layer decay, or None."""
+    groups = (optimizer or {}).get("param_groups") or []
+    rates = [float(group["lr"]) for group in groups if "lr" in group]
+    return max(rates, default=None)
+
+
+def adam_preconditioner(optimizer: dict[str, Any] | None, shapes: dict[str, torch.Size]) -> dict[str, Tensor] | None:
+    """Return P = 1 / (sqrt(v_hat) + eps) by parameter name, or None where the state does not tell it.
+
+    The state is keyed by position in the parameter groups. Two orders are known: open_clip up to 3.x puts the
+    parameters without weight decay first; newer ones note `group_name`, `no_wd` or `wd`, in order of appearance.
+
+    Args:
+        shapes: of the trained parameters by name, in the model's order.
+    """
+    groups, states = (optimizer or {}).get("param_groups"), (optimizer or {}).get("state")
+    if not groups or not states:
+        return None
+    names = _names_in_order(groups, list(shapes), shapes)
+    order = [index for group in groups for index in group["params"]]
+    if names is None or len(names) != len(order):
+        return None
+    betas = {
+        index: (group["betas"][1], group["eps"]) for group in groups if "betas" in group for index in group["params"]
+    }
+    found: dict[str, Tensor] = {}
+    for name, index in zip(names, order, strict=True):
+        state = states.get(index)
+        if (
+            state is None
+            or index not in betas
+            or "exp_avg_sq" not in state
+            or state["exp_avg_sq"].shape != shapes[name]
+        ):
+            return None
+        beta, eps = betas[index]
+        v_hat = state["exp_avg_sq"].float() / (1 - beta ** int(state["step"]))
+        found[name] = 1 / (v_hat.sqrt() + eps)
+    return found
+
+
+def _names_in_order(groups: list[dict[str, Any]], names: list[str], shapes: dict[str, torch.Size]) -> list[str] | None:
+    if all("group_name" in group for group in groups):
+        plain = {n for n in names if len(shapes[n]) < 2 or n.endswith(("logit_scale", "positional_embedding"))}
+        by_group = {"no_wd": [n for n in names if n in plain], "wd": [n for n in names if n not in plain]}
+        return [n for group in groups for n in by_group.get(group["group_name"], [])]
+    if len(groups) != 2:
+        return None
+    plain = [n for n in names if len(shapes[n]) < 2 or any(word in n for word in ("bn", "ln", "bias", "logit_scale"))]
+    return plain + [n for n in names if n not in set(plain)]

@@ -1,0 +1,166 @@
+"""open_clip models as functions of a flat parameter vector, and the inputs that they want."""
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from PIL import Image
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from coreset.errors import CheckpointUnusable
+from coreset.plan import PlannedModel
+from diffin.contrastive import Encoded, LossKind, Pairs
+from diffin.layout import Layout
+from workers.samples.decode import ViewFunctions
+
+logging.getLogger("open_clip").setLevel(logging.WARNING)
+
+# One kernel path for every forward pass: the fused inference path has no derivative and rounds differently.
+torch.backends.mha.set_fastpath_enabled(False)
+
+
+def register(model: PlannedModel) -> str:
+    """Make the architecture known to open_clip, under a name of its content, and return that name."""
+    text = json.dumps(model.config, sort_keys=True)
+    stem = model.name.rsplit("/", 1)[-1].split(":", 1)[-1]
+    name = f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if name not in open_clip.list_models():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.json"
+            path.write_text(text)
+            open_clip.add_model_config(path)
+    return name
+
+
+def build(model: PlannedModel) -> nn.Module:
+    """Return the model in float32 and eval mode, weights not loaded; nothing is downloaded.
+
+    Raises:
+        CheckpointUnusable: open_clip cannot build this architecture.
+    """
+    try:
+        built = open_clip.create_model(register(model), load_weights=False, pretrained_text=False)
+    except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError) as error:
+        raise CheckpointUnusable(
+            f"open_clip cannot build the architecture {model.name} ({model.source}): {error}", model=model.name
+        ) from error
+    return built.eval()
+
+
+def preprocess_cfg(model: PlannedModel, built: nn.Module) -> PreprocessCfg:
+    """Return how the model wants its images: open_clip's defaults, the plan's settings, the tower's size."""
+    base = merge_preprocess_dict(dict(vars(PreprocessCfg())), dict(model.preprocess))
+    size: Any = built.visual.image_size
+    return PreprocessCfg(**(base | {"size": size}))
+
+
+@cache
+def _tokenizer(name: str) -> Any:
+    return open_clip.get_tokenizer(name)
+
+
+def view_functions(model: PlannedModel, cfg: PreprocessCfg) -> ViewFunctions:
+    """Return the functions that turn a sample into this model's inputs, for a loader process."""
+    transform: Any = image_transform_v2(cfg, is_train=False)
+    steps = transform.transforms[:-2]  # without ToTensor and Normalize, which happen on the device
+    tokenizer = _tokenizer(register(model))
+
+    def image(picture: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        for step in steps:
+            picture = step(picture)
+        return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+
+    def tokens(caption: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return tokenizer([caption])[0].numpy()
+
+    return ViewFunctions(image, tokens)
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """A CLIP as a function of theta (p,).
+
+    Attributes:
+        planned: the architecture.
+        module: on its device; its own parameters are not used in `encode`.
+        layout: of the parameters that are counted, here all of them.
+        kind: InfoNCE, or SigLIP if the architecture has a logit bias.
+        mean, std: (3, 1, 1) of the normalisation.
+    """
+
+    planned: PlannedModel
+    module: nn.Module
+    layout: Layout
+    kind: LossKind
+    cfg: PreprocessCfg
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def build(cls, planned: PlannedModel, device: torch.device, dtype: torch.dtype = torch.float32) -> "ClipModel":
+        module = build(planned)
+        cfg = preprocess_cfg(planned, module)
+        module = module.to(device=device, dtype=dtype).requires_grad_(False)
+        kind = LossKind.INFO_NCE if getattr(module, "logit_bias", None) is None else LossKind.SIGLIP
+        mean, std = (torch.tensor(v, device=device, dtype=dtype)[:, None, None] for v in (cfg.mean, cfg.std))
+        return cls(planned, module, Layout.of(dict(module.named_parameters())), kind, cfg, mean, std)
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def encode(self, theta: Tensor, pairs: Pairs) -> Encoded:
+        """Return the embeddings of pairs whose images are uint8 (n, 3, H, W), at theta (p,)."""
+        images = self.normalised(pairs.images)
+        outputs: Any = functional_call(self.module, self.layout.unflatten(theta), (images, pairs.tokens))
+        image, text, scale = outputs[:3]
+        bias = outputs[3] if self.kind is LossKind.SIGLIP else torch.zeros_like(scale)
+        return Encoded(image, text, scale.reshape(()), bias.reshape(()))
+
+    def theta(self, state_dict: dict[str, Tensor], uri: str) -> Tensor:
+        """Return the checkpoint's parameters as a vector (p,) on the device; its buffers are loaded into the module.
+
+        Raises:
+            CheckpointUnusable: names are missing, unknown, or of another shape.
+        """
+        wanted = self.module.state_dict()
+        _compare(wanted, state_dict, uri, self.planned)
+        buffers = {name for name, _ in self.module.named_buffers()}
+        self.module.load_state_dict({n: v for n, v in state_dict.items() if n in buffers}, strict=False)
+        params = {name: state_dict[name].to(self.mean.dtype) for name in self.layout.names}
+        return self.layout.flatten(params).to(self.device)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+
+def _compare(wanted: dict[str, Tensor], found: dict[str, Tensor], uri: str, model: PlannedModel) -> None:
+    missing = [name for name in wanted if name not in found]
+    unknown = [name for name in found if name not in wanted]
+    other = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    if missing or unknown or other:
+        words = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            for names, what in ((missing, "missing"), (unknown, "unknown"), (other, "of another shape"))
+            if names
+        ]
+        raise CheckpointUnusable(
+            f"{uri} does not fit the architecture {model.name}: {'; '.join(words)}. "
+            "Give the right `model` in the spec, or the run directory whose params.txt names it.",
+            uri=uri,
+            model=model.name,
+        )

@@ -1,0 +1,76 @@
+"""From the job spec to the plan: shards, checkpoints, architecture, and N, as they are now."""
+
+from coreset.errors import CheckpointUnusable
+from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
+from coreset.spec import ClipModelSpec, JobSpec, ValidationTarget
+from workers.checkpoints import plan_checkpoints, registered
+from workers.lease import stamp
+from workers.samples.listing import count_samples, list_shards
+
+
+def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
+    """Return the plan and what the user should be warned of.
+
+    Raises:
+        InvalidInput: a shard or a checkpoint that cannot be used; names it.
+    """
+    shards = list_shards(spec.pool)
+    target = list_shards(spec.target.pool) if isinstance(spec.target, ValidationTarget) else []
+    stamp()
+    checkpoints, model, warnings = plan_checkpoints(spec.checkpoints, spec.model, stamp)
+    plan = Plan(
+        shards=shards,
+        caption_field=spec.pool.caption_field,
+        checkpoints=checkpoints,
+        model=model,
+        clip_model=_clip_model(spec.clip_model),
+        clip_pretrained=spec.clip_model.pretrained if spec.clip_model else None,
+        target=spec.target,
+        target_shards=target,
+        reference_size=spec.reference.size,
+        reference_seed=spec.reference.seed,
+        n_samples=_n_samples(shards),
+        scores=spec.scores,
+        seed=spec.seed,
+    )
+    return plan, warnings + _doubts(plan)
+
+
+def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:
+    if spec is None:
+        return None
+    return PlannedModel(name=spec.name, config=registered(spec.name), source="spec")
+
+
+def _n_samples(shards: list[PlannedShard]) -> Sourced:
+    """Return N: what the files beside the shards say, else what the tar headers say, else an estimate by size."""
+    counts = [shard.expected for shard in shards]
+    if all(count is not None for count in counts):
+        return Sourced(value=sum(count or 0 for count in counts), source="files beside the shards")
+    counted = [shard.expected if shard.expected is not None else count_samples(shard) for shard in shards]
+    stamp()
+    known = [(count, shard.size) for count, shard in zip(counted, shards, strict=True) if count is not None]
+    total = sum(count for count, _ in known)
+    if len(known) == len(shards):
+        return Sourced(value=max(total, 1), source="tar headers")
+    sizes = sum(size for _, size in known)
+    if not sizes:
+        return Sourced(value=1, source="not known: scores are not divided by N, which changes no ranking")
+    return Sourced(value=round(total * sum(shard.size for shard in shards) / sizes), source="estimated from sizes")
+
+
+def _doubts(plan: Plan) -> list[str]:
+    warnings = []
+    if len(plan.checkpoints) == 1:
+        warnings.append("there is one checkpoint only: influence over training wants a few, say five")
+    if any(c.lr.value == 0 for c in plan.checkpoints):
+        warnings.append("a checkpoint's learning rate is 0: tracin and diffin_eq9 do not count it")
+    if plan.checkpoints[-1].optimizer is None:
+        warnings.append("the checkpoints hold no Adam state: diffin takes the run for plain SGD (P = 1)")
+    return warnings
+
+
+def require_finite(value: float, name: str, uri: str) -> None:
+    """Raise CheckpointUnusable if a number of a checkpoint is not finite."""
+    if value != value or value in (float("inf"), float("-inf")):
+        raise CheckpointUnusable(f"{uri}: {name} is {value}; the run diverged here, leave this checkpoint out", uri=uri)

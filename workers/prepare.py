@@ -1,0 +1,217 @@
+"""Prepare a plan: draw B, find the directions, calibrate the steps, measure the accuracy, and store it all."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+import torch
+
+from coreset.errors import PoolUnusable
+from coreset.plan import Plan
+from coreset.result import Accuracy
+from coreset.scores import ESTIMATORS, Score
+from coreset.storage import Storage
+from diffin.accuracy import Agreement, agreement
+from diffin.adjoint import Segment
+from diffin.batch_loss import ContrastiveLoss
+from diffin.contrastive import Pairs
+from diffin.prepare import (
+    Checkpoint,
+    Prepared,
+    Problem,
+    influence_directions,
+    local_directions,
+    prepare,
+    total,
+)
+from diffin.samples import ContrastiveLosses
+from diffin.stencil import CENTRE, Stencil, move
+from workers import checkpoint_files, prepared
+from workers.clip_model import ClipModel
+from workers.pairs import CLIP, RUN, load_clip_theta, pairs_of_samples
+from workers.planning import require_finite
+from workers.samples.decode import Sample
+from workers.samples.loader import Loader
+from workers.samples.reference import draw
+
+PROBES = 32
+"""Samples on which steps are calibrated and the accuracy is measured."""
+
+SPEARMAN, WORST_ERROR = 0.99, 0.02
+"""The accuracy gate: below it the precision is raised once, then the job fails."""
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The samples that a plan's scores are about: B, the probes, and V if it is a validation pool."""
+
+    reference: list[Sample]
+    probes: list[Sample]
+    target: list[Sample] | None
+    warnings: list[str]
+
+
+def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
+    progress("drawing the reference batch", 0.1)
+    samples, short = draw(plan.shards, plan.reference_size + PROBES, plan.reference_seed, loader)
+    size = min(plan.reference_size, max(len(samples) - PROBES, len(samples) // 2))
+    warnings = [short] if short else []
+    target = None
+    if not isinstance(plan.target, str):
+        progress("drawing the validation samples", 0.15)
+        target, few = draw(plan.target_shards, plan.target.size, plan.reference_seed, loader)
+        warnings += [f"validation pool: {few}"] if few else []
+    return Drawn(samples[:size], samples[size : size + PROBES], target, warnings)
+
+
+def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.device, progress: Progress) -> None:
+    """Prepare the plan at the first precision that passes the accuracy gate, unless it is prepared already.
+
+    Raises:
+        InvalidInput: the pool or a checkpoint cannot be used.
+    """
+    if prepared.load_preparation(storage, plan) is not None:
+        return
+    started = time.monotonic()
+    drawn = draw_samples(plan, loader, progress)
+    _store_reference(plan, storage, drawn, device)
+    seconds = {"draw": time.monotonic() - started}
+    for precision, dtype in PRECISIONS.items():
+        attempt = _attempt(plan, storage, drawn, device, dtype, progress)
+        seconds[precision] = time.monotonic() - started - sum(seconds.values())
+        structlog.get_logger().info(
+            "accuracy", precision=precision, **{k: vars(v) for k, v in attempt.accuracy.items()}
+        )
+        if all(found.passes(SPEARMAN, WORST_ERROR) for found in attempt.accuracy.values()):
+            break
+    else:
+        words = ", ".join(
+            f"{name}: Spearman {a.spearman:.3f}, worst error {a.worst_relative_error:.2g}"
+            for name, a in attempt.accuracy.items()
+        )
+        raise PoolUnusable(f"the fast path does not agree with the exact one, in float64 either ({words})")
+    prepared.save_preparation(
+        storage,
+        plan,
+        prepared.Preparation(
+            precision=precision,
+            accuracy={Score(name): Accuracy(**vars(found)) for name, found in attempt.accuracy.items()},
+            reference_uids=[sample.uid for sample in drawn.reference],
+            parameters_counted=attempt.parameters,
+            parameters_total=attempt.parameters,
+            warnings=drawn.warnings,
+            steps=attempt.steps,
+            seconds=seconds,
+        ),
+    )
+
+
+def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.device) -> None:
+    """Store who is in B, and B's embeddings under the CLIP-score model if that is another one."""
+    pairs = pairs_of_samples(drawn.reference, RUN)
+    tensors = {"ids": pairs.ids, "captions": pairs.captions}
+    if plan.clip_model is not None:
+        model = ClipModel.build(plan.clip_model, device)
+        theta = load_clip_theta(plan, model)
+        reference = pairs_of_samples(drawn.reference, CLIP).to(device)
+        with torch.no_grad():
+            encoded = ContrastiveLosses(model.encode, reference, model.kind).context(theta)
+        tensors |= {f"clip/{name}": value for name, value in vars(encoded).items()}
+    prepared.save_tensors(storage, plan, "reference", tensors)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    accuracy: dict[str, Agreement]
+    steps: list[dict[str, float]]
+    parameters: int
+
+
+def _attempt(
+    plan: Plan, storage: Storage, drawn: Drawn, device: torch.device, dtype: torch.dtype, progress: Progress
+) -> _Attempt:
+    model, model64 = (ClipModel.build(plan.model, device, d) for d in (dtype, torch.float64))
+    reference, probes = (pairs_of_samples(s, RUN).to(device) for s in (drawn.reference, drawn.probes))
+    target = None if drawn.target is None else pairs_of_samples(drawn.target, RUN).to(device)
+    estimators = tuple(score.value for score in ESTIMATORS if score in plan.scores)
+    problem = Problem(
+        reference=_batch_loss(model, reference),
+        target=None if target is None else _batch_loss(model, target),
+        samples=ContrastiveLosses(model.encode, reference, model.kind),
+        samples64=ContrastiveLosses(model64.encode, reference, model.kind),
+        probes=probes,
+        probes64=probes,
+        estimators=estimators,
+        n_samples=plan.n_samples.value,
+    )
+    checkpoints = [_checkpoint(plan, index, model) for index in range(len(plan.checkpoints))]
+    progress("tracing the target's gradient back through training", 0.2)
+    influence = influence_directions(problem, checkpoints)
+    outcomes = []
+    for index, checkpoint in enumerate(checkpoints):
+        progress(f"calibrating checkpoint {index + 1} of {len(checkpoints)}", 0.5 + 0.5 * index / len(checkpoints))
+        directions = local_directions(problem, checkpoint.segment.theta)
+        if influence is not None:
+            directions["influence"] = influence[index]
+        for name, direction in directions.items():
+            require_finite(float(direction.norm()), f"the {name} direction", plan.checkpoints[index].uri)
+        outcome = _calibrated(problem, checkpoint, directions, plan, index)
+        _store_checkpoint(storage, plan, index, outcome, problem, checkpoint)
+        outcomes.append(outcome)
+    return _Attempt(
+        _accuracies(outcomes),
+        [{name: c.step for name, c in outcome.calibrations.items()} for outcome in outcomes],
+        model.layout.size,
+    )
+
+
+def _batch_loss(model: ClipModel, pairs: Pairs) -> ContrastiveLoss:
+    return ContrastiveLoss(model.encode, pairs, model.kind)
+
+
+def _checkpoint(plan: Plan, index: int, model: ClipModel) -> Checkpoint:
+    planned = plan.checkpoints[index]
+    loaded = checkpoint_files.load(planned.uri)
+    theta = model.theta(loaded.state_dict, planned.uri)
+    require_finite(float(theta.norm()), "the norm of the parameters", planned.uri)
+    shapes = dict(zip(model.layout.names, model.layout.shapes, strict=True))
+    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, shapes) if planned.optimizer else None
+    preconditioner = None if by_name is None else model.layout.flatten(by_name).to(theta)
+    return Checkpoint(Segment(theta, planned.lr_sum.value, preconditioner), planned.step.value, planned.lr.value)
+
+
+def _calibrated(problem: Problem, checkpoint: Checkpoint, directions, plan: Plan, index: int) -> Prepared:
+    centre = needs_centre(plan, index)
+    if problem.estimators:
+        return prepare(problem, checkpoint, directions, len(plan.checkpoints), centre)
+    return Prepared({}, Stencil((CENTRE,) if centre else (), {}), {}, {}, {})
+
+
+def needs_centre(plan: Plan, index: int) -> bool:
+    """Return whether the losses or embeddings at the checkpoint itself are wanted."""
+    last = index == len(plan.checkpoints) - 1
+    clip_scores = {Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(plan.scores)
+    return Score.LOSS in plan.scores or (last and bool(clip_scores) and plan.clip_model is None)
+
+
+def _store_checkpoint(
+    storage: Storage, plan: Plan, index: int, outcome: Prepared, problem: Problem, checkpoint: Checkpoint
+) -> None:
+    used = {name for point in outcome.stencil.points for name, _ in point}
+    directions = {name: value for name, value in outcome.directions.items() if name in used}
+    theta = checkpoint.segment.theta
+    with torch.no_grad():
+        contexts = [problem.samples.context(move(theta, p, directions)) for p in outcome.stencil.points]
+    prepared.save_checkpoint(storage, plan, index, prepared.PreparedCheckpoint(outcome.stencil, directions, contexts))
+
+
+def _accuracies(outcomes: Sequence[Prepared]) -> dict[str, Agreement]:
+    if not outcomes[0].fast:
+        return {}
+    fast, exact = (total([getattr(o, kind) for o in outcomes]) for kind in ("fast", "exact"))
+    return {name: agreement(fast[name], exact[name]) for name in fast}

@@ -1,0 +1,1 @@
+"""Samples from WebDataset shards: listing, reading, decoding, and the reference batch."""

@@ -1,0 +1,125 @@
+"""One raw sample to tensors: the caption, the uid, the image resized and cropped as open_clip does it, and the tokens.
+
+Images leave as uint8 after resize and crop; scaling and normalisation happen on the device (workers/clip_model.py).
+"""
+
+import io
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from coreset import uids
+from coreset.part import SampleStatus, UidSource
+from workers.samples.tar import RawSample
+
+LARGEST_IMAGE = 89_478_485
+"""Pixels; Pillow's own limit against decompression bombs. A larger image is a bad sample."""
+
+ImageTransform = Callable[[Image.Image], npt.NDArray[np.uint8]]
+Tokenizer = Callable[[str], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class ViewFunctions:
+    """What turns a sample into one model's inputs: image -> (3, H, W) uint8, caption -> (L,) int64."""
+
+    image: ImageTransform
+    tokens: Tokenizer
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample's identity, caption and status, and for each view its image and tokens if the status is ok."""
+
+    uid: str
+    uid_source: UidSource
+    key: str
+    row: int
+    status: SampleStatus
+    caption: str | None = None
+    images: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    tokens: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+
+
+def decode(raw: RawSample, caption_field: str | None, views: dict[str, ViewFunctions]) -> Sample:
+    """Return the decoded sample; what is wrong with it is its status, never an exception.
+
+    Args:
+        caption_field: take the caption from this field of the json member instead of the txt member.
+        views: by name.
+    """
+    metadata = _metadata(raw)
+    uid = uids.normalise(metadata.get("uid")) if metadata else None
+    identity = (
+        uid or uids.derive(raw.shard, raw.key),
+        UidSource.JSON if uid else UidSource.DERIVED,
+        raw.key,
+        raw.row,
+    )
+    caption, problem = _caption(raw, metadata, caption_field)
+    data = raw.image()
+    if data is None:
+        return Sample(*identity, SampleStatus.NO_IMAGE, caption)
+    if problem is not None:
+        return Sample(*identity, problem, caption)
+    image = _image(data)
+    if isinstance(image, SampleStatus):
+        return Sample(*identity, image, caption)
+    assert caption is not None
+    images = {name: view.image(image) for name, view in views.items()}
+    tokens = {name: view.tokens(caption) for name, view in views.items()}
+    return Sample(*identity, SampleStatus.OK, caption, images, tokens)
+
+
+def _metadata(raw: RawSample) -> dict[str, Any] | None:
+    """Return the json member's object, {} if there is no such member, None if it cannot be read."""
+    data = raw.members.get("json")
+    if data is None:
+        return {}
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _caption(
+    raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None
+) -> tuple[str | None, SampleStatus | None]:
+    """Return the stripped caption, or None and what is wrong with it."""
+    if caption_field is not None:
+        if metadata is None:
+            return None, SampleStatus.BAD_CAPTION
+        value = metadata.get(caption_field)
+        if not isinstance(value, str):
+            return None, SampleStatus.NO_CAPTION
+    elif "txt" in raw.members:
+        try:
+            value = raw.members["txt"].decode()
+        except UnicodeDecodeError:
+            return None, SampleStatus.BAD_CAPTION
+    else:
+        return None, SampleStatus.NO_CAPTION
+    caption = value.strip()
+    return (caption, None) if caption else (None, SampleStatus.EMPTY_CAPTION)
+
+
+def _image(data: bytes) -> Image.Image | SampleStatus:
+    """Return the image in RGB, or what is wrong with it. The size is looked at before anything is decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the decoded image is what counts
+        try:
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > LARGEST_IMAGE:
+                return SampleStatus.IMAGE_TOO_LARGE
+            return image.convert("RGB")
+        except Image.DecompressionBombError:
+            return SampleStatus.IMAGE_TOO_LARGE
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError):
+            return SampleStatus.BAD_IMAGE

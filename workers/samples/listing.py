@@ -1,0 +1,149 @@
+"""Shard URIs to planned shards: braces and `::` expanded, each shard found, and what it says of its size."""
+
+import io
+import json
+import posixpath
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import braceexpand
+import fsspec
+import pyarrow.parquet as pq
+
+from coreset.errors import ShardUnreadable
+from coreset.plan import PlannedShard
+from coreset.spec import PoolSpec
+
+NAMED_AT_MOST = 10
+
+
+def expand(uris: list[str]) -> list[str]:
+    """Return the URIs with `a::b` and brace ranges expanded, in order; relative local paths become absolute.
+
+    Raises:
+        ShardUnreadable: a brace expression that cannot be read, or a shard that is listed twice.
+    """
+    expanded: list[str] = []
+    for uri in uris:
+        for one in uri.split("::"):
+            try:
+                expanded += [absolute(found) for found in braceexpand.braceexpand(one.strip())]
+            except ValueError as error:
+                raise ShardUnreadable(f"{one}: the braces do not match", uri=one) from error
+    twice = sorted({uri for uri in expanded if expanded.count(uri) > 1}) if len(set(expanded)) < len(expanded) else []
+    if twice:
+        raise ShardUnreadable(f"shards are listed twice: {_some(twice)}", shards=twice[:NAMED_AT_MOST])
+    return expanded
+
+
+def absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri.removeprefix("file:")).expanduser().absolute())
+
+
+def _some(uris: list[str]) -> str:
+    more = len(uris) - NAMED_AT_MOST
+    return ", ".join(uris[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def list_shards(pool: PoolSpec) -> list[PlannedShard]:
+    """Return the pool's shards as they are now.
+
+    Raises:
+        ShardUnreadable: names every shard (ten at most) that is not there or cannot be asked for.
+    """
+    uris = expand(pool.shards)
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(_info, uris))
+    missing = [f"{uri} ({info})" for uri, info in zip(uris, found, strict=True) if isinstance(info, str)]
+    if missing:
+        raise ShardUnreadable(
+            f"{len(missing)} of {len(uris)} shards cannot be opened: {_some(missing)}. "
+            "Give URIs that the workers can read; a brace range must not reach past the last shard.",
+            shards=missing[:NAMED_AT_MOST],
+        )
+    expected = _Expected()
+    shards = []
+    for index, (uri, info) in enumerate(zip(uris, found, strict=True)):
+        count, source = expected.of(uri)
+        shards.append(
+            PlannedShard(
+                index=index,
+                uri=uri,
+                size=int(info["size"] or 0),
+                etag=_etag(info),
+                expected=count,
+                expected_source=source,
+            )
+        )
+    return shards
+
+
+def _info(uri: str) -> dict[str, Any] | str:
+    """Return what the file system says of a file, or in a few words why it says nothing."""
+    try:
+        fs, path = fsspec.core.url_to_fs(uri)
+        info = fs.info(path)
+    except FileNotFoundError:
+        return "not found"
+    except (OSError, ValueError, ImportError) as error:
+        return type(error).__name__
+    return info if info.get("type") != "directory" else "a directory"
+
+
+def _etag(info: dict[str, Any]) -> str | None:
+    for name in ("ETag", "etag", "mtime", "updated", "LastModified"):
+        if info.get(name):
+            return str(info[name])
+    return None
+
+
+class _Expected:
+    """Numbers of samples as the files beside the shards announce them: _stats.json, sizes.json, or the parquet."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, dict[str, int]] = {}
+
+    def of(self, uri: str) -> tuple[int | None, str | None]:
+        folder, name = posixpath.split(uri)
+        stem = name.split(".", 1)[0]
+        stats = _json(f"{folder}/{stem}_stats.json")
+        if isinstance(stats.get("successes"), int):
+            return stats["successes"], "stats.json"
+        if folder not in self._sizes:
+            self._sizes[folder] = _json(f"{folder}/sizes.json")
+        if isinstance(self._sizes[folder].get(name), int):
+            return self._sizes[folder][name], "sizes.json"
+        count = _successes(f"{folder}/{stem}.parquet")
+        return (count, "parquet") if count is not None else (None, None)
+
+
+def _json(uri: str) -> dict[str, Any]:
+    try:
+        with fsspec.open(uri, "rb") as file:
+            value = json.load(io.BytesIO(file.read(1 << 24)))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _successes(uri: str) -> int | None:
+    """Return the number of rows of img2dataset's parquet whose status is success."""
+    try:
+        with fsspec.open(uri, "rb") as file:
+            table = pq.read_table(file, columns=["status"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return sum(value == "success" for value in table["status"].to_pylist())
+
+
+def count_samples(shard: PlannedShard) -> int | None:
+    """Return the number of keys in a local, uncompressed tar, from its headers alone; None for any other shard."""
+    if "://" in shard.uri or shard.uri.endswith(("gz", "bz2", "xz", "zst")):
+        return None
+    try:
+        with tarfile.open(shard.uri, "r:") as tar:
+            return len({posixpath.splitext(m.name)[0].split(".", 1)[0] for m in tar if m.isfile()})
+    except (tarfile.TarError, OSError):
+        return None

@@ -1,0 +1,150 @@
+"""Shards to blocks of tensors: decoding and tokenizing in loader processes, once for all checkpoints.
+
+The processes come from a fork server, never from this process, which may hold a GPU and threads.
+"""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from typing import Self
+
+import numpy as np
+import torch
+from open_clip.transform import PreprocessCfg
+from torch import Tensor
+
+from coreset.part import SampleStatus
+from coreset.plan import PlannedModel
+from workers.samples.decode import Sample, ViewFunctions, decode
+from workers.samples.tar import RawSample
+
+SAMPLES_PER_CALL = 32
+BLOCK_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class View:
+    """What one model wants of a sample; picklable, so that a loader process can build the functions."""
+
+    model: PlannedModel
+    cfg: PreprocessCfg
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive samples of a shard, bad ones too, and the tensors of the good ones.
+
+    Attributes:
+        samples: all samples, in the order of the tar, without their arrays.
+        good: (n,) positions in `samples` of those whose status is ok.
+        images: by view, (n, 3, H, W) uint8.
+        tokens: by view, (n, L) int64.
+    """
+
+    samples: list[Sample]
+    good: list[int]
+    images: dict[str, Tensor]
+    tokens: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, samples: list[Sample], views: Iterable[str]) -> Self:
+        good = [i for i, sample in enumerate(samples) if sample.status is SampleStatus.OK]
+        images = {view: _stack([samples[i].images[view] for i in good]) for view in views}
+        tokens = {view: _stack([samples[i].tokens[view] for i in good]) for view in views}
+        bare = [Sample(s.uid, s.uid_source, s.key, s.row, s.status, s.caption) for s in samples]
+        return cls(bare, good, images, tokens)
+
+
+def _stack(arrays: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)) if arrays else torch.zeros(0)
+
+
+class Loader:
+    """Decodes raw samples in processes that live as long as the loader.
+
+    Args:
+        views: by name.
+        caption_field: as in the spec.
+        processes: 0 decodes in this process.
+    """
+
+    def __init__(self, views: dict[str, View], caption_field: str | None, processes: int) -> None:
+        self.views = views
+        self._arguments = (views, caption_field)
+        self._processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+        if processes:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["workers.clip_model"])
+            self._pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=self._arguments)
+            self._pool.submit(_ready)  # the fork server imports open_clip while this process goes on
+
+    def decode(self, raw: Iterable[RawSample]) -> Iterator[Sample]:
+        """Yield the decoded samples in their order.
+
+        Raises:
+            RuntimeError: a loader process was killed, for example for memory.
+        """
+        if self._pool is None:
+            _start(*self._arguments)
+            for sample in raw:
+                yield decode(sample, _loaded.caption_field, _loaded.views)
+            return
+        waiting: deque[Future[list[Sample]]] = deque()
+        raw = iter(raw)
+        try:
+            while batch := list(islice(raw, SAMPLES_PER_CALL)):
+                waiting.append(self._pool.submit(_decode_many, batch))
+                if len(waiting) > 2 * self._processes:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise RuntimeError("a loader process was killed; is there enough memory?") from error
+
+    def blocks(self, raw: Iterable[RawSample], block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+        """Yield the samples in blocks whose images take about `block_bytes`."""
+        held: list[Sample] = []
+        size = 0
+        for sample in self.decode(raw):
+            held.append(sample)
+            size += 1000 + sum(image.nbytes for image in sample.images.values())
+            if size >= block_bytes:
+                yield Block.of(held, self.views)
+                held, size = [], 0
+        if held:
+            yield Block.of(held, self.views)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    views: dict[str, ViewFunctions]
+    caption_field: str | None
+
+
+_loaded: _Loaded
+
+
+def _start(views: dict[str, View], caption_field: str | None) -> None:
+    """Build this process's functions once."""
+    from workers.clip_model import view_functions  # open_clip: not wanted where only Block is
+
+    global _loaded
+    torch.set_num_threads(1)
+    _loaded = _Loaded({name: view_functions(view.model, view.cfg) for name, view in views.items()}, caption_field)
+
+
+def _ready() -> None:
+    """Do nothing: a process that answers has started."""
+
+
+def _decode_many(batch: list[RawSample]) -> list[Sample]:
+    return [decode(raw, _loaded.caption_field, _loaded.views) for raw in batch]

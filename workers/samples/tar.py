@@ -1,0 +1,152 @@
+"""A shard's samples, raw, as they stand in the tar. Members of one key need not be adjacent; nothing is unpacked.
+
+A member `DIR/KEY.EXT` is split at the first dot of its base name. A suffix that comes again under the same key starts
+a new sample, as in open_clip; its key is then written `KEY#2`, so that every sample of a shard has a key of its own.
+"""
+
+import lzma
+import posixpath
+import tarfile
+import zlib
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, cast
+
+import fsspec
+
+from coreset.errors import ShardUnreadable
+
+IMAGES = ("jpg", "png", "jpeg", "webp")
+KEPT = frozenset((*IMAGES, "txt", "json"))
+LARGEST_MEMBER = 256 * 2**20
+"""Bytes; a larger member is taken for missing."""
+
+DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
+"""What tarfile and its decompressors raise on a damaged shard."""
+
+
+@dataclass
+class RawSample:
+    """One sample's members as bytes by extension; members that nobody reads are seen, but not held."""
+
+    shard: str
+    key: str
+    row: int
+    members: dict[str, bytes] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+
+    def image(self) -> bytes | None:
+        """Return the image's bytes, the first of jpg, png, jpeg, webp that is there."""
+        return next((self.members[ext] for ext in IMAGES if ext in self.members), None)
+
+
+class ShardReader:
+    """Iterate over a shard's samples, in the order of their first members.
+
+    Attributes:
+        damage: after the iteration, what is wrong with the tar, or None. The samples before the damage were delivered.
+
+    Raises:
+        ShardUnreadable: the shard cannot be opened, or is no tar at all.
+    """
+
+    def __init__(self, uri: str, size: int | None = None) -> None:
+        self.uri = uri
+        self.damage: str | None = None
+        self._size = size
+
+    def __iter__(self) -> Iterator[RawSample]:
+        try:
+            with fsspec.open(self.uri, "rb", compression=None) as file:
+                counted = _Counted(cast(BinaryIO, file))
+                yield from self._samples(counted)
+                self._check_length(counted)
+        except OSError as error:
+            raise ShardUnreadable(f"{self.uri} cannot be opened: {type(error).__name__}", uri=self.uri) from error
+
+    def _samples(self, file: "_Counted") -> Iterator[RawSample]:
+        """Yield whole samples in the order of their first members, each once LOOK_BACK later ones are open."""
+        queue: deque[RawSample] = deque()
+        current: dict[str, RawSample] = {}
+        repeats: Counter[str] = Counter()
+        rows = 0
+        for name, data in self._members(file):
+            key, ext = split(name)
+            sample = current.get(key)
+            if sample is None or ext in sample.seen:
+                repeats[key] += 1
+                sample = current[key] = RawSample(self.uri, _numbered(key, repeats[key]), rows)
+                queue.append(sample)
+                rows += 1
+            sample.seen.add(ext)
+            if data is not None:
+                sample.members[ext] = data
+            if len(queue) > LOOK_BACK:
+                yield _close(queue, current)
+        while queue:
+            yield _close(queue, current)
+
+    def _members(self, file: "_Counted") -> Iterator[tuple[str, bytes | None]]:
+        """Yield (name, bytes) of the files in the tar; bytes are None where nobody reads them."""
+        try:
+            tar = tarfile.open(fileobj=cast(BinaryIO, file), mode="r|*")  # noqa: SIM115
+        except DAMAGE as error:
+            raise ShardUnreadable(f"{self.uri} is not a tar file", uri=self.uri) from error
+        name = "the first member"
+        try:
+            for member in tar:
+                name = member.name
+                if not member.isfile() or posixpath.basename(name).startswith("__"):
+                    continue
+                wanted = split(name)[1] in KEPT and member.size <= LARGEST_MEMBER
+                source = tar.extractfile(member) if wanted else None
+                data = source.read() if source else None
+                if data is not None and len(data) < member.size:
+                    raise EOFError
+                yield name, data
+        except DAMAGE as error:
+            self.damage = f"cut off or damaged after {name} ({type(error).__name__})"
+
+    def _check_length(self, file: "_Counted") -> None:
+        while file.read(1 << 20):  # tarfile stops at the end mark; the rest must come too
+            pass
+        if self.damage is None and self._size is not None and file.count != self._size:
+            self.damage = f"{file.count} bytes came of {self._size}: the shard changed or the transfer was cut off"
+
+
+LOOK_BACK = 1000
+"""Samples that are open at once: members of one sample may be that many samples apart."""
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return (key with its folder, lower-case extension), split at the first dot of the base name."""
+    folder, base = posixpath.split(name)
+    stem, _, ext = base.partition(".")
+    return (f"{folder}/{stem}" if folder else stem), ext.lower()
+
+
+def _numbered(key: str, count: int) -> str:
+    return key if count == 1 else f"{key}#{count}"
+
+
+def _close(queue: deque[RawSample], current: dict[str, RawSample]) -> RawSample:
+    """Take the oldest sample off the queue; its key, if no later sample has it, is then free again."""
+    sample = queue.popleft()
+    key = sample.key.split("#", 1)[0]
+    if current.get(key) is sample:
+        del current[key]
+    return sample
+
+
+class _Counted:
+    """A stream that counts the bytes that came through."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.count += len(data)
+        return data

@@ -1,0 +1,233 @@
+"""Score one shard: forward passes at every point of every checkpoint's stencil, and weighted sums of their losses."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from coreset.part import SampleStatus, part_schema
+from coreset.plan import Plan, PlannedShard
+from coreset.result import ShardSummary
+from coreset.scores import Score
+from coreset.storage import Storage
+from coreset.uids import random_score
+from diffin.contrastive import Encoded, Pairs, cosine, masked_members, neg_clip_loss, sample_losses
+from diffin.stencil import CENTRE, move
+from workers import checkpoint_files, prepared
+from workers.clip_model import ClipModel
+from workers.pairs import CLIP, RUN, load_clip_theta, pairs_of_block
+from workers.prepare import PRECISIONS
+from workers.samples.decode import Sample
+from workers.samples.loader import Block, Loader
+from workers.samples.tar import ShardReader
+
+BATCH = {"cpu": 64, "cuda": 512}
+HELD_BYTES = 8 * 2**30
+"""Parameters and directions of all checkpoints are held in memory up to this; above it they are read for each block."""
+
+Beat = Callable[[float], None]
+"""Called after each batch with the share of the block that is done; raises to stop."""
+
+
+@dataclass
+class Scorer:
+    """Scores samples by one plan; made once and used for shard after shard."""
+
+    plan: Plan
+    storage: Storage
+    device: torch.device
+    _held: dict[int, tuple[Tensor, prepared.PreparedCheckpoint]] = field(default_factory=dict)
+
+    @cached_property
+    def preparation(self) -> prepared.Preparation:
+        found = prepared.load_preparation(self.storage, self.plan)
+        if found is None:
+            raise RuntimeError(f"plan {self.plan.id} is not prepared")
+        return found
+
+    @cached_property
+    def model(self) -> ClipModel:
+        return ClipModel.build(self.plan.model, self.device, PRECISIONS[self.preparation.precision])
+
+    @cached_property
+    def reference(self) -> Pairs:
+        """Who is in B, for the masks; no images."""
+        tensors = prepared.load_tensors(self.storage, self.plan, "reference")
+        nothing = torch.zeros(len(tensors["ids"]), 0)
+        return Pairs(nothing, nothing, tensors["ids"], tensors["captions"]).to(self.device)
+
+    @cached_property
+    def clip(self) -> tuple[ClipModel, Tensor, Encoded]:
+        """The CLIP-score model, its weights, and B's embeddings."""
+        assert self.plan.clip_model is not None
+        model = ClipModel.build(self.plan.clip_model, self.device)
+        tensors = prepared.load_tensors(self.storage, self.plan, "reference")
+        return model, load_clip_theta(self.plan, model), prepared.load_encoded(tensors, "clip/", self.device)
+
+    def checkpoint(self, index: int) -> tuple[Tensor, prepared.PreparedCheckpoint]:
+        """Return theta (p,) and what was prepared for it."""
+        if index in self._held:
+            return self._held[index]
+        uri = self.plan.checkpoints[index].uri
+        theta = self.model.theta(checkpoint_files.load(uri).state_dict, uri)
+        found = theta, prepared.load_checkpoint(self.storage, self.plan, index, self.device)
+        vectors = 1 + len(found[1].directions)
+        if vectors * theta.nbytes * len(self.plan.checkpoints) <= HELD_BYTES:
+            self._held[index] = found
+        return found
+
+    def score(self, block: Block, beat: Beat) -> dict[str, Tensor]:
+        """Return the columns of a block's good samples: scores (n,), and by estimator the terms (n, m)."""
+        pairs = pairs_of_block(block, RUN)
+        columns: dict[str, Tensor] = {}
+        terms: dict[str, list[Tensor]] = {}
+        losses: list[Tensor] = []
+        total = len(self.plan.checkpoints) + (1 if self.plan.clip_model else 0)
+        for index in range(len(self.plan.checkpoints)):
+            table, centre, clip = self._checkpoint_losses(index, pairs, lambda f, i=index: beat((i + f) / total))
+            theta_terms = self.checkpoint(index)[1].stencil.weights
+            for name, row in theta_terms.items():
+                terms.setdefault(name, []).append(table @ table.new_tensor(row))
+            losses += [] if centre is None else [centre]
+            columns |= clip
+        if self.plan.clip_model is not None:
+            columns |= self._clip_scores(pairs_of_block(block, CLIP), lambda f: beat((total - 1 + f) / total))
+        for name, found in terms.items():
+            stacked = torch.stack(found, 1)
+            columns |= {name: stacked.sum(1), f"{name}_by_checkpoint": stacked}
+        if Score.LOSS in self.plan.scores:
+            columns[Score.LOSS] = -torch.stack(losses).mean(0)
+        return columns
+
+    def _checkpoint_losses(
+        self, index: int, pairs: Pairs, beat: Beat
+    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Return losses (n, q) at the stencil's points, those at the checkpoint, and CLIP scores if it is the last."""
+        theta, ready = self.checkpoint(index)
+        last = index == len(self.plan.checkpoints) - 1 and self.plan.clip_model is None
+        columns, clip = [], []
+        for j, point in enumerate(ready.stencil.points):
+            moved = move(theta, point, {n: v.to(theta) for n, v in ready.directions.items()})
+            found = []
+            for batch, done in self._batches(pairs):
+                encoded = self.model.encode(moved, batch).double()
+                masked = masked_members(batch, self.reference)
+                found.append(sample_losses(encoded, ready.contexts[j], masked, self.model.kind).cpu())
+                if last and point == CENTRE:
+                    clip.append(self._clip_columns(encoded, ready.contexts[j], batch))
+                beat((j + done) / len(ready.stencil.points))
+            columns.append(torch.cat(found) if found else torch.zeros(0, dtype=torch.float64))
+        table = torch.stack(columns, 1) if columns else torch.zeros(len(pairs), 0, dtype=torch.float64)
+        centre = columns[ready.stencil.points.index(CENTRE)] if CENTRE in ready.stencil.points else None
+        return table, centre, _concatenated(clip)
+
+    def _clip_scores(self, pairs: Pairs, beat: Beat) -> dict[str, Tensor]:
+        model, theta, reference = self.clip
+        found = []
+        for batch, done in self._batches(pairs):
+            found.append(self._clip_columns(model.encode(theta, batch).double(), reference, batch))
+            beat(done)
+        return _concatenated(found)
+
+    def _clip_columns(self, encoded: Encoded, reference: Encoded, batch: Pairs) -> dict[str, Tensor]:
+        columns: dict[str, Tensor] = {}
+        if Score.CLIP_SCORE in self.plan.scores:
+            columns[Score.CLIP_SCORE] = cosine(encoded).cpu()
+        if Score.NEG_CLIP_LOSS in self.plan.scores:
+            same = batch.ids[:, None] == self.reference.ids[None, :]
+            columns[Score.NEG_CLIP_LOSS] = neg_clip_loss(encoded, reference, same).cpu()
+        return columns
+
+    def _batches(self, pairs: Pairs) -> Iterator[tuple[Pairs, float]]:
+        """Yield batches on the device, and the share of the samples that is done after each."""
+        size = BATCH[self.device.type]
+        for start in range(0, len(pairs), size):
+            yield pairs[start : start + size].to(self.device), min(1.0, (start + size) / len(pairs))
+
+
+def _concatenated(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else {})}
+
+
+def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], columns: dict[str, Tensor]) -> pa.Table:
+    """Return the rows of a part: all samples, bad ones with null scores; non-finite ones turn bad here."""
+    schema = part_schema(plan.scores, len(plan.checkpoints))
+    values = {name: column.tolist() for name, column in columns.items()}
+    rows: list[dict[str, Any]] = []
+    place = {position: i for i, position in enumerate(good)}
+    for position, sample in enumerate(samples):
+        row = {
+            "uid": sample.uid,
+            "shard": shard,
+            "key": sample.key,
+            "row": sample.row,
+            "uid_source": sample.uid_source.value,
+            "status": sample.status.value,
+            "caption": sample.caption,
+        }
+        if position in place:
+            scores = {name: column[place[position]] for name, column in values.items()}
+            if Score.RANDOM in plan.scores:
+                scores[Score.RANDOM] = random_score(sample.uid, plan.seed)
+            finite = all(math.isfinite(value) for value in scores.values() if isinstance(value, float))
+            row |= scores if finite else {"status": SampleStatus.NON_FINITE.value}
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema)
+
+
+def score_shard(scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat) -> ShardSummary:
+    """Score a shard and write its part, then its summary, which says that the part is complete.
+
+    Raises:
+        ShardUnreadable: the shard cannot be opened or is no tar.
+    """
+    plan, started = scorer.plan, time.monotonic()
+    reader = ShardReader(shard.uri, shard.size or None)
+    name = shard.uri.rsplit("/", 1)[-1]
+    tables = []
+    for block in loader.blocks(reader):
+        columns = scorer.score(block, beat) if block.good else {}
+        tables.append(part_table(plan, name, block.samples, block.good, columns))
+    table = pa.concat_tables(tables) if tables else part_schema(plan.scores, len(plan.checkpoints)).empty_table()
+    part = scorer.storage.write_with(part_path(plan, shard.index), lambda file: pq.write_table(table, file), len(table))
+    bad = {row["values"]: row["counts"] for row in table["status"].value_counts().to_pylist()}
+    scored = bad.pop(SampleStatus.OK.value, 0)
+    summary = ShardSummary(
+        shard=shard.index,
+        uri=shard.uri,
+        part=part,
+        read=len(table),
+        scored=scored,
+        bad=bad,
+        expected=shard.expected,
+        damage=reader.damage,
+        seconds=time.monotonic() - started,
+        device=device_name(scorer.device),
+    )
+    scorer.storage.write(summary_path(plan, shard.index), summary.model_dump_json().encode())
+    return summary
+
+
+def part_path(plan: Plan, shard: int) -> str:
+    return f"plans/{plan.id}/parts/{plan.part_name(shard)}"
+
+
+def summary_path(plan: Plan, shard: int) -> str:
+    return part_path(plan, shard).removesuffix(".parquet") + ".json"
+
+
+def find_summary(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:
+    """Return the summary of a shard that is done, or None."""
+    name = summary_path(plan, shard)
+    return ShardSummary.model_validate_json(storage.read(name)) if storage.exists(name) else None
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

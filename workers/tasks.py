@@ -1,0 +1,233 @@
+"""The tasks that the queue knows by name. Messages carry ids only; the plan and the parts are in the storage.
+
+Every task may run twice: it looks for its outcome in the storage first, and what it writes is written whole.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+import structlog
+import torch
+from redis import Redis
+from rq.job import Job as Task
+
+from coreset.errors import CoresetError, ShardUnreadable
+from coreset.fan_in import fan_in
+from coreset.job import JobStatus, Reason
+from coreset.plan import Plan
+from coreset.storage import Storage
+from workers.finish import finish_job
+from workers.lease import stamp
+from workers.merge import Counts, merge_counts
+from workers.pairs import views
+from workers.planning import make_plan
+from workers.prepare import prepare_plan
+from workers.runtime import Runtime, current
+from workers.samples.loader import Loader
+from workers.score import Scorer, device_name, find_summary, score_shard
+
+BEAT_SECONDS = 0.5
+"""How often a running task tells its progress and looks whether its job was cancelled."""
+
+
+class Cancelled(Exception):
+    """The job was cancelled: the task stops where it is, and what was written stays."""
+
+
+def prepare(job_id: str) -> None:
+    """Plan the job, prepare the plan, and put the score tasks on the queue."""
+    run = current()
+    try:
+        _prepare(run, job_id)
+    except Cancelled:
+        return
+    except CoresetError as error:
+        run.store.transition(job_id, JobStatus.FAILED, Reason(code=error.type, message=error.detail))
+
+
+def _prepare(run: Runtime, job_id: str) -> None:
+    if run.store.cancel_requested(job_id):
+        return
+    spec = run.store.transition(job_id, JobStatus.PREPARING).spec
+    run.store.set_stage(job_id, "looking at shards and checkpoints", 0.0)
+    plan, warnings = make_plan(spec)
+    for warning in warnings:
+        run.store.warn(job_id, warning)
+    run.storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
+    run.storage.write(f"jobs/{job_id}/plan.json", json.dumps({"plan_id": plan.id}).encode())
+    prepare_plan(plan, run.storage, _loader(plan.id), _device(), _progress(run, job_id))
+    run.store.set_plan(job_id, plan.id, len(plan.shards))
+    _check_cancelled(run, job_id)
+    run.queue.enqueue_scoring(job_id, plan.tasks())
+    run.store.transition(job_id, JobStatus.SCORING)
+
+
+def _progress(run: Runtime, job_id: str) -> Callable[[str, float], None]:
+    def progress(stage: str, fraction: float) -> None:
+        stamp()
+        _check_cancelled(run, job_id)
+        run.store.set_stage(job_id, stage, fraction)
+
+    return progress
+
+
+def score(job_id: str, task: int) -> None:
+    """Score the shards of one task; shards whose part is there already are only counted."""
+    run = current()
+    if run.store.cancel_requested(job_id):
+        return
+    plan = _plan_of(run, job_id)
+    try:
+        for shard in plan.tasks()[task]:
+            _score_shard(run, job_id, plan, shard)
+    except Cancelled:
+        structlog.get_logger().info("cancelled", job=job_id, task=task)
+
+
+def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int) -> None:
+    done = find_summary(run.storage, plan, shard)
+    if done is not None:
+        run.store.shard_done(job_id, done, resumed=True)
+        return
+    run.store.shard_started(job_id, shard, device_name(_device()))
+    planned = plan.shards[shard]
+    try:
+        summary = score_shard(_scorer(plan.id), _loader(plan.id), planned, _beat(run, job_id, shard))
+    except ShardUnreadable as error:
+        run.store.shard_failed(job_id, shard, planned.uri, error.detail)
+        return
+    run.store.shard_done(job_id, summary)
+
+
+def _beat(run: Runtime, job_id: str, shard: int) -> Callable[[float], None]:
+    told = time.monotonic()
+
+    def beat(fraction: float) -> None:
+        nonlocal told
+        stamp()
+        if time.monotonic() - told < BEAT_SECONDS:
+            return
+        told = time.monotonic()
+        _check_cancelled(run, job_id)
+        run.store.shard_advanced(job_id, shard, fraction)
+
+    return beat
+
+
+def merge(job_id: str, level: int, index: int) -> None:
+    """Put the counts of up to 64 tasks, or of 64 merges, together."""
+    run = current()
+    if run.store.cancel_requested(job_id):
+        return
+    plan = _plan_of(run, job_id)
+    children = fan_in(len(plan.tasks()))[level][index]
+    if level == 0:
+        shards = [shard for task in children for shard in plan.tasks()[task]]
+        counts = merge_counts([Counts.of(plan.shards[s], find_summary(run.storage, plan, s)) for s in shards])
+    else:
+        counts = merge_counts([_read_counts(run.storage, job_id, level - 1, child) for child in children])
+    run.storage.write(_counts_path(job_id, level, index), counts.model_dump_json().encode())
+
+
+def _read_counts(storage: Storage, job_id: str, level: int, index: int) -> Counts:
+    return Counts.model_validate_json(storage.read(_counts_path(job_id, level, index)))
+
+
+def _counts_path(job_id: str, level: int, index: int) -> str:
+    return f"jobs/{job_id}/merges/{level}-{index:05d}.json"
+
+
+def finish(job_id: str) -> None:
+    """Select, report, and write the manifest; or say why the job failed."""
+    run = current()
+    if run.store.cancel_requested(job_id):
+        return
+    job = run.store.transition(job_id, JobStatus.REDUCING)
+    plan = _plan_of(run, job_id)
+    tree = fan_in(len(plan.tasks()))
+    top = len(tree) - 1
+    try:
+        counts = merge_counts([_read_counts(run.storage, job_id, top, i) for i in range(len(tree[top]))])
+        finish_job(run.storage, plan, job, counts, _progress(run, job_id))
+    except Cancelled:
+        return
+    except CoresetError as error:
+        run.store.transition(job_id, JobStatus.FAILED, Reason(code=error.type, message=error.detail))
+    else:
+        run.store.transition(job_id, JobStatus.SUCCEEDED)
+
+
+def task_failed(
+    task: Task, connection: Redis, kind: type[BaseException], error: BaseException, traceback: TracebackType
+) -> None:
+    """Record a task that failed for good. The queue calls it at every attempt, also for a dead worker's task."""
+    if task.should_retry:
+        return
+    run = current()
+    job_id = str(task.args[0])
+    name = str(task.func_name).rsplit(".", 1)[-1]
+    message = f"{name} failed {task.number_of_retries or 0} times; the last time: {_in_words(kind, error)}"
+    structlog.get_logger().error("task failed", job=job_id, task=task.id, error=repr(error))
+    if name == "score":
+        plan = _plan_of(run, job_id)
+        for shard in plan.tasks()[int(task.args[1])]:
+            if find_summary(run.storage, plan, shard) is None:
+                run.store.shard_failed(job_id, shard, plan.shards[shard].uri, message)
+    else:
+        run.store.transition(job_id, JobStatus.FAILED, Reason(code="task-failed", message=message))
+
+
+def _in_words(kind: type[BaseException], error: BaseException) -> str:
+    """Say what happened without the exception's own text, which may hold what callers should not see."""
+    return error.detail if isinstance(error, CoresetError) else f"{kind.__name__}; the worker's log has the details"
+
+
+def _check_cancelled(run: Runtime, job_id: str) -> None:
+    if run.store.cancel_requested(job_id):
+        raise Cancelled(job_id)
+
+
+def _plan_of(run: Runtime, job_id: str) -> Plan:
+    plan_id = json.loads(run.storage.read(f"jobs/{job_id}/plan.json"))["plan_id"]
+    return _plan(plan_id)
+
+
+@cache
+def _plan(plan_id: str) -> Plan:
+    return Plan.from_json(current().storage.read(f"plans/{plan_id}/plan.json"))
+
+
+class _Latest:
+    """Holds one plan's loader or scorer at a time: models are large."""
+
+    def __init__(self, make: Callable[[str], Any], drop: Callable[[Any], object]) -> None:
+        self._make, self._drop = make, drop
+        self._plan_id: str | None = None
+        self._value: Any = None
+
+    def __call__(self, plan_id: str) -> Any:
+        if plan_id != self._plan_id:
+            if self._plan_id is not None:
+                self._drop(self._value)
+            self._value, self._plan_id = self._make(plan_id), plan_id
+        return self._value
+
+
+def _make_loader(plan_id: str) -> Loader:
+    plan = _plan(plan_id)
+    return Loader(views(plan), plan.caption_field, current().settings.loader_processes)
+
+
+_loader: Callable[[str], Loader] = _Latest(_make_loader, Loader.close)
+_scorer: Callable[[str], Scorer] = _Latest(
+    lambda plan_id: Scorer(_plan(plan_id), current().storage, _device()), lambda _: None
+)
+
+
+@cache
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
