@@ -63,10 +63,15 @@ class Selection(Strict):
 
 
 class Comparison(Strict):
-    """One row of the report: what a ranking keeps at the job's k, beside CLIP score."""
+    """What a ranking keeps at the job's k, beside CLIP score.
+
+    Attributes:
+        overlap_clip_score: share of its top k that is in CLIP score's top k.
+        spearman_clip_score: correlation of the ranks over all samples; None if one ranking is constant.
+    """
 
     overlap_clip_score: float
-    spearman_clip_score: float
+    spearman_clip_score: float | None
 
 
 class Accuracy(Strict):

@@ -138,7 +138,7 @@ class LocalStack:
         Raises:
             Unavailable: the port is taken, there is no Redis, or the service does not get ready in time.
         """
-        _check_free(self.port)
+        check_free(self.port)
         self._stopping.clear()
         (self.data / "logs").mkdir(parents=True, exist_ok=True)
         try:
@@ -219,7 +219,8 @@ def _ready(url: str) -> bool:
         return False
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
+    """Raise Unavailable if something listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

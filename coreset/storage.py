@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec  # pyright: ignore[reportMissingTypeStubs]
+import pyarrow.dataset as ds
 
 from coreset.errors import NotFound
 from coreset.result import File
@@ -68,6 +69,11 @@ class Storage:
     def read(self, name: str) -> bytes:
         with self.open(name) as file:
             return file.read()
+
+    def parquet(self, names: list[str]) -> ds.Dataset:
+        """Return Parquet files of one schema as a table that is read as it is asked."""
+        paths = [self.path(name) for name in names]
+        return ds.dataset(paths, filesystem=self._fs, format="parquet") if paths else ds.dataset([])
 
     def write(self, name: str, data: bytes, rows: int | None = None) -> File:
         """Write the file whole or not at all, over an older one if there is one."""

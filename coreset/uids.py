@@ -34,8 +34,9 @@ def random_score(uid: str, seed: int) -> float:
 
 def to_subset(uids: Iterable[str]) -> npt.NDArray[np.void]:
     """Return DataComp's subset array: shape (n,), dtype u8,u8 (high and low half of each uid), sorted."""
-    pairs = [(int(uid[:16], 16), int(uid[16:], 16)) for uid in uids]
-    return np.sort(np.array(pairs, dtype=SUBSET_DTYPE))
+    halves = np.frombuffer(bytes.fromhex("".join(uids)), ">u8").astype("u8").reshape(-1, 2)
+    ordered = halves[np.lexsort((halves[:, 1], halves[:, 0]))]
+    return np.ascontiguousarray(ordered).view(SUBSET_DTYPE).reshape(-1)
 
 
 def from_subset(subset: npt.NDArray[np.void]) -> list[str]:

@@ -11,12 +11,12 @@ from coreset.compare import compare
 from coreset.errors import PoolUnusable
 from coreset.job import Job
 from coreset.plan import Plan
-from coreset.report import write_report
-from coreset.result import Environment, File, Manifest, Selection
-from coreset.select import select
+from coreset.result import Environment, Manifest
+from coreset.select import save_selection, select
 from coreset.storage import Storage
 from workers import prepared
 from workers.merge import Counts
+from workers.report import write_report
 from workers.write_shards import write_shards
 
 NAMED_AT_MOST = 10
@@ -43,8 +43,9 @@ def finish_job(
     selection = select(storage, plan, job.id, job.spec.select)
     if job.spec.select.write_shards:
         progress("writing shards", 0.2)
-        selection = _with_shards(selection, write_shards(storage, plan, job.id, selection))
-        storage.write(f"{_folder(selection)}/selection.json", selection.model_dump_json(indent=2).encode())
+        files = write_shards(storage, plan, selection, lambda f: progress("writing shards", 0.2 + 0.4 * f))
+        selection = selection.model_copy(update={"files": selection.files | files})
+        save_selection(storage, selection)
     progress("comparing the rankings", 0.6)
     comparisons = compare(storage, plan, selection.k)
     preparation = prepared.load_preparation(storage, plan)
@@ -79,15 +80,6 @@ def finish_job(
     manifest = manifest.model_copy(update={"report": write_report(storage, plan, manifest)})
     storage.write(f"jobs/{job.id}/manifest.json", manifest.model_dump_json(indent=2).encode())
     return manifest
-
-
-def _with_shards(selection: Selection, files: list[File]) -> Selection:
-    named = {f"shards/{file.uri.rsplit('/', 1)[-1]}": file for file in files}
-    return selection.model_copy(update={"files": selection.files | named})
-
-
-def _folder(selection: Selection) -> str:
-    return f"jobs/{selection.job_id}/selections/{selection.id}"
 
 
 def _environment(counts: Counts, precision: str) -> Environment:

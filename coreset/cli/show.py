@@ -84,7 +84,8 @@ def show_jobs(jobs: list[Job]) -> None:
 def show_result(manifest: Manifest) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("samples", f"{manifest.scored:,} scored of {manifest.read:,}")
-    table.add_row("report", manifest.report.uri)
+    if manifest.report:
+        table.add_row("report", manifest.report.uri)
     table.add_row("parts", f"{len(manifest.parts):,} Parquet files")
     for warning in manifest.warnings:
         table.add_row("[yellow]warning[/yellow]", warning)

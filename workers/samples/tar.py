@@ -44,6 +44,10 @@ class RawSample:
 class ShardReader:
     """Iterate over a shard's samples, in the order of their first members.
 
+    Args:
+        size: bytes that the shard should have, if known.
+        everything: hold every member, not only those that scoring reads; for copying.
+
     Attributes:
         damage: after the iteration, what is wrong with the tar, or None. The samples before the damage were delivered.
 
@@ -51,10 +55,11 @@ class ShardReader:
         ShardUnreadable: the shard cannot be opened, or is no tar at all.
     """
 
-    def __init__(self, uri: str, size: int | None = None) -> None:
+    def __init__(self, uri: str, size: int | None = None, everything: bool = False) -> None:
         self.uri = uri
         self.damage: str | None = None
         self._size = size
+        self._everything = everything
 
     def __iter__(self) -> Iterator[RawSample]:
         try:
@@ -99,7 +104,7 @@ class ShardReader:
                 name = member.name
                 if not member.isfile() or posixpath.basename(name).startswith("__"):
                     continue
-                wanted = split(name)[1] in KEPT and member.size <= LARGEST_MEMBER
+                wanted = self._everything or (split(name)[1] in KEPT and member.size <= LARGEST_MEMBER)
                 source = tar.extractfile(member) if wanted else None
                 data = source.read() if source else None
                 if data is not None and len(data) < member.size:

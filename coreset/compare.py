@@ -1,0 +1,52 @@
+"""How much the rankings agree with CLIP score: the first answer to "what would change if I used this one?"."""
+
+import math
+
+import duckdb
+
+from coreset.plan import Plan
+from coreset.ranking import combined, open_samples, rank_columns, scaled_rank
+from coreset.result import Comparison
+from coreset.scores import Score
+from coreset.storage import Storage
+
+DIFFIN_WITH_CLIP_SCORE = "diffin+clip_score"
+
+
+def compare(storage: Storage, plan: Plan, k: int) -> dict[str, Comparison]:
+    """Return each ranking's agreement with CLIP score over the unique uids; {} if the plan has no CLIP score.
+
+    The rankings are the plan's scores, and Diff-In mixed with CLIP score by rank.
+    """
+    if Score.CLIP_SCORE not in plan.scores:
+        return {}
+    rankings = _rankings(plan)
+    best = ", ".join(f'max({value}) AS "{name}"' for name, value in rankings.items())
+    with open_samples(storage, plan) as db:
+        ranks = f"SELECT uid, {rank_columns(plan.scores)} FROM samples"
+        db.execute(f"CREATE TEMP TABLE rankings AS SELECT uid, {best} FROM ({ranks}) GROUP BY uid")
+        return {name: _agreement(db, name, k) for name in rankings}
+
+
+def _rankings(plan: Plan) -> dict[str, str]:
+    """Return the SQL of each ranking's value by name."""
+    found = {score.value: f"rank_of_{score.value}" for score in plan.scores}
+    if Score.DIFFIN in plan.scores:
+        found[DIFFIN_WITH_CLIP_SCORE] = combined({Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}, "mix")
+    return found
+
+
+def _agreement(db: duckdb.DuckDBPyConnection, name: str, k: int) -> Comparison:
+    clip = Score.CLIP_SCORE.value
+    row = db.execute(f"""
+        SELECT count(*) FILTER (place <= {k} AND clip_place <= {k}) / {k}, corr(rank, clip_rank) FROM (
+            SELECT row_number() OVER (ORDER BY "{name}" DESC, uid) AS place, {scaled_rank(f'"{name}"')} AS rank,
+                row_number() OVER (ORDER BY {clip} DESC, uid) AS clip_place, {scaled_rank(clip)} AS clip_rank
+            FROM rankings)
+    """).fetchone()
+    assert row is not None
+    overlap, spearman = row
+    return Comparison(
+        overlap_clip_score=overlap,
+        spearman_clip_score=spearman if spearman is not None and math.isfinite(spearman) else None,
+    )
