@@ -40,30 +40,30 @@ def lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> tu
 
     Fully reorthogonalised, twice. k is less than `steps` if the space is exhausted before.
     """
-    basis = [start / start.norm()]
+    basis = start.new_empty(steps, len(start))
+    basis[0] = start / start.norm()
     diagonal: list[Tensor] = []
     off_diagonal: list[Tensor] = []
-    for _ in range(steps):
-        image = matvec(basis[-1])
-        diagonal.append(_dot(image, basis[-1]))
-        rest = _orthogonalise(image, basis)
+    for done in range(1, steps + 1):
+        image = matvec(basis[done - 1])
+        diagonal.append(_dot(image, basis[done - 1]))
+        rest = _orthogonalise(image, basis[:done])
         size = rest.norm()
-        if len(basis) == steps or size <= 1e-6 * image.norm():
+        if done == steps or size <= 1e-6 * image.norm():
             break
         off_diagonal.append(size.double())
-        basis.append(rest / size)
+        basis[done] = rest / size
     matrix = torch.diag(torch.stack(diagonal))
     if off_diagonal:
         above = torch.diag(torch.stack(off_diagonal), 1)
         matrix = matrix + above + above.T
     values, vectors = torch.linalg.eigh(matrix)
-    return torch.stack(basis), values, vectors
+    return basis[: len(diagonal)], values, vectors
 
 
-def _orthogonalise(vector: Tensor, basis: Sequence[Tensor]) -> Tensor:
+def _orthogonalise(vector: Tensor, basis: Tensor) -> Tensor:
     for _ in range(2):
-        for member in basis:
-            vector = vector - _dot(vector, member).to(vector.dtype) * member
+        vector = vector - (basis @ vector) @ basis
     return vector
 
 

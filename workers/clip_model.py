@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,8 +24,6 @@ from coreset.plan import PlannedModel
 from diffin.contrastive import Encoded, LossKind, Pairs
 from diffin.layout import Layout
 from workers.samples.decode import ViewFunctions
-
-logging.getLogger("open_clip").setLevel(logging.WARNING)
 
 # One kernel path for every forward pass: the fused inference path has no derivative and rounds differently.
 torch.backends.mha.set_fastpath_enabled(False)
@@ -49,12 +49,24 @@ def build(model: PlannedModel) -> nn.Module:
         CheckpointUnusable: open_clip cannot build this architecture.
     """
     try:
-        built = open_clip.create_model(register(model), load_weights=False, pretrained_text=False)
+        with _quiet():
+            built = open_clip.create_model(register(model), load_weights=False, pretrained_text=False)
     except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError) as error:
         raise CheckpointUnusable(
             f"open_clip cannot build the architecture {model.name} ({model.source}): {error}", model=model.name
         ) from error
     return built.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what open_clip tells the root logger, such as that no weights were loaded, out of our logs."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
 
 
 def preprocess_cfg(model: PlannedModel, built: nn.Module) -> PreprocessCfg:
