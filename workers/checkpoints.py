@@ -132,11 +132,14 @@ def _saved_config(directory: str | None) -> dict[str, Any]:
         return {}
     try:
         with fsspec.open(f"{directory}/open_clip_config.json", "r") as file:
-            return json.load(file)
+            saved = json.load(file)
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise CheckpointUnusable(f"{directory}/open_clip_config.json is not valid JSON", uri=directory) from error
+    if not isinstance(saved, dict):
+        raise CheckpointUnusable(f"{directory}/open_clip_config.json holds no JSON object", uri=directory)
+    return saved
 
 
 def _preprocess_params(params: dict[str, str]) -> dict[str, Any]:

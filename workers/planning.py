@@ -43,10 +43,10 @@ def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:
 
 
 def _n_samples(shards: list[PlannedShard]) -> Sourced:
-    """Return N: what the files beside the shards say, else what the tar headers say, else an estimate by size."""
+    """Return N, at least 1: what the files beside the shards say, else what the tar headers say, else an estimate."""
     counts = [shard.expected for shard in shards]
     if all(count is not None for count in counts):
-        return Sourced(value=sum(count or 0 for count in counts), source="files beside the shards")
+        return Sourced(value=max(sum(count or 0 for count in counts), 1), source="files beside the shards")
     counted = [shard.expected if shard.expected is not None else count_samples(shard) for shard in shards]
     stamp()
     known = [(count, shard.size) for count, shard in zip(counted, shards, strict=True) if count is not None]
@@ -56,7 +56,8 @@ def _n_samples(shards: list[PlannedShard]) -> Sourced:
     sizes = sum(size for _, size in known)
     if not sizes:
         return Sourced(value=1, source="not known: scores are not divided by N, which changes no ranking")
-    return Sourced(value=round(total * sum(shard.size for shard in shards) / sizes), source="estimated from sizes")
+    estimate = round(total * sum(shard.size for shard in shards) / sizes)
+    return Sourced(value=max(estimate, 1), source="estimated from sizes")
 
 
 def _doubts(plan: Plan) -> list[str]:

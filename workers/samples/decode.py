@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from coreset import uids
 from coreset.part import SampleStatus, UidSource
@@ -20,6 +20,9 @@ from workers.samples.tar import RawSample
 
 LARGEST_IMAGE = 89_478_485
 """Pixels; Pillow's own limit against decompression bombs. A larger image is a bad sample."""
+
+LONGEST_STRIP = 300
+"""Ratio of the sides. A longer strip, its short side brought to the model's size, would not fit into memory."""
 
 ImageTransform = Callable[[Image.Image], npt.NDArray[np.uint8]]
 Tokenizer = Callable[[str], npt.NDArray[np.int64]]
@@ -106,6 +109,10 @@ def _caption(
             return None, SampleStatus.BAD_CAPTION
     else:
         return None, SampleStatus.NO_CAPTION
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which json can write: no tokenizer and no file takes it
+        return None, SampleStatus.BAD_CAPTION
     caption = value.strip()
     return (caption, None) if caption else (None, SampleStatus.EMPTY_CAPTION)
 
@@ -116,10 +123,11 @@ def _image(data: bytes) -> Image.Image | SampleStatus:
         warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the decoded image is what counts
         try:
             image = Image.open(io.BytesIO(data))
-            if image.width * image.height > LARGEST_IMAGE:
+            long, short = max(image.size), min(image.size)
+            if long * short > LARGEST_IMAGE or long > LONGEST_STRIP * short:
                 return SampleStatus.IMAGE_TOO_LARGE
             return image.convert("RGB")
         except Image.DecompressionBombError:
             return SampleStatus.IMAGE_TOO_LARGE
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError):
+        except Exception:  # Pillow's readers promise no kind: RuntimeError has been seen
             return SampleStatus.BAD_IMAGE

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from coreset.errors import ShardUnreadable
 from coreset.plan import PlannedShard
 from coreset.spec import PoolSpec
+from workers.samples.tar import DAMAGE, belongs_to_sample, split
 
 NAMED_AT_MOST = 10
 
@@ -144,6 +145,6 @@ def count_samples(shard: PlannedShard) -> int | None:
         return None
     try:
         with tarfile.open(shard.uri, "r:") as tar:
-            return len({posixpath.splitext(m.name)[0].split(".", 1)[0] for m in tar if m.isfile()})
-    except (tarfile.TarError, OSError):
+            return len({split(member.name)[0] for member in tar if belongs_to_sample(member)})
+    except DAMAGE:
         return None

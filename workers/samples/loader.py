@@ -76,23 +76,25 @@ class Loader:
         self.views = views
         self._arguments = (views, caption_field)
         self._processes = processes
-        self._pool: ProcessPoolExecutor | None = None
-        if processes:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["workers.clip_model"])
-            self._pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=self._arguments)
-            self._pool.submit(_ready)  # the fork server imports open_clip while this process goes on
+        self._pool = self._open() if processes else None
+
+    def _open(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["workers.clip_model"])
+        pool = ProcessPoolExecutor(self._processes, context, initializer=_start, initargs=self._arguments)
+        pool.submit(_ready)  # the fork server imports open_clip while this process goes on
+        return pool
 
     def decode(self, raw: Iterable[RawSample]) -> Iterator[Sample]:
         """Yield the decoded samples in their order.
 
         Raises:
-            RuntimeError: a loader process was killed, for example for memory.
+            RuntimeError: a loader process was killed, for example for memory. The next call has new ones.
         """
         if self._pool is None:
-            _start(*self._arguments)
+            here = _load(*self._arguments)
             for sample in raw:
-                yield decode(sample, _loaded.caption_field, _loaded.views)
+                yield decode(sample, here.caption_field, here.views)
             return
         waiting: deque[Future[list[Sample]]] = deque()
         raw = iter(raw)
@@ -104,6 +106,8 @@ class Loader:
             while waiting:
                 yield from waiting.popleft().result()
         except BrokenProcessPool as error:
+            self.close()
+            self._pool = self._open()  # for the tasks after this one
             raise RuntimeError("a loader process was killed; is there enough memory?") from error
 
     def blocks(self, raw: Iterable[RawSample], block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
@@ -133,13 +137,17 @@ class _Loaded:
 _loaded: _Loaded
 
 
-def _start(views: dict[str, View], caption_field: str | None) -> None:
-    """Build this process's functions once."""
+def _load(views: dict[str, View], caption_field: str | None) -> _Loaded:
     from workers.clip_model import view_functions  # open_clip: not wanted where only Block is
 
+    return _Loaded({name: view_functions(view.model, view.cfg) for name, view in views.items()}, caption_field)
+
+
+def _start(views: dict[str, View], caption_field: str | None) -> None:
+    """Build a loader process's functions once."""
     global _loaded
     torch.set_num_threads(1)
-    _loaded = _Loaded({name: view_functions(view.model, view.cfg) for name, view in views.items()}, caption_field)
+    _loaded = _load(views, caption_field)
 
 
 def _ready() -> None:

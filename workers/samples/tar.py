@@ -11,7 +11,8 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
+from tarfile import ReadError, TarFile
+from typing import BinaryIO, Self, cast
 
 import fsspec
 
@@ -72,17 +73,16 @@ class ShardReader:
 
     def _samples(self, file: "_Counted") -> Iterator[RawSample]:
         """Yield whole samples in the order of their first members, each once LOOK_BACK later ones are open."""
-        queue: deque[RawSample] = deque()
+        queue: deque[tuple[str, RawSample]] = deque()
         current: dict[str, RawSample] = {}
-        repeats: Counter[str] = Counter()
+        taken: Counter[str] = Counter()
         rows = 0
         for name, data in self._members(file):
             key, ext = split(name)
             sample = current.get(key)
             if sample is None or ext in sample.seen:
-                repeats[key] += 1
-                sample = current[key] = RawSample(self.uri, _numbered(key, repeats[key]), rows)
-                queue.append(sample)
+                sample = current[key] = RawSample(self.uri, _own_key(key, taken), rows)
+                queue.append((key, sample))
                 rows += 1
             sample.seen.add(ext)
             if data is not None:
@@ -95,14 +95,16 @@ class ShardReader:
     def _members(self, file: "_Counted") -> Iterator[tuple[str, bytes | None]]:
         """Yield (name, bytes) of the files in the tar; bytes are None where nobody reads them."""
         try:
-            tar = tarfile.open(fileobj=cast(BinaryIO, file), mode="r|*")  # noqa: SIM115
+            tar = tarfile.open(  # noqa: SIM115
+                fileobj=cast(BinaryIO, file), mode="r|*", tarinfo=_Header, errors="backslashreplace"
+            )
         except DAMAGE as error:
             raise ShardUnreadable(f"{self.uri} is not a tar file", uri=self.uri) from error
         name = "the first member"
         try:
             for member in tar:
                 name = member.name
-                if not member.isfile() or posixpath.basename(name).startswith("__"):
+                if not belongs_to_sample(member):
                     continue
                 wanted = self._everything or (split(name)[1] in KEPT and member.size <= LARGEST_MEMBER)
                 source = tar.extractfile(member) if wanted else None
@@ -124,6 +126,11 @@ LOOK_BACK = 1000
 """Samples that are open at once: members of one sample may be that many samples apart."""
 
 
+def belongs_to_sample(member: tarfile.TarInfo) -> bool:
+    """Return whether a member is a file under a name that webdataset does not keep for itself."""
+    return member.isfile() and not posixpath.basename(member.name).startswith("__")
+
+
 def split(name: str) -> tuple[str, str]:
     """Return (key with its folder, lower-case extension), split at the first dot of the base name."""
     folder, base = posixpath.split(name)
@@ -131,17 +138,32 @@ def split(name: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem), ext.lower()
 
 
-def _numbered(key: str, count: int) -> str:
-    return key if count == 1 else f"{key}#{count}"
+def _own_key(key: str, taken: Counter[str]) -> str:
+    """Return the key, or if it is taken `KEY#2` and so on; a member may itself be called that."""
+    taken[key] += 1
+    return key if taken[key] == 1 else _own_key(f"{key}#{taken[key]}", taken)
 
 
-def _close(queue: deque[RawSample], current: dict[str, RawSample]) -> RawSample:
+def _close(queue: deque[tuple[str, RawSample]], current: dict[str, RawSample]) -> RawSample:
     """Take the oldest sample off the queue; its key, if no later sample has it, is then free again."""
-    sample = queue.popleft()
-    key = sample.key.split("#", 1)[0]
+    key, sample = queue.popleft()
     if current.get(key) is sample:
         del current[key]
     return sample
+
+
+_BAD_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Header(tarfile.TarInfo):
+    """A header that says when it is cut off or overwritten, where tarfile would take it for the end of the tar."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except _BAD_HEADER as error:
+            raise ReadError(str(error)) from error
 
 
 class _Counted:

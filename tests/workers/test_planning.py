@@ -1,0 +1,69 @@
+"""The plan's N: how many samples the pool holds, by the best source there is, and never 0."""
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from coreset.plan import Sourced
+from coreset.spec import JobSpec
+from workers.planning import make_plan
+
+
+def write_tar(path: Path, samples: int) -> None:
+    with tarfile.open(path, "w") as tar:
+        for i in range(samples):
+            header = tarfile.TarInfo(f"{i}.txt")
+            header.size = 3
+            tar.addfile(header, io.BytesIO(b"red"))
+
+
+def n_samples(tmp_path: Path, shards: str = "{0..1}.tar") -> Sourced:
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.pt")
+    spec = {
+        "pool": {"shards": [str(tmp_path / shards)]},
+        "checkpoints": {"files": [{"uri": str(tmp_path / "a.pt"), "step": 1, "lr": 0.1}]},
+        "model": {"config": {"embed_dim": 8}},
+        "select": {"k": 1},
+    }
+    return make_plan(JobSpec.model_validate(spec))[0].n_samples
+
+
+@pytest.fixture(autouse=True)
+def shards(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", 3)
+    write_tar(tmp_path / "1.tar", 4)
+
+
+def test_n_is_what_the_files_beside_the_shards_say(tmp_path: Path) -> None:
+    (tmp_path / "sizes.json").write_text(json.dumps({"0.tar": 30, "1.tar": 40}))
+    assert n_samples(tmp_path) == Sourced(value=70, source="files beside the shards")
+
+
+def test_n_is_counted_where_no_file_says_it(tmp_path: Path) -> None:
+    (tmp_path / "sizes.json").write_text(json.dumps({"0.tar": 30}))
+    assert n_samples(tmp_path) == Sourced(value=34, source="tar headers")
+
+
+def test_n_is_estimated_by_the_sizes_where_a_shard_cannot_be_counted(tmp_path: Path) -> None:
+    (tmp_path / "1.tar").write_bytes((tmp_path / "0.tar").read_bytes()[:2000] + bytes(8240))
+    (tmp_path / "1.tar").rename(tmp_path / "1.tar.gz")
+    found = n_samples(tmp_path, "{0.tar,1.tar.gz}")
+    assert found == Sourced(value=6, source="estimated from sizes")
+
+
+def test_n_is_never_zero(tmp_path: Path) -> None:
+    (tmp_path / "sizes.json").write_text(json.dumps({"0.tar": 0, "1.tar": 0}))
+    assert n_samples(tmp_path).value == 1
+    (tmp_path / "sizes.json").unlink()
+    write_tar(tmp_path / "0.tar", 0)
+    write_tar(tmp_path / "1.tar", 0)
+    assert n_samples(tmp_path).value == 1
+    (tmp_path / "1.tar").write_bytes(gzip.compress(b""))
+    assert n_samples(tmp_path).value == 1
+    (tmp_path / "0.tar").write_bytes(gzip.compress(b""))
+    assert "not known" in n_samples(tmp_path).source
