@@ -1,0 +1,79 @@
+# Two images of one code base: `service` (HTTP, no torch) and `worker` (torch with CUDA; runs on a CPU too).
+#
+#   DOCKER_BUILDKIT=1 docker build --target service -t coreset-service:latest .
+#   DOCKER_BUILDKIT=1 docker build --target worker  -t coreset-worker:latest .
+#
+# --build-arg PIP_INDEX_URL=... --build-arg UV_DEFAULT_INDEX=... build from another package index than PyPI;
+# --build-arg UV_TORCH_BACKEND=cpu builds a much smaller worker that cannot use a GPU.
+
+FROM python:3.11-slim-bookworm AS python
+ENV VIRTUAL_ENV=/opt/venv \
+    PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1
+# /data is made here so that a new volume there belongs to the user.
+RUN python -m venv --without-pip /opt/venv \
+    && useradd --uid 10001 --create-home coreset \
+    && install -d -o coreset -g coreset /data
+WORKDIR /home/coreset
+
+# uv is lent to the stages below by a mount, so it is in no image.
+FROM python AS uv
+ARG PIP_INDEX_URL
+WORKDIR /build
+COPY constraints.txt .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /opt/uv && /opt/uv/bin/pip install -c constraints.txt uv
+
+FROM python AS wheel
+ARG UV_DEFAULT_INDEX
+WORKDIR /build
+COPY . .
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    /opt/uv/bin/uv build --wheel --build-constraints constraints.txt --out-dir /wheel
+
+# In both images what is installed changes with pyproject.toml and constraints.txt only; the code comes after it.
+FROM python AS service
+ARG UV_DEFAULT_INDEX
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=type=bind,source=constraints.txt,target=/build/constraints.txt \
+    cd /build && /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode \
+    -c constraints.txt -r pyproject.toml --extra service --extra s3
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+    --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
+    /opt/uv/bin/uv pip install --no-cache --no-deps --compile-bytecode /wheel/*.whl
+USER coreset
+ENV OMP_WAIT_POLICY=PASSIVE \
+    CORESET_HOST=0.0.0.0 \
+    CORESET_STORAGE=/data
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
+    "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('CORESET_PORT', 8000)}/healthz\", timeout=4)"]
+CMD ["python", "-m", "service"]
+
+FROM python AS worker
+ARG UV_DEFAULT_INDEX
+ARG UV_TORCH_BACKEND
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=type=bind,source=constraints.txt,target=/build/constraints.txt \
+    cd /build && /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode \
+    -c constraints.txt -r pyproject.toml --extra workers --extra s3
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+    --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
+    /opt/uv/bin/uv pip install --no-cache --no-deps --compile-bytecode /wheel/*.whl
+USER coreset
+# NVIDIA_*: what the container toolkit gives to a container that is started with a GPU.
+ENV OMP_WAIT_POLICY=PASSIVE \
+    CORESET_STORAGE=/data \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+STOPSIGNAL SIGTERM
+# Healthy is a worker whose registration in Redis lives: it expires when the worker beats no more.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-c", \
+    "import os, socket, sys, redis; r = redis.Redis.from_url(os.environ['CORESET_REDIS_URL'], socket_timeout=4); here = socket.gethostname().encode(); sys.exit(not any(r.hget(key, 'hostname') == here for key in r.smembers('rq:workers')))"]
+CMD ["python", "-m", "workers"]
