@@ -100,7 +100,7 @@ class Job(Strict):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     progress: Progress = Progress()
-    failed_shards: list[FailedShard] = Field(default_factory=list)
+    failed_shards: list[FailedShard] = Field(default_factory=list[FailedShard])
     warnings: list[str] = Field(default_factory=list)
     links: dict[str, str] = Field(default_factory=dict)
 

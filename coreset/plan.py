@@ -92,7 +92,7 @@ class Plan(Strict):
     clip_model: PlannedModel | None
     clip_pretrained: str | None
     target: str | ValidationTarget
-    target_shards: list[PlannedShard] = Field(default_factory=list)
+    target_shards: list[PlannedShard] = Field(default_factory=list[PlannedShard])
     reference_size: int
     reference_seed: int
     n_samples: Sourced

@@ -29,7 +29,7 @@ def differentiable_kernels() -> Iterator[None]:
 def derivative(function: Function, theta: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """Return f(theta) and D_direction f(theta), exact to round-off, by one forward-mode pass."""
     with differentiable_kernels():
-        value, tangent = torch.func.jvp(function, (theta,), (direction,))
+        value, tangent = torch.func.jvp(function, (theta,), (direction,))[:2]
     return value.detach(), tangent.detach()
 
 

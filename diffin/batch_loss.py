@@ -84,7 +84,7 @@ class ContrastiveLoss:
             autodiff.derivative(lambda t, b=b, s=s: self._pack(t, b, s), theta, direction) for s, b in self._batches()
         ]
         embeddings, speeds = (torch.cat([pair[i] for pair in moved]) for i in (0, 1))
-        slopes, bends = torch.func.jvp(torch.func.grad(self._head), (embeddings,), (speeds,))
+        slopes, bends = torch.func.jvp(torch.func.grad(self._head), (embeddings,), (speeds,))[:2]
         total = torch.zeros_like(theta)
         for start, batch in self._batches():
             share, bend = _rows(slopes, start, len(batch)), _rows(bends, start, len(batch))

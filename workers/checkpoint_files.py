@@ -6,12 +6,12 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, cast
 
-import fsspec
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from coreset.errors import CheckpointUnusable
+from workers.files import open_file
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before the names."""
@@ -61,7 +61,7 @@ def load(uri: str) -> LoadedCheckpoint:
 
 def _content(uri: str) -> dict[str, Any]:
     try:
-        with fsspec.open(uri, "rb") as file:
+        with open_file(uri) as file:
             if uri.endswith(".safetensors"):
                 return dict(safetensors.torch.load(file.read()))
             with warnings.catch_warnings():
@@ -103,7 +103,7 @@ def _integer(value: object) -> int | None:
 def sha256(uri: str) -> tuple[int, str]:
     """Return the file's size in bytes and its sha256."""
     digest, size = hashlib.sha256(), 0
-    with fsspec.open(uri, "rb") as file:
+    with open_file(uri) as file:
         while data := file.read(1 << 22):
             digest.update(data)
             size += len(data)

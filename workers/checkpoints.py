@@ -16,6 +16,7 @@ from coreset.errors import CheckpointUnusable
 from coreset.plan import PlannedCheckpoint, PlannedModel, Sourced
 from coreset.spec import CheckpointFile, CheckpointsSpec, ModelSpec
 from workers import checkpoint_files as files
+from workers.files import open_file
 from workers.samples.listing import absolute
 
 LR_TOLERANCE = 0.01
@@ -71,8 +72,8 @@ def _epochs(directory: str) -> list[str]:
 def _params(directory: str) -> dict[str, str]:
     """Return params.txt as a dict; {} if there is none."""
     try:
-        with fsspec.open(f"{directory}/params.txt", "r") as file:
-            lines = file.read().splitlines()
+        with open_file(f"{directory}/params.txt") as file:
+            lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return {}
     return dict(line.split(": ", 1) for line in lines if ": " in line)
@@ -131,7 +132,7 @@ def _saved_config(directory: str | None) -> dict[str, Any]:
     if directory is None:
         return {}
     try:
-        with fsspec.open(f"{directory}/open_clip_config.json", "r") as file:
+        with open_file(f"{directory}/open_clip_config.json") as file:
             saved = json.load(file)
     except FileNotFoundError:
         return {}

@@ -27,6 +27,9 @@ from workers.samples.decode import ViewFunctions
 
 # One kernel path for every forward pass: the fused inference path has no derivative and rounds differently.
 torch.backends.mha.set_fastpath_enabled(False)
+# Differences of losses need all of float32's digits: TF32 has ten bits of them.
+torch.backends.cudnn.allow_tf32 = False
+torch.set_float32_matmul_precision("highest")
 
 
 def register(model: PlannedModel) -> str:
@@ -72,8 +75,8 @@ def _quiet() -> Iterator[None]:
 def preprocess_cfg(model: PlannedModel, built: nn.Module) -> PreprocessCfg:
     """Return how the model wants its images: open_clip's defaults, the plan's settings, the tower's size."""
     base = merge_preprocess_dict(dict(vars(PreprocessCfg())), dict(model.preprocess))
-    size: Any = built.visual.image_size
-    return PreprocessCfg(**(base | {"size": size}))
+    visual: Any = built.visual
+    return PreprocessCfg(**(base | {"size": visual.image_size}))
 
 
 @cache

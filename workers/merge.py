@@ -41,6 +41,7 @@ class Counts(Strict):
         """Return the counts of one shard; `summary` is None if it has no part."""
         if summary is None:
             return cls(shards=1, missing=[shard.uri])
+        missing = (summary.expected or 0) - summary.read
         return cls(
             shards=1,
             read=summary.read,
@@ -49,7 +50,7 @@ class Counts(Strict):
             expected=summary.expected or 0,
             announced=int(summary.expected is not None),
             damaged={shard.uri: summary.damage} if summary.damage else {},
-            short={shard.uri: summary.expected - summary.read} if (summary.expected or 0) > summary.read else {},
+            short={shard.uri: missing} if missing > 0 else {},
             parts={shard.index: summary.part},
             seconds=summary.seconds,
             devices={summary.device: 1},

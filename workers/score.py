@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -197,7 +198,7 @@ def score_shard(scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat)
         tables.append(part_table(plan, name, block.samples, block.good, columns))
     table = pa.concat_tables(tables) if tables else part_schema(plan.scores, len(plan.checkpoints)).empty_table()
     part = scorer.storage.write_with(part_path(plan, shard.index), lambda file: pq.write_table(table, file), len(table))
-    bad = {row["values"]: row["counts"] for row in table["status"].value_counts().to_pylist()}
+    bad = dict(Counter(str(status) for status in table["status"].to_pylist()))
     scored = bad.pop(SampleStatus.OK.value, 0)
     summary = ShardSummary(
         shard=shard.index,

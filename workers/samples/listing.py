@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from coreset.errors import ShardUnreadable
 from coreset.plan import PlannedShard
 from coreset.spec import PoolSpec
+from workers.files import open_file
 from workers.samples.tar import DAMAGE, belongs_to_sample, split
 
 NAMED_AT_MOST = 10
@@ -58,6 +59,7 @@ def list_shards(pool: PoolSpec) -> list[PlannedShard]:
     with ThreadPoolExecutor(16) as threads:
         found = list(threads.map(_info, uris))
     missing = [f"{uri} ({info})" for uri, info in zip(uris, found, strict=True) if isinstance(info, str)]
+    infos = [info for info in found if not isinstance(info, str)]
     if missing:
         raise ShardUnreadable(
             f"{len(missing)} of {len(uris)} shards cannot be opened: {_some(missing)}. "
@@ -66,7 +68,7 @@ def list_shards(pool: PoolSpec) -> list[PlannedShard]:
         )
     expected = _Expected()
     shards = []
-    for index, (uri, info) in enumerate(zip(uris, found, strict=True)):
+    for index, (uri, info) in enumerate(zip(uris, infos, strict=True)):
         count, source = expected.of(uri)
         shards.append(
             PlannedShard(
@@ -122,7 +124,7 @@ class _Expected:
 
 def _json(uri: str) -> dict[str, Any]:
     try:
-        with fsspec.open(uri, "rb") as file:
+        with open_file(uri) as file:
             value = json.load(io.BytesIO(file.read(1 << 24)))
     except (OSError, ValueError):
         return {}
@@ -132,7 +134,7 @@ def _json(uri: str) -> dict[str, Any]:
 def _successes(uri: str) -> int | None:
     """Return the number of rows of img2dataset's parquet whose status is success."""
     try:
-        with fsspec.open(uri, "rb") as file:
+        with open_file(uri) as file:
             table = pq.read_table(file, columns=["status"])
     except (OSError, ValueError, KeyError):
         return None

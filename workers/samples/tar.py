@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from tarfile import ReadError, TarFile
 from typing import BinaryIO, Self, cast
 
-import fsspec
-
 from coreset.errors import ShardUnreadable
+from workers.files import open_file
 
 IMAGES = ("jpg", "png", "jpeg", "webp")
 KEPT = frozenset((*IMAGES, "txt", "json"))
@@ -64,7 +63,7 @@ class ShardReader:
 
     def __iter__(self) -> Iterator[RawSample]:
         try:
-            with fsspec.open(self.uri, "rb", compression=None) as file:
+            with open_file(self.uri) as file:
                 counted = _Counted(cast(BinaryIO, file))
                 yield from self._samples(counted)
                 self._check_length(counted)
