@@ -90,9 +90,8 @@ class Client:
         etag, job = "", None
         while True:
             left = LONG_POLL_SECONDS if deadline is None else min(LONG_POLL_SECONDS, deadline - time.monotonic())
-            answer = self._send(
-                "GET", f"/v1/jobs/{job_id}", params={"wait": max(0, int(left))}, headers={"If-None-Match": etag}
-            )
+            held = 0 if job is None else max(0, int(left))  # else the first answer would be held to the end
+            answer = self._send("GET", f"/v1/jobs/{job_id}", params={"wait": held}, headers={"If-None-Match": etag})
             if answer.status_code != NOT_MODIFIED:
                 etag, job = answer.headers.get("ETag", ""), Job.model_validate(answer.json())
                 if progress is not None:

@@ -49,11 +49,16 @@ class PoolSpec(Strict):
 
 
 class CheckpointFile(Strict):
-    """One checkpoint file; step and lr override what the file itself says."""
+    """One checkpoint file, or just its URI; step and lr override what the file itself says."""
 
     uri: Uri
     step: int | None = Field(default=None, ge=1)
     lr: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _just_a_uri(cls, value: Any) -> Any:
+        return {"uri": value} if isinstance(value, str) else value
 
 
 class CheckpointsSpec(Strict):

@@ -29,7 +29,7 @@ OUT = Path(__file__).with_name("out")
 SUMMARY = Path(__file__).with_name("summary.json")
 SAMPLES, SHARDS = 3000, 6
 K = SAMPLES // 2
-REFERENCE_SIZE = 128
+REFERENCE_SIZE = 64
 PORT = 8000
 """Of the service that --keep leaves running; without it the demo takes a free port."""
 

@@ -10,7 +10,7 @@ from coreset.result import Manifest
 
 LABELS = {
     "diffin": "Diff-In",
-    "diffin+clip_score": "Diff-In + CLIP score (rank sum)",
+    "diffin+clip_score": "Diff-In + CLIP score",
     "clip_score": "CLIP score",
     "neg_clip_loss": "negCLIPLoss",
     "tracin": "TracIn",
@@ -30,9 +30,11 @@ class Method:
 def show_methods(console: Console, manifest: Manifest, methods: dict[str, Method]) -> None:
     bad = ", ".join(f"{count} {reason}" for reason, count in manifest.bad.items())
     console.print(f"{manifest.read:,} samples read, {manifest.scored:,} scored, left out: {bad}")
-    table = Table(title=f"The best {manifest.selection.k:,} by each ranking", title_justify="left")
+    table = Table(
+        title=f"The best {manifest.selection.k:,} by each ranking (+: by the sum of ranks)", title_justify="left"
+    )
     table.add_column("ranking")
-    for heading in ("marked defects in it", "shared with CLIP score", "Spearman with CLIP score"):
+    for heading in ("defects in it", "shared with CLIP", "rank correlation"):
         table.add_column(heading, justify="right")
     for name, method in methods.items():
         spearman = "none" if method.spearman_clip_score is None else f"{method.spearman_clip_score:.2f}"

@@ -5,7 +5,7 @@
 is linear in I, so <grad L_V(theta_T), I^T> = 1/N sum over segments of <r_t, G_z(theta_t)> with
     u_T     = grad L_V(theta_T)
     u_start = exp(-S H P) u_end            S = sum of eta over the segment, H and P frozen in it
-    r       = P phi_1(S H P) u_end         phi_1(S A) = integral of exp(-s A) ds from 0 to S
+    r       = P phi_1(S H P) u_end         phi_1(S A) is here the integral of exp(-s A) ds from 0 to S
 exp and phi_1 act on one vector each, so k Lanczos steps on P^1/2 H P^1/2 give them; its eigenvalues are clamped at 0.
 """
 
@@ -88,7 +88,6 @@ def segment_directions(
     decay, phi = _exp_and_phi(values, segment.lr_sum)
     first = vectors[0] * start.norm().double()
     in_basis = lambda scale: (vectors @ (scale * first)).to(u_end.dtype) @ basis  # noqa: E731
-    # Outside the Krylov space nothing is known of H, and u_end has no part there: exp and phi_1 are exact on it.
     return root * in_basis(phi), in_basis(decay) / root
 
 
@@ -100,12 +99,28 @@ def _exp_and_phi(eigenvalues: Tensor, lr_sum: float) -> tuple[Tensor, Tensor]:
 
 
 def adjoint(
-    segments: Sequence[Segment], reference: BatchLoss, target: BatchLoss, steps: int = LANCZOS_STEPS
+    segments: Sequence[Segment],
+    reference: BatchLoss,
+    target: BatchLoss,
+    steps: int = LANCZOS_STEPS,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> list[Tensor]:
-    """Return the direction r_t (p,) of every segment, in the segments' order, before the division by N."""
+    """Return the direction r_t (p,) of every segment, in the segments' order, before the division by N.
+
+    Args:
+        progress: called before each Hessian-vector product, with the share of them that is done.
+    """
     u = target.gradient(segments[-1].theta)
     directions: list[Tensor] = []
+    products = 0
+
+    def hvp(theta: Tensor, direction: Tensor) -> Tensor:
+        nonlocal products
+        progress(products / (steps * len(segments)))
+        products += 1
+        return reference.hvp(theta, direction)
+
     for segment in reversed(segments):
-        r, u = segment_directions(segment, lambda v, s=segment: reference.hvp(s.theta, v), u, steps)
+        r, u = segment_directions(segment, lambda v, s=segment: hvp(s.theta, v), u, steps)
         directions.append(r)
     return directions[::-1]

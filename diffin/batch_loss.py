@@ -57,7 +57,7 @@ class ContrastiveLoss:
     It does not split into batches, but it is a function f of the embeddings E(theta), which do. With g = grad f(E):
         grad L      = sum over batches of J_c^T g_c
         H direction = sum over batches of (Hess <E_c, g_c>) direction + J_c^T g'_c,  g' = (Hess f) J direction
-    so memory is that of one batch, at the price of one more forward pass.
+    so memory is that of one batch, at the price of one more forward pass. If B is one batch, there is nothing to split.
 
     Attributes:
         encode: the towers.
@@ -72,6 +72,8 @@ class ContrastiveLoss:
     batch_size: int = 64
 
     def gradient(self, theta: Tensor) -> Tensor:
+        if self._whole:
+            return autodiff.gradient(self._loss, theta)
         slopes = torch.func.grad(self._head)(self._embed(theta))
         total = torch.zeros_like(theta)
         for start, batch in self._batches():
@@ -80,6 +82,8 @@ class ContrastiveLoss:
         return total
 
     def hvp(self, theta: Tensor, direction: Tensor) -> Tensor:
+        if self._whole:
+            return autodiff.hvp(self._loss, theta, direction)
         moved = [
             autodiff.derivative(lambda t, b=b, s=s: self._pack(t, b, s), theta, direction) for s, b in self._batches()
         ]
@@ -95,6 +99,13 @@ class ContrastiveLoss:
                 extra=lambda t, b=batch, g=bend, s=start: self._inner(t, b, g, s),
             )
         return total
+
+    @property
+    def _whole(self) -> bool:
+        return len(self.pairs) <= self.batch_size
+
+    def _loss(self, theta: Tensor) -> Tensor:
+        return self._head(self._pack(theta, self.pairs, 0))
 
     def _batches(self) -> list[tuple[int, Pairs]]:
         starts = range(0, len(self.pairs), self.batch_size)

@@ -1,6 +1,6 @@
 """From checkpoints to stencils: directions by the adjoint, steps by calibration, and the accuracy of the outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,12 +81,14 @@ def coefficients(checkpoint: Checkpoint, n_samples: float, checkpoints: int) -> 
     return {DIFFIN: 1 / n_samples, TRACIN: lr / n_samples, EQ9: -t * lr**2 / (n_samples * checkpoints)}
 
 
-def influence_directions(problem: Problem, checkpoints: Sequence[Checkpoint]) -> list[Tensor] | None:
+def influence_directions(
+    problem: Problem, checkpoints: Sequence[Checkpoint], progress: Callable[[float], None] = lambda share: None
+) -> list[Tensor] | None:
     """Return the adjoint's direction of every checkpoint, or None if diffin is not wanted."""
     if DIFFIN not in problem.estimators:
         return None
     target = problem.target or problem.reference
-    return adjoint([c.segment for c in checkpoints], problem.reference, target, problem.lanczos_steps)
+    return adjoint([c.segment for c in checkpoints], problem.reference, target, problem.lanczos_steps, progress)
 
 
 def local_directions(problem: Problem, theta: Tensor) -> Directions:

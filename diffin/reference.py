@@ -97,7 +97,7 @@ def diffin(
         values, vectors = torch.linalg.eigh(root[:, None] * c.hessian * root[None, :])
         values = values.clamp_min(0)
         inner = vectors.T @ (root * u)
-        phi = torch.where(values * c.lr_sum < 1e-12, c.lr_sum, (1 - (-c.lr_sum * values).exp()) / values)
+        phi = torch.where(values * c.lr_sum < 1e-12, c.lr_sum, -torch.expm1(-c.lr_sum * values) / values)
         r = root * (vectors @ (phi * inner))
         u = (vectors @ ((-c.lr_sum * values).exp() * inner)) / root
         total += torch.stack([r @ gradient(sample, c.theta) for sample in samples])

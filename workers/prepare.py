@@ -166,11 +166,14 @@ def _attempt(
         n_samples=plan.n_samples.value,
     )
     checkpoints = [_checkpoint(plan, index, model) for index in range(len(plan.checkpoints))]
-    progress("tracing the target's gradient back through training", 0.2)
-    influence = influence_directions(problem, checkpoints)
+    influence = influence_directions(
+        problem,
+        checkpoints,
+        lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share),
+    )
     outcomes = []
     for index, checkpoint in enumerate(checkpoints):
-        progress(f"calibrating checkpoint {index + 1} of {len(checkpoints)}", 0.5 + 0.5 * index / len(checkpoints))
+        progress(f"calibrating checkpoint {index + 1} of {len(checkpoints)}", 0.8 + 0.2 * index / len(checkpoints))
         directions = local_directions(problem, checkpoint.segment.theta)
         if influence is not None:
             directions["influence"] = influence[index]

@@ -43,7 +43,7 @@ def _checkpoints(checkpoints: Any, folder: Path) -> Any:
 
 def _file(file: Any, folder: Path) -> Any:
     if not isinstance(file, dict) or "uri" not in file:
-        return cast(Any, file)
+        return _uri(file, folder)
     file = cast(dict[str, Any], file)
     return {**file, "uri": _uri(file["uri"], folder)}
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -49,24 +50,22 @@ def _bar() -> Generator[tuple[Progress, Any]]:
 
 
 def show_job(job: Job) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_row("job", job.id)
     colour = COLOURS.get(job.status, "cyan")
-    table.add_row("status", f"[{colour}]{job.status.value}[/{colour}]  {job.progress.fraction:.0%}")
+    rows = {"job": job.id, "status": f"[{colour}]{job.status.value}[/{colour}]  {job.progress.fraction:.0%}"}
     if job.reason:
-        table.add_row("reason", f"{job.reason.code}: {job.reason.message}")
-    table.add_row("progress", job_line(job))
+        rows["reason"] = escape(f"{job.reason.code}: {job.reason.message}")
+    else:
+        rows["progress"] = job_line(job)
     samples = job.progress.samples
     if samples.read:
         bad = ", ".join(f"{kind} {count:,}" for kind, count in samples.bad.items())
-        table.add_row("samples", f"{samples.scored:,} scored of {samples.read:,}" + (f" (bad: {bad})" if bad else ""))
+        rows["samples"] = f"{samples.scored:,} scored of {samples.read:,}" + (f" (bad: {bad})" if bad else "")
     if job.progress.devices:
-        table.add_row("devices", ", ".join(job.progress.devices))
+        rows["devices"] = ", ".join(job.progress.devices)
+    _show(rows)
     for failure in job.failed_shards:
-        table.add_row("failed", f"{failure.uri}: {failure.message}")
-    for warning in job.warnings:
-        table.add_row("[yellow]warning[/yellow]", warning)
-    out.print(table, highlight=False, soft_wrap=True)
+        _show({"failed": escape(f"{failure.uri}: {failure.message}")})
+    _show_warnings(job.warnings)
 
 
 def show_jobs(jobs: list[Job]) -> None:
@@ -82,26 +81,36 @@ def show_jobs(jobs: list[Job]) -> None:
 
 
 def show_result(manifest: Manifest) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_row("samples", f"{manifest.scored:,} scored of {manifest.read:,}")
+    rows = {
+        "samples": f"{manifest.scored:,} scored of {manifest.read:,}",
+        "parts": f"{len(manifest.parts):,} Parquet files",
+    }
     if manifest.report:
-        table.add_row("report", manifest.report.uri)
-    table.add_row("parts", f"{len(manifest.parts):,} Parquet files")
-    for warning in manifest.warnings:
-        table.add_row("[yellow]warning[/yellow]", warning)
-    out.print(table, highlight=False, soft_wrap=True)
+        rows["report"] = manifest.report.uri
+    _show(rows)
+    _show_warnings(manifest.warnings)
     show_selection(manifest.selection)
 
 
 def show_selection(selection: Selection) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_row("selection", selection.id)
-    table.add_row("size", f"{selection.k:,} of {selection.rankable:,} rankable samples")
     by = " + ".join(f"{weight:g} {score.value}" for score, weight in selection.spec.by.items())
-    table.add_row("by", f"{by} ({selection.spec.combine})")
-    for name, file in selection.files.items():
-        table.add_row(name, file.uri)
-    out.print(table, highlight=False, soft_wrap=True)
+    rows = {
+        "selection": selection.id,
+        "size": f"{selection.k:,} of {selection.rankable:,} rankable samples",
+        "by": f"{by} ({selection.spec.combine})",
+    }
+    _show(rows | {name: file.uri for name, file in selection.files.items()})
+
+
+def _show_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
+        _show({"warning": f"[yellow]{escape(warning)}[/yellow]"})
+
+
+def _show(rows: dict[str, str]) -> None:
+    """Print a line each, never cut or broken: people copy paths from them."""
+    for name, value in rows.items():
+        out.print(f"{name:<15} {value}", highlight=False, soft_wrap=True)
 
 
 def _when(moment: datetime) -> str:
