@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # The first import compiles, the others need not: a loader process starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint environment clean
+.PHONY: demo test lint environment clean compose-test
 
 demo: $(VENV)/demo-ready
 	$(BIN)/python -m demo $(if $(KEEP),--keep)
@@ -43,3 +43,7 @@ endef
 
 clean:
 	rm -rf $(VENV) demo/out demo/summary.json
+
+# Builds the images, runs them and submits a job; says so and passes where no Docker engine runs.
+compose-test:
+	bash tests/compose/smoke.sh

@@ -3,6 +3,8 @@
 There is no skip: without a server the tests that need one fail, and say how to get one.
 """
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,17 @@ from coreset.embedded import EmbeddedRedis
 from coreset.queue import TaskQueue, connect
 from coreset.spec import JobSpec
 from coreset.store import JobStore
+
+# Before a test imports torch: its threads then sleep while they wait for each other. Spinning ones, on a small machine
+# whose cores are busy with workers and other tests, take the time that those would need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+TINY_MODEL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
+}
+TINY_POOL = {"samples": 180, "shards": 6}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,3 +78,25 @@ def spec() -> JobSpec:
             "select": {"fraction": 0.3},
         }
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 6 shards of 30 samples, with demo.plan's defects in defects.parquet beside them."""
+    from demo.pool import write_pool
+
+    directory = tmp_path_factory.mktemp("tiny") / "pool"
+    write_pool(directory, **TINY_POOL)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory of open_clip's own trainer: two epochs of a tiny CLIP on `tiny_pool`."""
+    from demo.train import Training, train  # imports torch: seconds
+
+    directory = tmp_path_factory.mktemp("training")
+    config = directory / "tiny.json"
+    config.write_text(json.dumps(TINY_MODEL))
+    training = Training(name="tiny", epochs=2, batch_size=16, loader_workers=0, model_config=config)
+    return train(tiny_pool, directory / "logs", training)

@@ -1,0 +1,61 @@
+"""The whole service on this machine, with a worker process, for all end-to-end tests; and a way to wait."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreset.client import Client
+from coreset.server import LocalStack
+
+ROOT = Path(__file__).parents[2]
+LEASE_SECONDS = "2"
+
+Until = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """Redis, the HTTP service and one worker that decodes in its own process."""
+    data = tmp_path_factory.mktemp("stack")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "CORESET_LEASE_SECONDS": LEASE_SECONDS,
+        "CORESET_LOADER_PROCESSES": "0",
+    }
+    with LocalStack(data, environment, port=0, workers=1) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def client(stack: LocalStack) -> Iterator[Client]:
+    with Client(stack.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def spec(tiny_pool: Path, tiny_run: Path) -> dict[str, Any]:
+    """The spec of the tiny pool: all scores, a small B, 40 samples kept."""
+    return {
+        "pool": {"shards": [str(tiny_pool / "{000000..000005}.tar")]},
+        "checkpoints": {"run": str(tiny_run)},
+        "reference": {"size": 24},
+        "select": {"k": 40, "by": {"diffin": 1, "clip_score": 1}},
+    }
+
+
+@pytest.fixture(scope="session")
+def until() -> Until:
+    """Look often whether something is true; fail when it is not within 100 s."""
+
+    def wait(true: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 100
+        while not true():
+            assert time.monotonic() < deadline, "not true within 100 s"
+            time.sleep(0.02)
+
+    return wait
