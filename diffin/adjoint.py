@@ -9,6 +9,7 @@ is linear in I, so <grad L_V(theta_T), I^T> = 1/N sum over segments of <r_t, G_z
 exp and phi_1 act on one vector each, so k Lanczos steps on P^1/2 H P^1/2 give them; its eigenvalues are clamped at 0.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,11 +28,13 @@ class Segment:
     Attributes:
         theta: (p,) parameters.
         lr_sum: S, sum of the learning rates of these steps.
+        reference: L_B there.
         preconditioner: (p,) P of the optimiser, positive; None for SGD.
     """
 
     theta: Tensor
     lr_sum: float
+    reference: BatchLoss
     preconditioner: Tensor | None = None
 
 
@@ -74,9 +77,12 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def segment_directions(
-    segment: Segment, hvp: Callable[[Tensor], Tensor], u_end: Tensor, steps: int = LANCZOS_STEPS
+    segment: Segment,
+    u_end: Tensor,
+    steps: int = LANCZOS_STEPS,
+    progress: Callable[[int], None] = lambda product: None,
 ) -> tuple[Tensor, Tensor]:
-    """Push the adjoint back over one segment: return r (p,) and u_start (p,), given u_end (p,) and v -> H_B v.
+    """Push the adjoint back over one segment: return r (p,) and u_start (p,), given u_end (p,).
 
     Cost: `steps` Hessian-vector products, and steps * p numbers of memory.
     """
@@ -84,7 +90,13 @@ def segment_directions(
         return torch.zeros_like(u_end), u_end
     root = torch.ones_like(u_end) if segment.preconditioner is None else segment.preconditioner.sqrt()
     start = root * u_end
-    basis, values, vectors = lanczos(lambda v: root * hvp(root * v), start, steps)
+    products = itertools.count()
+
+    def matvec(vector: Tensor) -> Tensor:
+        progress(next(products))
+        return root * segment.reference.hvp(segment.theta, root * vector)
+
+    basis, values, vectors = lanczos(matvec, start, steps)
     decay, phi = _exp_and_phi(values, segment.lr_sum)
     first = vectors[0] * start.norm().double()
     in_basis = lambda scale: (vectors @ (scale * first)).to(u_end.dtype) @ basis  # noqa: E731
@@ -100,27 +112,19 @@ def _exp_and_phi(eigenvalues: Tensor, lr_sum: float) -> tuple[Tensor, Tensor]:
 
 def adjoint(
     segments: Sequence[Segment],
-    reference: BatchLoss,
-    target: BatchLoss,
+    u_end: Tensor,
     steps: int = LANCZOS_STEPS,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Tensor]:
     """Return the direction r_t (p,) of every segment, in the segments' order, before the division by N.
 
     Args:
+        u_end: (p,) grad L_V at the last segment's theta.
         progress: called before each Hessian-vector product, with the share of them that is done.
     """
-    u = target.gradient(segments[-1].theta)
-    directions: list[Tensor] = []
-    products = 0
-
-    def hvp(theta: Tensor, direction: Tensor) -> Tensor:
-        nonlocal products
-        progress(products / (steps * len(segments)))
-        products += 1
-        return reference.hvp(theta, direction)
-
-    for segment in reversed(segments):
-        r, u = segment_directions(segment, lambda v, s=segment: hvp(s.theta, v), u, steps)
+    u, directions = u_end, []
+    for done, segment in enumerate(reversed(segments)):
+        count = lambda product, d=done: progress((d + product / steps) / len(segments))  # noqa: E731
+        r, u = segment_directions(segment, u, steps, count)
         directions.append(r)
     return directions[::-1]

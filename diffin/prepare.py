@@ -27,20 +27,12 @@ class Problem:
     """What the estimators are about.
 
     Attributes:
-        reference: L_B.
-        target: L_V; None if V = training, then L_V = L_B.
-        samples: per-sample losses, float32.
-        samples64: the same in float64.
         probes, probes64: a batch of samples for calibration and the accuracy gate, in both precisions.
         estimators: which of diffin, diffin_eq9, tracin.
         n_samples: N.
         lanczos_steps: k of the adjoint.
     """
 
-    reference: BatchLoss
-    target: BatchLoss | None
-    samples: SampleLosses
-    samples64: SampleLosses
     probes: Any
     probes64: Any
     estimators: tuple[str, ...]
@@ -50,11 +42,26 @@ class Problem:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """theta_t as a segment of the training run, with its step t and learning rate eta_t."""
+    """theta_t as a segment of the training run, and the losses there.
+
+    Attributes:
+        segment: with theta_t (p,) and L_B.
+        step, lr: t and eta_t.
+        target: L_V; None if V = training, then L_V = L_B.
+        samples, samples64: per-sample losses in the working precision and in float64.
+    """
 
     segment: Segment
     step: float
     lr: float
+    target: BatchLoss | None
+    samples: SampleLosses
+    samples64: SampleLosses
+
+    @property
+    def target_gradient(self) -> Tensor:
+        """v = grad L_V (p,)."""
+        return (self.target or self.segment.reference).gradient(self.segment.theta)
 
 
 @dataclass(frozen=True)
@@ -87,19 +94,20 @@ def influence_directions(
     """Return the adjoint's direction of every checkpoint, or None if diffin is not wanted."""
     if DIFFIN not in problem.estimators:
         return None
-    target = problem.target or problem.reference
-    return adjoint([c.segment for c in checkpoints], problem.reference, target, problem.lanczos_steps, progress)
+    segments = [checkpoint.segment for checkpoint in checkpoints]
+    return adjoint(segments, checkpoints[-1].target_gradient, problem.lanczos_steps, progress)
 
 
-def local_directions(problem: Problem, theta: Tensor) -> Directions:
+def local_directions(problem: Problem, checkpoint: Checkpoint) -> Directions:
     """Return b, v and w at one checkpoint, as far as tracin and diffin_eq9 need them."""
+    reference, theta = checkpoint.segment.reference, checkpoint.segment.theta
     directions: Directions = {}
     if {EQ9, TRACIN} & set(problem.estimators):
-        directions["gradient"] = problem.reference.gradient(theta)
-        if problem.target is not None:
-            directions["target_gradient"] = problem.target.gradient(theta)
+        directions["gradient"] = reference.gradient(theta)
+        if checkpoint.target is not None:
+            directions["target_gradient"] = checkpoint.target_gradient
     if EQ9 in problem.estimators:
-        directions["bend"] = problem.reference.hvp(theta, directions.get("target_gradient", directions["gradient"]))
+        directions["bend"] = reference.hvp(theta, directions.get("target_gradient", directions["gradient"]))
     return directions
 
 
@@ -114,17 +122,17 @@ def prepare(
         centre: whether the stencil must hold the checkpoint itself (for loss and CLIP score).
     """
     theta = checkpoint.segment.theta
-    exact = exact_terms(problem.samples64, theta.double(), double(directions), problem.probes64)
+    exact = exact_terms(checkpoint.samples64, theta.double(), double(directions), problem.probes64)
     stencils, calibrations = [], {}
     for make, names, start, attainable in _candidates(problem, theta, directions, exact):
-        error = lambda s: worst_error(evaluate(problem.samples, theta, directions, s, problem.probes), exact)  # noqa: E731
+        error = lambda s: worst_error(evaluate(checkpoint.samples, theta, directions, s, problem.probes), exact)  # noqa: E731
         found = calibrate(make, error, start, attainable)
         stencils.append(make(found.step))
         calibrations |= dict.fromkeys(names, found)
     merged = st.merge(stencils, (st.CENTRE,) if centre else ())
     merged = st.Stencil(merged.points, {n: row for n, row in merged.weights.items() if n in problem.estimators})
     factors = coefficients(checkpoint, problem.n_samples, checkpoints)
-    fast = evaluate(problem.samples, theta, directions, merged.scaled(factors), problem.probes)
+    fast = evaluate(checkpoint.samples, theta, directions, merged.scaled(factors), problem.probes)
     scaled_exact = {name: factors[name] * exact[name] for name in fast}
     return Prepared(directions, merged.scaled(factors), calibrations, fast, scaled_exact)
 

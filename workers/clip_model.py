@@ -21,6 +21,7 @@ from torch.func import functional_call
 
 from coreset.errors import CheckpointUnusable
 from coreset.plan import PlannedModel
+from diffin.batch_loss import Encoder
 from diffin.contrastive import Encoded, LossKind, Pairs
 from diffin.layout import Layout
 from workers.samples.decode import ViewFunctions
@@ -102,12 +103,25 @@ def view_functions(model: PlannedModel, cfg: PreprocessCfg) -> ViewFunctions:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """A checkpoint as the model takes it.
+
+    Attributes:
+        theta: (p,) the parameters that are counted.
+        fixed: by name, what else belongs to the checkpoint, such as the running statistics of batch normalisation.
+    """
+
+    theta: Tensor
+    fixed: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class ClipModel:
     """A CLIP as a function of theta (p,).
 
     Attributes:
         planned: the architecture.
-        module: on its device; its own parameters are not used in `encode`.
+        module: on its device; its own weights are not used.
         layout: of the parameters that are counted, here all of them.
         kind: InfoNCE, or SigLIP if the architecture has a logit bias.
         mean, std: (3, 1, 1) of the normalisation.
@@ -134,26 +148,29 @@ class ClipModel:
     def device(self) -> torch.device:
         return self.mean.device
 
-    def encode(self, theta: Tensor, pairs: Pairs) -> Encoded:
-        """Return the embeddings of pairs whose images are uint8 (n, 3, H, W), at theta (p,)."""
-        images = self.normalised(pairs.images)
-        outputs: Any = functional_call(self.module, self.layout.unflatten(theta), (images, pairs.tokens))
-        image, text, scale = outputs[:3]
-        bias = outputs[3] if self.kind is LossKind.SIGLIP else torch.zeros_like(scale)
-        return Encoded(image, text, scale.reshape(()), bias.reshape(()))
+    def encoder(self, fixed: dict[str, Tensor]) -> Encoder:
+        """Return the towers of a checkpoint: (theta (p,), pairs with images uint8 (n, 3, H, W)) -> embeddings."""
 
-    def theta(self, state_dict: dict[str, Tensor], uri: str) -> Tensor:
-        """Return the checkpoint's parameters as a vector (p,) on the device; its buffers are loaded into the module.
+        def encode(theta: Tensor, pairs: Pairs) -> Encoded:
+            weights = self.layout.unflatten(theta) | fixed
+            outputs: Any = functional_call(self.module, weights, (self.normalised(pairs.images), pairs.tokens))
+            image, text, scale = outputs[:3]
+            bias = outputs[3] if self.kind is LossKind.SIGLIP else torch.zeros_like(scale)
+            return Encoded(image, text, scale.reshape(()), bias.reshape(()))
+
+        return encode
+
+    def weights(self, state_dict: dict[str, Tensor], uri: str) -> Weights:
+        """Return the checkpoint on the device, in the model's precision.
 
         Raises:
             CheckpointUnusable: names are missing, unknown, or of another shape.
         """
         wanted = self.module.state_dict()
         _compare(wanted, state_dict, uri, self.planned)
-        buffers = {name for name, _ in self.module.named_buffers()}
-        self.module.load_state_dict({n: v for n, v in state_dict.items() if n in buffers}, strict=False)
-        params = {name: state_dict[name].to(self.mean.dtype) for name in self.layout.names}
-        return self.layout.flatten(params).to(self.device)
+        ours = {name: state_dict[name].to(self.device, value.dtype) for name, value in wanted.items()}
+        fixed = {name: value for name, value in ours.items() if name not in self.layout.names}
+        return Weights(self.layout.flatten(ours), fixed)
 
     def normalised(self, images: Tensor) -> Tensor:
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std

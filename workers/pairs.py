@@ -13,7 +13,7 @@ from coreset.errors import CheckpointUnusable
 from coreset.plan import Plan, PlannedModel
 from diffin.contrastive import Pairs
 from workers import checkpoint_files
-from workers.clip_model import ClipModel, build, preprocess_cfg
+from workers.clip_model import ClipModel, Weights, build, preprocess_cfg
 from workers.samples.decode import Sample
 from workers.samples.loader import Block, View
 
@@ -57,7 +57,7 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def load_clip_theta(plan: Plan, model: ClipModel) -> Tensor:
+def load_clip_weights(plan: Plan, model: ClipModel) -> Weights:
     """Return the weights of the CLIP-score model: a file, or a tag that open_clip downloads.
 
     Raises:
@@ -84,4 +84,4 @@ def load_clip_theta(plan: Plan, model: ClipModel) -> Tensor:
                 f"{pretrained} is neither a file nor a tag of {name}; its tags: {tags or 'none'}", model=name
             )
         path = pretrained
-    return model.theta(checkpoint_files.load(str(path)).state_dict, str(path))
+    return model.weights(checkpoint_files.load(str(path)).state_dict, str(path))

@@ -8,7 +8,7 @@ import structlog
 import torch
 
 from coreset.errors import PoolUnusable
-from coreset.plan import Plan
+from coreset.plan import Plan, PlannedCheckpoint
 from coreset.result import Accuracy
 from coreset.scores import ESTIMATORS, Score
 from coreset.storage import Storage
@@ -29,7 +29,7 @@ from diffin.samples import ContrastiveLosses
 from diffin.stencil import CENTRE, Stencil, move
 from workers import checkpoint_files, prepared
 from workers.clip_model import ClipModel
-from workers.pairs import CLIP, RUN, load_clip_theta, pairs_of_samples
+from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_samples
 from workers.planning import require_finite
 from workers.samples.decode import Sample
 from workers.samples.loader import Loader
@@ -132,10 +132,11 @@ def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.d
     tensors = {"ids": pairs.ids, "captions": pairs.captions}
     if plan.clip_model is not None:
         model = ClipModel.build(plan.clip_model, device)
-        theta = load_clip_theta(plan, model)
+        weights = load_clip_weights(plan, model)
         reference = pairs_of_samples(drawn.reference, CLIP).to(device)
         with torch.no_grad():
-            encoded = ContrastiveLosses(model.encode, reference, model.kind).context(theta)
+            encoder = model.encoder(weights.fixed)
+            encoded = ContrastiveLosses(encoder, reference, model.kind).context(weights.theta)
         tensors |= {f"clip/{name}": value for name, value in vars(encoded).items()}
     prepared.save_tensors(storage, plan, "reference", tensors)
 
@@ -152,20 +153,17 @@ def _attempt(
     plan: Plan, storage: Storage, drawn: Drawn, device: torch.device, dtype: torch.dtype, progress: Progress
 ) -> _Attempt:
     model, model64 = (ClipModel.build(plan.model, device, d) for d in (dtype, torch.float64))
-    reference, probes = (pairs_of_samples(s, RUN).to(device) for s in (drawn.reference, drawn.probes))
-    target = None if drawn.target is None else pairs_of_samples(drawn.target, RUN).to(device)
+    probes = pairs_of_samples(drawn.probes, RUN).to(device)
     estimators = tuple(score.value for score in ESTIMATORS if score in plan.scores)
     problem = Problem(
-        reference=_batch_loss(model, reference),
-        target=None if target is None else _batch_loss(model, target),
-        samples=ContrastiveLosses(model.encode, reference, model.kind),
-        samples64=ContrastiveLosses(model64.encode, reference, model.kind),
         probes=probes,
         probes64=probes,
         estimators=estimators,
         n_samples=plan.n_samples.value,
     )
-    checkpoints = [_checkpoint(plan, index, model) for index in range(len(plan.checkpoints))]
+    reference = pairs_of_samples(drawn.reference, RUN).to(device)
+    target = None if drawn.target is None else pairs_of_samples(drawn.target, RUN).to(device)
+    checkpoints = [_checkpoint(p, model, model64, reference, target) for p in plan.checkpoints]
     influence = influence_directions(
         problem,
         checkpoints,
@@ -174,13 +172,13 @@ def _attempt(
     outcomes = []
     for index, checkpoint in enumerate(checkpoints):
         progress(f"calibrating checkpoint {index + 1} of {len(checkpoints)}", 0.8 + 0.2 * index / len(checkpoints))
-        directions = local_directions(problem, checkpoint.segment.theta)
+        directions = local_directions(problem, checkpoint)
         if influence is not None:
             directions["influence"] = influence[index]
         for name, direction in directions.items():
             require_finite(float(direction.norm()), f"the {name} direction", plan.checkpoints[index].uri)
         outcome = _calibrated(problem, checkpoint, directions, plan, index)
-        _store_checkpoint(storage, plan, index, outcome, problem, checkpoint)
+        _store_checkpoint(storage, plan, index, outcome, checkpoint)
         outcomes.append(outcome)
     return _Attempt(
         _accuracies(outcomes),
@@ -194,19 +192,25 @@ def _attempt(
     )
 
 
-def _batch_loss(model: ClipModel, pairs: Pairs) -> ContrastiveLoss:
-    return ContrastiveLoss(model.encode, pairs, model.kind)
-
-
-def _checkpoint(plan: Plan, index: int, model: ClipModel) -> Checkpoint:
-    planned = plan.checkpoints[index]
+def _checkpoint(
+    planned: PlannedCheckpoint, model: ClipModel, model64: ClipModel, reference: Pairs, target: Pairs | None
+) -> Checkpoint:
     loaded = checkpoint_files.load(planned.uri)
-    theta = model.theta(loaded.state_dict, planned.uri)
-    require_finite(float(theta.norm()), "the norm of the parameters", planned.uri)
+    weights, weights64 = (m.weights(loaded.state_dict, planned.uri) for m in (model, model64))
+    require_finite(float(weights.theta.norm()), "the norm of the parameters", planned.uri)
+    encode, encode64 = model.encoder(weights.fixed), model64.encoder(weights64.fixed)
     shapes = dict(zip(model.layout.names, model.layout.shapes, strict=True))
     by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, shapes) if planned.optimizer else None
-    preconditioner = None if by_name is None else model.layout.flatten(by_name).to(theta)
-    return Checkpoint(Segment(theta, planned.lr_sum.value, preconditioner), planned.step.value, planned.lr.value)
+    preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
+    loss = ContrastiveLoss(encode, reference, model.kind)
+    return Checkpoint(
+        Segment(weights.theta, planned.lr_sum.value, loss, preconditioner),
+        planned.step.value,
+        planned.lr.value,
+        None if target is None else ContrastiveLoss(encode, target, model.kind),
+        ContrastiveLosses(encode, reference, model.kind),
+        ContrastiveLosses(encode64, reference, model.kind),
+    )
 
 
 def _calibrated(problem: Problem, checkpoint: Checkpoint, directions, plan: Plan, index: int) -> Prepared:
@@ -223,14 +227,12 @@ def needs_centre(plan: Plan, index: int) -> bool:
     return Score.LOSS in plan.scores or (last and bool(clip_scores) and plan.clip_model is None)
 
 
-def _store_checkpoint(
-    storage: Storage, plan: Plan, index: int, outcome: Prepared, problem: Problem, checkpoint: Checkpoint
-) -> None:
+def _store_checkpoint(storage: Storage, plan: Plan, index: int, outcome: Prepared, checkpoint: Checkpoint) -> None:
     used = {name for point in outcome.stencil.points for name, _ in point}
     directions = {name: value for name, value in outcome.directions.items() if name in used}
     theta = checkpoint.segment.theta
     with torch.no_grad():
-        contexts = [problem.samples.context(move(theta, p, directions)) for p in outcome.stencil.points]
+        contexts = [checkpoint.samples.context(move(theta, p, directions)) for p in outcome.stencil.points]
     prepared.save_checkpoint(storage, plan, index, prepared.PreparedCheckpoint(outcome.stencil, directions, contexts))
 
 

@@ -22,8 +22,8 @@ from coreset.uids import random_score
 from diffin.contrastive import Encoded, Pairs, cosine, masked_members, neg_clip_loss, sample_losses
 from diffin.stencil import CENTRE, move
 from workers import checkpoint_files, prepared
-from workers.clip_model import ClipModel
-from workers.pairs import CLIP, RUN, load_clip_theta, pairs_of_block
+from workers.clip_model import ClipModel, Weights
+from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_block
 from workers.prepare import PRECISIONS
 from workers.samples.decode import Sample
 from workers.samples.loader import Block, Loader
@@ -44,7 +44,7 @@ class Scorer:
     plan: Plan
     storage: Storage
     device: torch.device
-    _held: dict[int, tuple[Tensor, prepared.PreparedCheckpoint]] = field(default_factory=dict)
+    _held: dict[int, tuple[Weights, prepared.PreparedCheckpoint]] = field(default_factory=dict)
 
     @cached_property
     def preparation(self) -> prepared.Preparation:
@@ -65,22 +65,22 @@ class Scorer:
         return Pairs(nothing, nothing, tensors["ids"], tensors["captions"]).to(self.device)
 
     @cached_property
-    def clip(self) -> tuple[ClipModel, Tensor, Encoded]:
+    def clip(self) -> tuple[ClipModel, Weights, Encoded]:
         """The CLIP-score model, its weights, and B's embeddings."""
         assert self.plan.clip_model is not None
         model = ClipModel.build(self.plan.clip_model, self.device)
         tensors = prepared.load_tensors(self.storage, self.plan, "reference")
-        return model, load_clip_theta(self.plan, model), prepared.load_encoded(tensors, "clip/", self.device)
+        return model, load_clip_weights(self.plan, model), prepared.load_encoded(tensors, "clip/", self.device)
 
-    def checkpoint(self, index: int) -> tuple[Tensor, prepared.PreparedCheckpoint]:
-        """Return theta (p,) and what was prepared for it."""
+    def checkpoint(self, index: int) -> tuple[Weights, prepared.PreparedCheckpoint]:
+        """Return the weights and what was prepared for them."""
         if index in self._held:
             return self._held[index]
         uri = self.plan.checkpoints[index].uri
-        theta = self.model.theta(checkpoint_files.load(uri).state_dict, uri)
-        found = theta, prepared.load_checkpoint(self.storage, self.plan, index, self.device)
+        weights = self.model.weights(checkpoint_files.load(uri).state_dict, uri)
+        found = weights, prepared.load_checkpoint(self.storage, self.plan, index, self.device)
         vectors = 1 + len(found[1].directions)
-        if vectors * theta.nbytes * len(self.plan.checkpoints) <= HELD_BYTES:
+        if vectors * weights.theta.nbytes * len(self.plan.checkpoints) <= HELD_BYTES:
             self._held[index] = found
         return found
 
@@ -111,14 +111,15 @@ class Scorer:
         self, index: int, pairs: Pairs, beat: Beat
     ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Return losses (n, q) at the stencil's points, those at the checkpoint, and CLIP scores if it is the last."""
-        theta, ready = self.checkpoint(index)
+        weights, ready = self.checkpoint(index)
+        encode = self.model.encoder(weights.fixed)
         last = index == len(self.plan.checkpoints) - 1 and self.plan.clip_model is None
         columns, clip = [], []
         for j, point in enumerate(ready.stencil.points):
-            moved = move(theta, point, {n: v.to(theta) for n, v in ready.directions.items()})
+            moved = move(weights.theta, point, {n: v.to(weights.theta) for n, v in ready.directions.items()})
             found = []
             for batch, done in self._batches(pairs):
-                encoded = self.model.encode(moved, batch).double()
+                encoded = encode(moved, batch).double()
                 masked = masked_members(batch, self.reference)
                 found.append(sample_losses(encoded, ready.contexts[j], masked, self.model.kind).cpu())
                 if last and point == CENTRE:
@@ -130,10 +131,10 @@ class Scorer:
         return table, centre, _concatenated(clip)
 
     def _clip_scores(self, pairs: Pairs, beat: Beat) -> dict[str, Tensor]:
-        model, theta, reference = self.clip
-        found = []
+        model, weights, reference = self.clip
+        encode, found = model.encoder(weights.fixed), []
         for batch, done in self._batches(pairs):
-            found.append(self._clip_columns(model.encode(theta, batch).double(), reference, batch))
+            found.append(self._clip_columns(encode(weights.theta, batch).double(), reference, batch))
             beat(done)
         return _concatenated(found)
 

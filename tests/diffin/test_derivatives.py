@@ -1,6 +1,7 @@
 """Gradients, Hessian-vector products, Lanczos and differences, each against a dense float64 oracle."""
 
 import itertools
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,6 +15,19 @@ from diffin.batch_loss import MeanLoss
 from diffin.calibrate import calibrate
 from diffin.contrastive import batch_loss, masked_members
 from diffin.stencil import curve, first_difference, merge, mixed, move
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """Half theta^T matrix theta, for the adjoint."""
+
+    matrix: torch.Tensor
+
+    def gradient(self, theta: torch.Tensor) -> torch.Tensor:
+        return self.matrix @ theta
+
+    def hvp(self, theta: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        return self.matrix @ direction
 
 
 def whole(clip):
@@ -76,7 +90,7 @@ def test_segment_of_a_quadratic_is_exp_and_phi():
     u = torch.randn(8, dtype=torch.float64, generator=generator)
     p = 0.5 + torch.rand(8, dtype=torch.float64, generator=generator)
     lr_sum = 0.3
-    r, start = segment_directions(Segment(u, lr_sum, p), lambda v: matrix @ v, u, steps=8)
+    r, start = segment_directions(Segment(u, lr_sum, Quadratic(matrix), p), u, steps=8)
     hp = matrix * p[None, :]  # H P
     torch.testing.assert_close(start, torch.matrix_exp(-lr_sum * hp) @ u)
     inverse = torch.linalg.inv(hp)
@@ -86,7 +100,7 @@ def test_segment_of_a_quadratic_is_exp_and_phi():
 def test_negative_eigenvalues_are_clamped():
     matrix = torch.diag(torch.tensor([-5.0, 2.0], dtype=torch.float64))
     u = torch.tensor([1.0, 1.0], dtype=torch.float64)
-    r, start = segment_directions(Segment(u, 0.5), lambda v: matrix @ v, u, steps=2)
+    r, start = segment_directions(Segment(u, 0.5, Quadratic(matrix)), u, steps=2)
     decay = torch.exp(torch.tensor(-1.0, dtype=torch.float64))
     torch.testing.assert_close(start, torch.stack([torch.ones_like(decay), decay]))
     torch.testing.assert_close(r, torch.stack([torch.full_like(decay, 0.5), (1 - decay) / 2]))
@@ -94,7 +108,7 @@ def test_negative_eigenvalues_are_clamped():
 
 def test_a_zero_adjoint_gives_zero_directions():
     zero = torch.zeros(4)
-    r, start = segment_directions(Segment(zero, 0.5), lambda v: v, zero)
+    r, start = segment_directions(Segment(zero, 0.5, Quadratic(torch.eye(len(zero)))), zero)
     assert not r.any()
     assert not start.any()
 

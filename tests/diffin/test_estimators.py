@@ -16,20 +16,21 @@ STEPS, LRS, LR_SUMS = (40.0, 80.0), (0.05, 0.02), (2.0, 1.4)
 ESTIMATORS = ("diffin", "diffin_eq9", "tracin")
 
 
-def two_checkpoints(clip) -> list[Checkpoint]:
+def two_checkpoints(clip, validation=None) -> list[Checkpoint]:
     generator = torch.Generator().manual_seed(5)
     moved = clip.theta + 0.01 * torch.randn(clip.theta.shape, generator=generator)
     preconditioner = 0.5 + torch.rand(clip.theta.shape, generator=generator)
-    segments = [Segment(clip.theta, LR_SUMS[0]), Segment(moved, LR_SUMS[1], preconditioner)]
-    return [Checkpoint(s, t, lr) for s, t, lr in zip(segments, STEPS, LRS, strict=True)]
+    reference = clip.batch(clip.reference, batch_size=16)
+    segments = [Segment(clip.theta, LR_SUMS[0], reference), Segment(moved, LR_SUMS[1], reference, preconditioner)]
+    target = None if validation is None else clip.batch(validation)
+    return [
+        Checkpoint(s, t, lr, target, clip.losses(), clip.losses())
+        for s, t, lr in zip(segments, STEPS, LRS, strict=True)
+    ]
 
 
-def fast_scores(clip, checkpoints, probes, validation) -> dict[str, torch.Tensor]:
+def fast_scores(checkpoints, probes) -> dict[str, torch.Tensor]:
     problem = Problem(
-        reference=clip.batch(clip.reference, batch_size=16),
-        target=None if validation is None else clip.batch(validation),
-        samples=clip.losses(),
-        samples64=clip.losses(),
         probes=probes,
         probes64=probes,
         estimators=ESTIMATORS,
@@ -39,7 +40,7 @@ def fast_scores(clip, checkpoints, probes, validation) -> dict[str, torch.Tensor
     influence = influence_directions(problem, checkpoints)
     terms = []
     for checkpoint, r in zip(checkpoints, influence, strict=True):
-        directions = local_directions(problem, checkpoint.segment.theta) | {"influence": r}
+        directions = local_directions(problem, checkpoint) | {"influence": r}
         terms.append(prepare(problem, checkpoint, directions, len(checkpoints), centre=True).fast)
     return total(terms)
 
@@ -87,7 +88,7 @@ def exact_scores(clip, dense, probes, validation) -> dict[str, torch.Tensor]:
 def test_fast_scores_agree_with_the_float64_reference(clip, dense, pairs, target):
     probes = pairs(48, 1000, seed=3)
     validation = pairs(20, 2000, seed=4) if target == "validation" else None
-    fast = fast_scores(clip, two_checkpoints(clip), probes, validation)
+    fast = fast_scores(two_checkpoints(clip, validation), probes)
     exact = exact_scores(clip, dense, probes, validation)
     for name in ESTIMATORS:
         found = agreement(fast[name], exact[name])

@@ -4,6 +4,8 @@ The processes come from a fork server, never from this process, which may hold a
 """
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -146,8 +148,17 @@ def _load(views: dict[str, View], caption_field: str | None) -> _Loaded:
 def _start(views: dict[str, View], caption_field: str | None) -> None:
     """Build a loader process's functions once."""
     global _loaded
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _loaded = _load(views, caption_field)
+
+
+def _die_with_parent() -> None:
+    """End this process when the worker is gone: one that was killed cannot tell its loader processes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _ready() -> None:

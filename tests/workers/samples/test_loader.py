@@ -1,6 +1,10 @@
 """The loader: the same samples in this process and in others, cut into blocks of tensors."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -161,3 +165,39 @@ def test_a_block_without_a_good_sample_has_empty_tensors(here: Loader) -> None:
     block = Block.of([Sample("0" * 32, "derived", "k", 0, SampleStatus.NO_IMAGE)], here.views)
     assert block.good == []
     assert {view: len(tensor) for view, tensor in (block.images | block.tokens).items()} == {"run": 0, "clip": 0}
+
+
+HELD = """
+import sys
+from itertools import chain
+from pathlib import Path
+from tests.workers.samples.test_loader import VIEWS, raw
+from workers.samples.loader import Loader
+if __name__ == "__main__":
+    loader = Loader(VIEWS, None, processes=2)
+    print(len(list(loader.decode(raw([Path(sys.argv[1])])))), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_loader_processes_end_with_a_worker_that_is_killed(shards: list[Path]) -> None:
+    command = [sys.executable, "-c", HELD, str(shards[0])]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"30\n"
+        os.kill(worker.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while group_lives(worker.pid):
+        assert time.monotonic() < deadline, "loader processes outlived their worker by 30 s"
+        time.sleep(0.02)
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

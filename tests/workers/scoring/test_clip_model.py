@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from coreset.errors import CheckpointUnusable
 from coreset.plan import PlannedModel
-from diffin.contrastive import LossKind, Pairs
+from diffin.contrastive import Encoded, LossKind, Pairs
 from workers.clip_model import ClipModel, view_functions
 
 CPU = torch.device("cpu")
@@ -57,6 +57,11 @@ def pairs(count: int = 5) -> Pairs:
     return Pairs(images, tokens, ids, ids)
 
 
+def embed(model: ClipModel, state: dict[str, Tensor], batch: Pairs) -> Encoded:
+    weights = model.weights(state, "a.pt")
+    return model.encoder(weights.fixed)(weights.theta, batch)
+
+
 def normalised(images: Tensor) -> Tensor:
     mean, std = (torch.tensor(v)[:, None, None] for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
     return (images.float() / 255 - mean) / std
@@ -66,7 +71,7 @@ def normalised(images: Tensor) -> Tensor:
 def test_encode_at_theta_equals_the_plain_module(config: dict[str, Any]) -> None:
     module, batch = plain(config), pairs()
     model = ClipModel.build(planned(config), CPU)
-    encoded = model.encode(model.theta(module.state_dict(), "a.pt"), batch)
+    encoded = embed(model, module.state_dict(), batch)
     with torch.no_grad():
         image = module.encode_image(normalised(batch.images), normalize=True)
         text = module.encode_text(batch.tokens, normalize=True)
@@ -75,11 +80,20 @@ def test_encode_at_theta_equals_the_plain_module(config: dict[str, Any]) -> None
     torch.testing.assert_close(encoded.scale, module.logit_scale.exp().reshape(()))
 
 
+def test_running_statistics_are_those_of_each_checkpoint() -> None:
+    states = [plain(RESNET, seed).state_dict() for seed in (1, 2)]
+    shared = ClipModel.build(planned(RESNET), CPU)
+    weights = [shared.weights(state, "a.pt") for state in states]  # both are held before either is used
+    for one, state in zip(weights, states, strict=True):
+        alone = embed(ClipModel.build(planned(RESNET), CPU), state, pairs())
+        torch.testing.assert_close(shared.encoder(one.fixed)(one.theta, pairs()).image, alone.image)
+
+
 @pytest.mark.parametrize("config", [VIT, RESNET, SIGLIP], ids=["vit", "resnet", "siglip"])
 def test_theta_holds_every_parameter_and_comes_back_by_name(config: dict[str, Any]) -> None:
     module = plain(config)
     model = ClipModel.build(planned(config), CPU)
-    theta = model.theta(module.state_dict(), "a.pt")
+    theta = model.weights(module.state_dict(), "a.pt").theta
     found = model.layout.unflatten(theta)
     expected = dict(module.named_parameters())
     assert found.keys() == expected.keys()
@@ -90,13 +104,13 @@ def test_theta_holds_every_parameter_and_comes_back_by_name(config: dict[str, An
 
 def test_half_precision_checkpoints_become_the_models_dtype() -> None:
     state = {name: value.half() for name, value in plain(VIT).state_dict().items()}
-    assert ClipModel.build(planned(VIT), CPU).theta(state, "a.pt").dtype == torch.float32
-    assert ClipModel.build(planned(VIT), CPU, torch.float64).theta(state, "a.pt").dtype == torch.float64
+    assert ClipModel.build(planned(VIT), CPU).weights(state, "a.pt").theta.dtype == torch.float32
+    assert ClipModel.build(planned(VIT), CPU, torch.float64).weights(state, "a.pt").theta.dtype == torch.float64
 
 
 def test_a_logit_bias_makes_it_siglip() -> None:
     model = ClipModel.build(planned(SIGLIP), CPU)
-    encoded = model.encode(model.theta(plain(SIGLIP).state_dict(), "a.pt"), pairs())
+    encoded = embed(model, plain(SIGLIP).state_dict(), pairs())
     assert model.kind is LossKind.SIGLIP
     assert float(encoded.bias) == -10
     assert ClipModel.build(planned(VIT), CPU).kind is LossKind.INFO_NCE
@@ -107,7 +121,7 @@ def test_names_that_are_missing_unknown_or_of_another_shape_are_told() -> None:
     state["visual.extra"] = state.pop("visual.proj")
     state["ln_final.weight"] = torch.ones(9)
     with pytest.raises(CheckpointUnusable) as caught:
-        ClipModel.build(planned(VIT, "mine"), CPU).theta(state, "run/epoch_1.pt")
+        ClipModel.build(planned(VIT, "mine"), CPU).weights(state, "run/epoch_1.pt")
     assert caught.value.detail.startswith(
         "run/epoch_1.pt does not fit the architecture mine: 1 missing (visual.proj); 1 unknown (visual.extra); "
         "1 of another shape (ln_final.weight (9,) instead of (8,))."
@@ -117,7 +131,7 @@ def test_names_that_are_missing_unknown_or_of_another_shape_are_told() -> None:
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_a_few_names() -> None:
     with pytest.raises(CheckpointUnusable, match=r"122 missing \(visual\.bn1\.weight, .*, \.\.\.\); 31 unknown"):
-        ClipModel.build(planned(RESNET), CPU).theta(plain(VIT).state_dict(), "a.pt")
+        ClipModel.build(planned(RESNET), CPU).weights(plain(VIT).state_dict(), "a.pt")
 
 
 @pytest.mark.parametrize(

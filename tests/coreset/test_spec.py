@@ -1,0 +1,93 @@
+"""The job spec: short forms, defaults, and every refusal with the field that it is about."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from coreset import result, spec
+from coreset.plan import Plan
+from coreset.scores import SCORES, Score
+from coreset.spec import JobSpec, SelectSpec
+
+MINIMAL: dict[str, Any] = {"pool": {"shards": "a.tar"}, "checkpoints": {"run": "logs"}, "select": {"k": 3}}
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    """MINIMAL with one more value at a dotted path."""
+    *folders, last = path.split(".")
+    changed = {name: dict(part) for name, part in MINIMAL.items()}
+    place: dict[str, Any] = changed
+    for folder in folders:
+        place = place.setdefault(folder, {})
+    place[last] = value
+    return changed
+
+
+def test_short_forms_and_defaults() -> None:
+    found = JobSpec.model_validate(MINIMAL)
+    assert found.pool.shards == ["a.tar"]
+    assert found.target == "training"
+    assert found.scores == list(SCORES)
+    assert found.select.by == {Score.DIFFIN: 1, Score.CLIP_SCORE: 1}
+    assert SelectSpec.model_validate({"k": 1, "by": "clip_score"}).by == {Score.CLIP_SCORE: 1}
+    files = {"files": ["a.pt", {"uri": "b.pt", "step": 5, "lr": 0.1}]}
+    checkpoints = JobSpec.model_validate({**MINIMAL, "checkpoints": files}).checkpoints.files
+    assert checkpoints is not None
+    assert [(file.uri, file.step, file.lr) for file in checkpoints] == [("a.pt", None, None), ("b.pt", 5, 0.1)]
+
+
+def test_scores_are_one_set_whatever_their_order() -> None:
+    one, other = (
+        JobSpec.model_validate({**MINIMAL, "scores": scores, "select": {"k": 1, "by": "clip_score"}})
+        for scores in (["random", "clip_score", "random"], ["clip_score", "random"])
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("typo", 1, "Extra inputs are not permitted"),
+        ("pool.typo", 1, "Extra inputs are not permitted"),
+        ("pool.shards", [], "at least 1 item"),
+        ("pool.shards", ["pipe:cat a.tar"], "pipe: runs a shell command"),
+        ("pool.shards", ["a.tar::pipe:cat b.tar"], "pipe: runs a shell command"),
+        ("checkpoints.files", ["a.pt"], "either `run`"),
+        ("checkpoints.run", None, "either `run`"),
+        ("checkpoints.last", 0, "greater than or equal to 1"),
+        ("model.name", None, "give `name`, `config`, or both"),
+        ("reference.size", 7, "greater than or equal to 8"),
+        ("target", "validation", "Input should be 'training'"),
+        ("scores", [], "at least 1 item"),
+        ("scores", ["nonsense"], "Input should be 'diffin'"),
+        ("scores", ["loss"], "select.by names scores that this job does not compute: diffin, clip_score"),
+        ("select.fraction", 0.5, "give either `k` or `fraction`"),
+        ("select.k", None, "give either `k` or `fraction`"),
+        ("select.k", 0, "greater than or equal to 1"),
+        ("select.by", {}, "at least 1 item"),
+        ("select.by", {"diffin": 0}, "greater than 0"),
+        ("select.by", {"diffin": float("nan")}, "less than or equal to 1000"),
+        ("select.combine", "sum", "Input should be 'mix'"),
+        ("max_failed_shards", -1, "greater than or equal to 0"),
+    ],
+)
+def test_what_is_wrong_is_refused(path: str, value: Any, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(with_value(path, value))
+    assert words in str(caught.value)
+
+
+def test_the_example_of_the_schema_is_a_valid_spec() -> None:
+    for example in JobSpec.model_json_schema()["examples"]:
+        JobSpec.model_validate(example)
+
+
+def strict_models() -> list[type[BaseModel]]:
+    return [spec.Strict, *spec.Strict.__subclasses__(), Plan, result.Manifest]
+
+
+@pytest.mark.parametrize("model", strict_models(), ids=lambda model: model.__name__)
+def test_no_model_of_the_contract_takes_unknown_fields(model: type[BaseModel]) -> None:
+    assert model.model_config["extra"] == "forbid"
+    assert model.model_config["frozen"]

@@ -1,0 +1,61 @@
+"""Uids and DataComp's subset array."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coreset.uids import SUBSET_DTYPE, derive, from_subset, normalise, random_score, to_subset
+
+UIDS = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
+
+
+@given(st.lists(UIDS, unique=True))
+def test_a_subset_is_sorted_and_comes_back(uids: list[str]) -> None:
+    subset = to_subset(uids)
+    assert subset.dtype == SUBSET_DTYPE
+    assert subset.shape == (len(uids),)
+    assert from_subset(subset) == sorted(uids)
+
+
+def test_a_subset_holds_the_halves_as_datacomp_does() -> None:
+    subset = to_subset(["00000000000000010000000000000002"])
+    expected = np.array([(int("0000000000000001", 16), int("0000000000000002", 16))], np.dtype("u8,u8"))
+    assert np.array_equal(subset, expected)
+
+
+@pytest.mark.parametrize(
+    ("uid", "expected"),
+    [
+        ("AB" * 16, "ab" * 16),
+        ("f", "0" * 31 + "f"),
+        ("", None),
+        ("g" * 32, None),
+        ("0" * 33, None),
+        ("0x" + "0" * 30, None),
+        (" " + "0" * 31, None),
+        ("\uff10" * 32, None),
+        (7, None),
+        (None, None),
+    ],
+)
+def test_normalise(uid: object, expected: str | None) -> None:
+    assert normalise(uid) == expected
+
+
+@given(UIDS)
+def test_normalise_keeps_what_is_normal(uid: str) -> None:
+    assert normalise(uid) == uid
+
+
+def test_a_derived_uid_depends_on_the_shards_name_and_the_key_alone() -> None:
+    assert derive("s3://bucket/a/0.tar?versionId=3", "k") == derive("/elsewhere/0.tar", "k")
+    assert derive("0.tar", "k") != derive("1.tar", "k")
+    assert normalise(derive("0.tar", "k")) == derive("0.tar", "k")
+
+
+@given(UIDS, st.integers(0, 100))
+def test_the_random_score_is_a_function_of_uid_and_seed(uid: str, seed: int) -> None:
+    assert 0 <= random_score(uid, seed) < 1
+    assert random_score(uid, seed) == random_score(uid, seed)
+    assert random_score(uid, seed) != random_score(uid, seed + 1)
