@@ -1,12 +1,13 @@
 """The adjoint of Diff-In's recursion: one parameter-sized direction a checkpoint, shared by all samples.
 
-    I^{t+1} = I^t - eta_t P_t (H_B I^t - G_z / N)
+    I^{t+1} = I^t - eta_t P_t (H_t I^t - G_z / N)
 
-is linear in I, so <grad L_V(theta_T), I^T> = 1/N sum over segments of <r_t, G_z(theta_t)> with
-    u_T     = grad L_V(theta_T)
-    u_start = exp(-S H P) u_end            S = sum of eta over the segment, H and P frozen in it
-    r       = P phi_1(S H P) u_end         phi_1(S A) is here the integral of exp(-s A) ds from 0 to S
-exp and phi_1 act on one vector each, so k Lanczos steps on P^1/2 H P^1/2 give them; its eigenvalues are clamped at 0.
+is linear in I, so <grad L_V(theta_T), I^T> = 1/N sum over segments of <r, G_z> with, backwards over a segment,
+    u_start = exp(-S H P) u_end            S = sum of eta over a piece of the segment, H and P frozen in it
+    r      += P phi_1(S H P) u_end         phi_1(S A) is here the integral of exp(-s A) ds from 0 to S
+for one piece after another, each with the Hessian of a minibatch of its own, as training has one for each of its
+steps. Frozen Hessians of one large batch follow training much less well (docs/method.md, section 8). exp and phi_1 act
+on one vector each, so k Lanczos steps on P^1/2 H P^1/2 give them; its eigenvalues are clamped at 0.
 """
 
 import itertools
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from diffin.batch_loss import BatchLoss
 
-LANCZOS_STEPS = 15
+LANCZOS_STEPS = 2
+"""For each minibatch. More of them cost more and followed retraining no better (docs/method.md, section 8)."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,13 @@ class Segment:
     Attributes:
         theta: (p,) parameters.
         lr_sum: S, sum of the learning rates of these steps.
-        reference: L_B there.
+        minibatches: losses of minibatches in the order of training; each stands for an equal share of lr_sum.
         preconditioner: (p,) P of the optimiser, positive; None for SGD.
     """
 
     theta: Tensor
     lr_sum: float
-    reference: BatchLoss
+    minibatches: Sequence[BatchLoss]
     preconditioner: Tensor | None = None
 
 
@@ -84,30 +86,40 @@ def segment_directions(
 ) -> tuple[Tensor, Tensor]:
     """Push the adjoint back over one segment: return r (p,) and u_start (p,), given u_end (p,).
 
-    Cost: `steps` Hessian-vector products, and steps * p numbers of memory.
+    Args:
+        steps: Lanczos steps for each minibatch.
+        progress: called before each Hessian-vector product with its number.
+
+    Cost: `steps` Hessian-vector products for each minibatch, and steps * p numbers of memory.
     """
-    if not u_end.any():
-        return torch.zeros_like(u_end), u_end
     root = torch.ones_like(u_end) if segment.preconditioner is None else segment.preconditioner.sqrt()
-    start = root * u_end
+    share = segment.lr_sum / len(segment.minibatches)
     products = itertools.count()
+    y, r = root * u_end, torch.zeros_like(u_end)
+    for loss in reversed(segment.minibatches):
 
-    def matvec(vector: Tensor) -> Tensor:
-        progress(next(products))
-        return root * segment.reference.hvp(segment.theta, root * vector)
+        def matvec(vector: Tensor, loss: BatchLoss = loss) -> Tensor:
+            progress(next(products))
+            return root * loss.hvp(segment.theta, root * vector)
 
-    basis, values, vectors = lanczos(matvec, start, steps)
-    decay, phi = _exp_and_phi(values, segment.lr_sum)
-    first = vectors[0] * start.norm().double()
-    in_basis = lambda scale: (vectors @ (scale * first)).to(u_end.dtype) @ basis  # noqa: E731
-    return root * in_basis(phi), in_basis(decay) / root
+        y, integral = _exp_and_phi(matvec, y, share, steps)
+        r += integral
+    return root * r, y / root
 
 
-def _exp_and_phi(eigenvalues: Tensor, lr_sum: float) -> tuple[Tensor, Tensor]:
-    """Return exp(-S lambda) and phi_1 = (1 - exp(-S lambda)) / lambda, lambda clamped at 0, where phi_1 = S."""
-    scaled = eigenvalues.clamp_min(0) * lr_sum
-    phi = torch.where(scaled < 1e-9, torch.ones_like(scaled), -torch.expm1(-scaled) / scaled.clamp_min(1e-30))
-    return torch.exp(-scaled), lr_sum * phi
+def _exp_and_phi(
+    matvec: Callable[[Tensor], Tensor], vector: Tensor, lr_sum: float, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Return exp(-S A) y and phi_1(S A) y (p,) for a symmetric A whose negative eigenvalues are taken for 0."""
+    if not vector.any():
+        return vector, vector
+    basis, values, vectors = lanczos(matvec, vector, steps)
+    scaled = values.clamp_min(0) * lr_sum
+    small = scaled < 1e-9  # where (1 - exp(-x)) / x is 1
+    phi = lr_sum * torch.where(small, torch.ones_like(scaled), -torch.expm1(-scaled) / scaled.clamp_min(1e-30))
+    first = vectors[0] * vector.norm().double()
+    in_basis = lambda scale: (vectors @ (scale * first)).to(vector.dtype) @ basis  # noqa: E731
+    return in_basis(torch.exp(-scaled)), in_basis(phi)
 
 
 def adjoint(
@@ -124,7 +136,8 @@ def adjoint(
     """
     u, directions = u_end, []
     for done, segment in enumerate(reversed(segments)):
-        count = lambda product, d=done: progress((d + product / steps) / len(segments))  # noqa: E731
+        each = steps * len(segment.minibatches)
+        count = lambda product, d=done, e=each: progress((d + product / e) / len(segments))  # noqa: E731
         r, u = segment_directions(segment, u, steps, count)
         directions.append(r)
     return directions[::-1]

@@ -30,7 +30,7 @@ class Problem:
         probes, probes64: a batch of samples for calibration and the accuracy gate, in both precisions.
         estimators: which of diffin, diffin_eq9, tracin.
         n_samples: N.
-        lanczos_steps: k of the adjoint.
+        lanczos_steps: k of the adjoint, for each minibatch.
     """
 
     probes: Any
@@ -45,8 +45,9 @@ class Checkpoint:
     """theta_t as a segment of the training run, and the losses there.
 
     Attributes:
-        segment: with theta_t (p,) and L_B.
+        segment: with theta_t (p,).
         step, lr: t and eta_t.
+        reference: L_B.
         target: L_V; None if V = training, then L_V = L_B.
         samples, samples64: per-sample losses in the working precision and in float64.
     """
@@ -54,6 +55,7 @@ class Checkpoint:
     segment: Segment
     step: float
     lr: float
+    reference: BatchLoss
     target: BatchLoss | None
     samples: SampleLosses
     samples64: SampleLosses
@@ -61,7 +63,7 @@ class Checkpoint:
     @property
     def target_gradient(self) -> Tensor:
         """v = grad L_V (p,)."""
-        return (self.target or self.segment.reference).gradient(self.segment.theta)
+        return (self.target or self.reference).gradient(self.segment.theta)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def influence_directions(
 
 def local_directions(problem: Problem, checkpoint: Checkpoint) -> Directions:
     """Return b, v and w at one checkpoint, as far as tracin and diffin_eq9 need them."""
-    reference, theta = checkpoint.segment.reference, checkpoint.segment.theta
+    reference, theta = checkpoint.reference, checkpoint.segment.theta
     directions: Directions = {}
     if {EQ9, TRACIN} & set(problem.estimators):
         directions["gradient"] = reference.gradient(theta)

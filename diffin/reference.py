@@ -1,7 +1,7 @@
 """The estimators again, slowly, explicitly and in float64: per-sample gradients, dense Hessians, no differences.
 
 This is the oracle of the tests. It shares no code with the fast path: reverse mode only, a loop over samples, and the
-eigenvectors of the whole Hessian where the fast path takes Lanczos steps. For models of a few thousand parameters.
+eigenvectors of dense Hessians where the fast path takes Lanczos steps. For models of a few thousand parameters.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +17,20 @@ Loss = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ReferenceCheckpoint:
-    """theta_t (p,), step t, learning rate eta_t, S = sum of eta over its segment, H_B (p, p), and P (p,) or None."""
+    """A checkpoint and its segment.
+
+    Attributes:
+        theta, step, lr: theta_t (p,), t, eta_t.
+        lr_sum: S, sum of eta over the segment.
+        hessians: (p, p) each, of the segment's minibatches in the order of training.
+        preconditioner: P (p,) or None.
+    """
 
     theta: Tensor
     step: float
     lr: float
     lr_sum: float
-    hessian: Tensor
+    hessians: Sequence[Tensor]
     preconditioner: Tensor | None = None
 
 
@@ -87,25 +94,46 @@ def tracin(
 
 
 def diffin(
-    samples: Sequence[Loss], target: Loss, checkpoints: Sequence[ReferenceCheckpoint], n_samples: float
+    samples: Sequence[Loss],
+    target: Loss,
+    checkpoints: Sequence[ReferenceCheckpoint],
+    n_samples: float,
+    krylov: int | None = None,
 ) -> Tensor:
-    """Return 1/N sum over segments of <r_t, G_z(theta_t)> for each sample (n,), r_t by dense eigenvectors."""
+    """Return 1/N sum over segments of <r_t, G_z(theta_t)> for each sample (n,), r_t by dense eigenvectors.
+
+    Args:
+        krylov: dimension of the space onto which each Hessian is projected, that of u, A u, A^2 u, ...; None: all.
+    """
     u = gradient(target, checkpoints[-1].theta)
     total = torch.zeros(len(samples), dtype=torch.float64)
     for c in reversed(checkpoints):
         root = torch.ones_like(u) if c.preconditioner is None else c.preconditioner.sqrt()
-        values, vectors = torch.linalg.eigh(root[:, None] * c.hessian * root[None, :])
-        values = values.clamp_min(0)
-        inner = vectors.T @ (root * u)
-        phi = torch.where(values * c.lr_sum < 1e-12, c.lr_sum, -torch.expm1(-c.lr_sum * values) / values)
-        r = root * (vectors @ (phi * inner))
-        u = (vectors @ ((-c.lr_sum * values).exp() * inner)) / root
+        share, r = c.lr_sum / len(c.hessians), torch.zeros_like(u)
+        for matrix in reversed(c.hessians):
+            whole = root[:, None] * matrix * root[None, :]
+            basis = torch.eye(len(u), dtype=u.dtype) if krylov is None else _krylov_basis(whole, root * u, krylov)
+            values, vectors = torch.linalg.eigh(basis.T @ whole @ basis)
+            values, vectors = values.clamp_min(0), basis @ vectors
+            inner = vectors.T @ (root * u)
+            phi = torch.where(values * share < 1e-12, share, -torch.expm1(-share * values) / values)
+            r += root * (vectors @ (phi * inner))
+            u = (vectors @ ((-share * values).exp() * inner)) / root
         total += torch.stack([r @ gradient(sample, c.theta) for sample in samples])
     return total / n_samples
 
 
+def _krylov_basis(matrix: Tensor, vector: Tensor, size: int) -> Tensor:
+    """Return an orthonormal basis (p, size) of the span of y, A y, ..., A^(size-1) y."""
+    columns = [vector / vector.norm()]
+    for _ in range(size - 1):
+        image = matrix @ columns[-1]
+        columns.append(image / image.norm())
+    return torch.linalg.qr(torch.stack(columns, 1))[0]
+
+
 def recursion(sample: Loss, checkpoints: Sequence[ReferenceCheckpoint], n_samples: float, substeps: int) -> Tensor:
-    """Return I^T (p,), the forward recursion I <- I - eta P (H I - G_z / N) itself, `substeps` Euler steps a segment.
+    """Return I^T (p,), the forward recursion I <- I - eta P (H I - G_z / N) itself, `substeps` Euler steps a minibatch.
 
     No clamp: it equals the adjoint form where H is positive semi-definite, as substeps grow.
     """
@@ -113,7 +141,8 @@ def recursion(sample: Loss, checkpoints: Sequence[ReferenceCheckpoint], n_sample
     for c in checkpoints:
         precondition = torch.ones_like(influence) if c.preconditioner is None else c.preconditioner
         own = gradient(sample, c.theta) / n_samples
-        for _ in range(substeps):
-            slope = c.hessian @ influence - own
-            influence = influence - c.lr_sum / substeps * precondition * slope
+        eta = c.lr_sum / len(c.hessians) / substeps
+        for matrix in c.hessians:
+            for _ in range(substeps):
+                influence = influence - eta * precondition * (matrix @ influence - own)
     return influence

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import structlog
 import torch
+from torch import Tensor
 
 from coreset.errors import PoolUnusable
 from coreset.plan import Plan, PlannedCheckpoint
@@ -38,6 +40,11 @@ from workers.samples.reference import draw
 PROBES = 32
 """Samples on which steps are calibrated and the accuracy is measured."""
 
+MINIBATCHES = 10
+"""For each segment of the training: more follow it a little better, and cost as much more."""
+
+LARGEST_MINIBATCH = 256
+
 SPEARMAN, WORST_ERROR = 0.99, 0.02
 """The accuracy gate: below it the precision is raised once, then the job fails."""
 
@@ -48,25 +55,33 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Drawn:
-    """The samples that a plan's scores are about: B, the probes, and V if it is a validation pool."""
+    """The samples that a plan's scores are about: B, the probes, what minibatches are drawn from, and V if given."""
 
     reference: list[Sample]
     probes: list[Sample]
+    minibatches: list[Sample]
     target: list[Sample] | None
     warnings: list[str]
 
 
 def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
     progress("drawing the reference batch", 0.1)
-    samples, short = draw(plan.shards, plan.reference_size + PROBES, plan.reference_seed, loader)
+    wanted = plan.reference_size + PROBES
+    both = max(wanted, min(MINIBATCHES * minibatch_size(plan), int(plan.n_samples.value)))
+    samples, short = draw(plan.shards, both, plan.reference_seed, loader)
     size = min(plan.reference_size, max(len(samples) - PROBES, len(samples) // 2))
-    warnings = [short] if short else []
+    warnings = [short] if short and len(samples) < wanted else []
     target = None
     if not isinstance(plan.target, str):
         progress("drawing the validation samples", 0.15)
         target, few = draw(plan.target_shards, plan.target.size, plan.reference_seed, loader)
         warnings += [f"validation pool: {few}"] if few else []
-    return Drawn(samples[:size], samples[size : size + PROBES], target, warnings)
+    return Drawn(samples[:size], samples[size : size + PROBES], samples, target, warnings)
+
+
+def minibatch_size(plan: Plan) -> int:
+    """Return the samples of a minibatch whose Hessian stands for those of the run's steps."""
+    return min(int(plan.batch_size.value), LARGEST_MINIBATCH)
 
 
 def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.device, progress: Progress) -> None:
@@ -161,9 +176,8 @@ def _attempt(
         estimators=estimators,
         n_samples=plan.n_samples.value,
     )
-    reference = pairs_of_samples(drawn.reference, RUN).to(device)
-    target = None if drawn.target is None else pairs_of_samples(drawn.target, RUN).to(device)
-    checkpoints = [_checkpoint(p, model, model64, reference, target) for p in plan.checkpoints]
+    samples = pairs_of_samples(drawn.minibatches, RUN)
+    checkpoints = [_checkpoint(plan, planned, model, model64, drawn, samples) for planned in plan.checkpoints]
     influence = influence_directions(
         problem,
         checkpoints,
@@ -193,7 +207,7 @@ def _attempt(
 
 
 def _checkpoint(
-    planned: PlannedCheckpoint, model: ClipModel, model64: ClipModel, reference: Pairs, target: Pairs | None
+    plan: Plan, planned: PlannedCheckpoint, model: ClipModel, model64: ClipModel, drawn: Drawn, samples: Pairs
 ) -> Checkpoint:
     loaded = checkpoint_files.load(planned.uri)
     weights, weights64 = (m.weights(loaded.state_dict, planned.uri) for m in (model, model64))
@@ -202,15 +216,43 @@ def _checkpoint(
     shapes = dict(zip(model.layout.names, model.layout.shapes, strict=True))
     by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, shapes) if planned.optimizer else None
     preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
-    loss = ContrastiveLoss(encode, reference, model.kind)
+
+    def loss(pairs: Pairs) -> ContrastiveLoss:
+        return ContrastiveLoss(encode, pairs.to(model.device), model.kind)
+
+    reference = pairs_of_samples(drawn.reference, RUN).to(model.device)
+    minibatches = [_Minibatch(samples, chosen, loss) for chosen in _choices(plan, planned.index, len(samples))]
     return Checkpoint(
-        Segment(weights.theta, planned.lr_sum.value, loss, preconditioner),
+        Segment(weights.theta, planned.lr_sum.value, minibatches, preconditioner),
         planned.step.value,
         planned.lr.value,
-        None if target is None else ContrastiveLoss(encode, target, model.kind),
+        loss(reference),
+        None if drawn.target is None else loss(pairs_of_samples(drawn.target, RUN)),
         ContrastiveLosses(encode, reference, model.kind),
         ContrastiveLosses(encode64, reference, model.kind),
     )
+
+
+@dataclass(frozen=True)
+class _Minibatch:
+    """The loss of some of the samples, whose tensors are put together when they are asked for."""
+
+    samples: Pairs
+    chosen: Tensor
+    loss: Callable[[Pairs], ContrastiveLoss]
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        return self.loss(self.samples[self.chosen]).gradient(theta)
+
+    def hvp(self, theta: Tensor, direction: Tensor) -> Tensor:
+        return self.loss(self.samples[self.chosen]).hvp(theta, direction)
+
+
+def _choices(plan: Plan, index: int, samples: int) -> list[Tensor]:
+    """Return who is in the minibatches of a checkpoint's segment: drawn by the reference's seed, none twice in one."""
+    numbers = np.random.default_rng([plan.reference_seed, index])
+    size = min(minibatch_size(plan), samples)
+    return [torch.from_numpy(numbers.choice(samples, size, replace=False)) for _ in range(MINIBATCHES)]
 
 
 def _calibrated(problem: Problem, checkpoint: Checkpoint, directions, plan: Plan, index: int) -> Prepared:

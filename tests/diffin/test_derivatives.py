@@ -90,17 +90,27 @@ def test_segment_of_a_quadratic_is_exp_and_phi():
     u = torch.randn(8, dtype=torch.float64, generator=generator)
     p = 0.5 + torch.rand(8, dtype=torch.float64, generator=generator)
     lr_sum = 0.3
-    r, start = segment_directions(Segment(u, lr_sum, Quadratic(matrix), p), u, steps=8)
+    r, start = segment_directions(Segment(u, lr_sum, [Quadratic(matrix)], p), u, steps=8)
     hp = matrix * p[None, :]  # H P
     torch.testing.assert_close(start, torch.matrix_exp(-lr_sum * hp) @ u)
     inverse = torch.linalg.inv(hp)
     torch.testing.assert_close(r, p * (inverse @ (u - torch.matrix_exp(-lr_sum * hp) @ u)))
 
 
+def test_minibatches_act_one_after_another_backwards():
+    first, second = random_symmetric(6, 0, shift=6.0), random_symmetric(6, 1, shift=6.0)
+    u = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    r, start = segment_directions(Segment(u, 0.4, [Quadratic(first), Quadratic(second)]), u, steps=6)
+    late, middle = segment_directions(Segment(u, 0.2, [Quadratic(second)]), u, steps=6)
+    early, expected = segment_directions(Segment(u, 0.2, [Quadratic(first)]), middle, steps=6)
+    torch.testing.assert_close(r, early + late)
+    torch.testing.assert_close(start, expected)
+
+
 def test_negative_eigenvalues_are_clamped():
     matrix = torch.diag(torch.tensor([-5.0, 2.0], dtype=torch.float64))
     u = torch.tensor([1.0, 1.0], dtype=torch.float64)
-    r, start = segment_directions(Segment(u, 0.5, Quadratic(matrix)), u, steps=2)
+    r, start = segment_directions(Segment(u, 0.5, [Quadratic(matrix)]), u, steps=2)
     decay = torch.exp(torch.tensor(-1.0, dtype=torch.float64))
     torch.testing.assert_close(start, torch.stack([torch.ones_like(decay), decay]))
     torch.testing.assert_close(r, torch.stack([torch.full_like(decay, 0.5), (1 - decay) / 2]))
@@ -108,7 +118,7 @@ def test_negative_eigenvalues_are_clamped():
 
 def test_a_zero_adjoint_gives_zero_directions():
     zero = torch.zeros(4)
-    r, start = segment_directions(Segment(zero, 0.5, Quadratic(torch.eye(len(zero)))), zero)
+    r, start = segment_directions(Segment(zero, 0.5, [Quadratic(torch.eye(len(zero)))]), zero)
     assert not r.any()
     assert not start.any()
 

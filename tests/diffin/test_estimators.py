@@ -7,8 +7,8 @@ import torch
 
 from diffin import reference as oracle
 from diffin.accuracy import agreement
-from diffin.adjoint import Segment
-from diffin.contrastive import batch_loss, masked_members, sample_losses
+from diffin.adjoint import LANCZOS_STEPS, Segment
+from diffin.contrastive import Pairs, batch_loss, masked_members, sample_losses
 from diffin.prepare import Checkpoint, Problem, influence_directions, local_directions, prepare, total
 
 N_SAMPLES = 640.0
@@ -16,15 +16,21 @@ STEPS, LRS, LR_SUMS = (40.0, 80.0), (0.05, 0.02), (2.0, 1.4)
 ESTIMATORS = ("diffin", "diffin_eq9", "tracin")
 
 
+def halves(clip) -> list[Pairs]:
+    """Two minibatches."""
+    return [clip.reference[:12], clip.reference[12:]]
+
+
 def two_checkpoints(clip, validation=None) -> list[Checkpoint]:
     generator = torch.Generator().manual_seed(5)
     moved = clip.theta + 0.01 * torch.randn(clip.theta.shape, generator=generator)
     preconditioner = 0.5 + torch.rand(clip.theta.shape, generator=generator)
     reference = clip.batch(clip.reference, batch_size=16)
-    segments = [Segment(clip.theta, LR_SUMS[0], reference), Segment(moved, LR_SUMS[1], reference, preconditioner)]
+    minibatches = [clip.batch(pairs) for pairs in halves(clip)]
+    segments = [Segment(clip.theta, LR_SUMS[0], minibatches), Segment(moved, LR_SUMS[1], minibatches, preconditioner)]
     target = None if validation is None else clip.batch(validation)
     return [
-        Checkpoint(s, t, lr, target, clip.losses(), clip.losses())
+        Checkpoint(s, t, lr, reference, target, clip.losses(), clip.losses())
         for s, t, lr in zip(segments, STEPS, LRS, strict=True)
     ]
 
@@ -35,7 +41,6 @@ def fast_scores(checkpoints, probes) -> dict[str, torch.Tensor]:
         probes64=probes,
         estimators=ESTIMATORS,
         n_samples=N_SAMPLES,
-        lanczos_steps=40,
     )
     influence = influence_directions(problem, checkpoints)
     terms = []
@@ -59,14 +64,14 @@ def one(clip, single):
 
 @pytest.fixture(scope="module")
 def dense(clip) -> list[oracle.ReferenceCheckpoint]:
-    """The checkpoints with their whole Hessians, the slow part, once a model."""
+    """The checkpoints with the whole Hessians of their minibatches, the slow part, once a model."""
     return [
         oracle.ReferenceCheckpoint(
             c.segment.theta.double(),
             c.step,
             c.lr,
             c.segment.lr_sum,
-            oracle.hessian(whole(clip, clip.reference), c.segment.theta.double()),
+            [oracle.hessian(whole(clip, pairs), c.segment.theta.double()) for pairs in halves(clip)],
             None if c.segment.preconditioner is None else c.segment.preconditioner.double(),
         )
         for c in two_checkpoints(clip)
@@ -78,7 +83,7 @@ def exact_scores(clip, dense, probes, validation) -> dict[str, torch.Tensor]:
     target = reference if validation is None else whole(clip, validation)
     samples = [one(clip, probes[i : i + 1]) for i in range(len(probes))]
     return {
-        "diffin": oracle.diffin(samples, target, dense, N_SAMPLES),
+        "diffin": oracle.diffin(samples, target, dense, N_SAMPLES, LANCZOS_STEPS),
         "diffin_eq9": oracle.diffin_eq9(samples, reference, target, dense, N_SAMPLES),
         "tracin": oracle.tracin(samples, target, dense, N_SAMPLES),
     }
@@ -100,7 +105,7 @@ def test_the_adjoint_is_the_recursion_run_forwards(clip, dense, pairs):
     """<grad L_V, I^T> of the recursion itself equals the adjoint's score, where H is made positive semi-definite."""
     sample = one(clip, pairs(1, 1000, seed=3))
     target = whole(clip, clip.reference)
-    convex = [dataclasses.replace(c, hessian=c.hessian @ c.hessian / c.hessian.norm() ** 2) for c in dense]
-    influence = oracle.recursion(sample, convex, N_SAMPLES, substeps=300)
+    convex = [dataclasses.replace(c, hessians=[h @ h / h.norm() ** 2 for h in c.hessians]) for c in dense]
+    influence = oracle.recursion(sample, convex, N_SAMPLES, substeps=150)
     forwards = oracle.gradient(target, convex[-1].theta) @ influence
     torch.testing.assert_close(oracle.diffin([sample], target, convex, N_SAMPLES)[0], forwards, rtol=2e-2, atol=0)
