@@ -80,7 +80,6 @@ class Plan(Strict):
     """All that decides the scores. `id` is the hash of the rest.
 
     Attributes:
-        batch_size: samples that the run took at each step.
         n_samples: N of the estimators, the size of the pool.
         reference_seed, reference_size: of the draw of B.
     """
@@ -89,7 +88,6 @@ class Plan(Strict):
     shards: list[PlannedShard]
     caption_field: str | None
     checkpoints: list[PlannedCheckpoint]
-    batch_size: Sourced
     model: PlannedModel
     clip_model: PlannedModel | None
     clip_pretrained: str | None

@@ -22,13 +22,14 @@ from coreset.errors import CoresetError
 from coreset.job import Job, JobStatus
 from coreset.result import Manifest
 from coreset.server import LocalStack, check_free
-from demo.pool import write_pool
+from demo.pool import write_pool, write_sound_shard
 from demo.table import Method, show_methods
 
 OUT = Path(__file__).with_name("out")
 SUMMARY = Path(__file__).with_name("summary.json")
 SAMPLES, SHARDS = 3000, 6
 K = SAMPLES // 2
+VALIDATION_SAMPLES = 256
 REFERENCE_SIZE = 64
 PORT = 8000
 """Of the service that --keep leaves running; without it the demo takes a free port."""
@@ -61,15 +62,17 @@ def run(keep: bool) -> None:
     if keep:
         check_free(PORT)
     shutil.rmtree(OUT, ignore_errors=True)
-    pool, logs = OUT / "pool", OUT / "logs"
+    pool, validation, logs = OUT / "pool", OUT / "validation.tar", OUT / "logs"
     console.rule("1  a pool with known defects, and a CLIP trained on it", align="left")
     write_pool(pool, samples=SAMPLES, shards=SHARDS)
+    write_sound_shard(validation, VALIDATION_SAMPLES, seed=1)
     console.print(f"{SAMPLES:,} image-text pairs in {SHARDS} shards: {pool}")
+    console.print(f"{VALIDATION_SAMPLES:,} sound ones, which influence is to be about: {validation}")
     _train(pool, logs)
     stack = LocalStack(OUT / "service", os.environ, port=PORT if keep else 0)
     with stack, Client(stack.url) as client:
         console.rule(f"2  the job, over HTTP at {stack.url}", align="left")
-        job = client.submit(job_spec(pool, logs / "demo"))
+        job = client.submit(job_spec(pool, validation, logs / "demo"))
         console.print(f"POST /v1/jobs → {job.id}")
         manifest = _finished(client, wait_live(client, job.id))
         console.rule("3  the result", align="left")
@@ -83,11 +86,14 @@ def run(keep: bool) -> None:
             _wait(stack)
 
 
-def job_spec(pool: Path, run_directory: Path) -> dict[str, Any]:
+def job_spec(pool: Path, validation: Path, run_directory: Path) -> dict[str, Any]:
+    scores = dict.fromkeys(score for by in METHODS.values() for score in by)
     return {
         "pool": {"shards": [str(pool / f"{{000000..{SHARDS - 1:06d}}}.tar")]},
         "checkpoints": {"run": str(run_directory)},
+        "target": {"pool": {"shards": [str(validation)]}, "size": VALIDATION_SAMPLES},
         "reference": {"size": REFERENCE_SIZE},
+        "scores": list(scores),
         "select": {"k": K, "by": METHODS["diffin+clip_score"]},
     }
 

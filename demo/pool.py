@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from demo.drawing import draw, jpeg, near_copy
-from demo.plan import Defect, PlannedSample, plan_pool
+from demo.plan import Defect, PlannedSample, plan_pool, sound_pool
 
 DEFECTS_FILE = "defects.parquet"
 PARALLEL_FROM = 1000
@@ -50,6 +50,12 @@ def write_pool(directory: Path, samples: int = 3000, shards: int = 6, seed: int 
             processes.map(write_shard, plans, chunksize=1)
     _write_defects(directory / DEFECTS_FILE, plans)
     return [plan.path for plan in plans]
+
+
+def write_sound_shard(path: Path, samples: int, seed: int) -> None:
+    """Draw one shard without defects; another seed than the pool's gives other samples."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_shard(ShardPlan(path, tuple(sound_pool(samples, seed))))
 
 
 def write_shard(plan: ShardPlan) -> None:

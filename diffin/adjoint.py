@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffin.batch_loss import BatchLoss
 
-LANCZOS_STEPS = 2
+LANCZOS_STEPS = 3
 """For each minibatch. More of them cost more and followed retraining no better (docs/method.md, section 8)."""
 
 

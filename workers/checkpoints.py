@@ -22,9 +22,6 @@ from workers.samples.listing import absolute
 LR_TOLERANCE = 0.01
 """Share by which the schedule of params.txt may differ from the lr that a checkpoint holds."""
 
-ASSUMED_BATCH_SIZE = 256
-"""Where there is no params.txt."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -156,15 +153,6 @@ def _preprocess_params(params: dict[str, str]) -> dict[str, Any]:
         if params.get(option, "None") != "None":
             found[key] = params[option]
     return found
-
-
-def batch_size(spec: CheckpointsSpec) -> Sourced:
-    """Return how many samples the run took at each step."""
-    params = find(spec).params
-    if "batch_size" not in params:
-        return Sourced(value=ASSUMED_BATCH_SIZE, source="assumed")
-    factors = (params["batch_size"], params.get("world_size", "1"), params.get("accum_freq", "1"))
-    return Sourced(value=math.prod(int(factor) for factor in factors), source="params.txt")
 
 
 @dataclass(frozen=True)

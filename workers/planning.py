@@ -3,7 +3,7 @@
 from coreset.errors import CheckpointUnusable
 from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
 from coreset.spec import ClipModelSpec, JobSpec, ValidationTarget
-from workers.checkpoints import batch_size, plan_checkpoints, registered
+from workers.checkpoints import plan_checkpoints, registered
 from workers.lease import stamp
 from workers.samples.listing import count_samples, list_shards
 
@@ -22,7 +22,6 @@ def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
         shards=shards,
         caption_field=spec.pool.caption_field,
         checkpoints=checkpoints,
-        batch_size=batch_size(spec.checkpoints),
         model=model,
         clip_model=_clip_model(spec.clip_model),
         clip_pretrained=spec.clip_model.pretrained if spec.clip_model else None,

@@ -32,7 +32,6 @@ def plan_of(shards: int) -> Plan:
         shards=[PlannedShard(index=i, uri=f"/pool/{i}.tar", size=1) for i in range(shards)],
         caption_field=None,
         checkpoints=[],
-        batch_size=Sourced(value=8, source="assumed"),
         model=PlannedModel(name="m", config={}, source="spec"),
         clip_model=None,
         clip_pretrained=None,

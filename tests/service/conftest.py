@@ -77,7 +77,6 @@ def fake_select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> 
 _SOURCED = {"value": 1.0, "source": "test"}
 PLAN = Plan.model_validate(
     {
-        "batch_size": {"value": 64, "source": "params.txt"},
         "shards": [{"index": 0, "uri": "/pool/0.tar", "size": 1}],
         "caption_field": None,
         "checkpoints": [],
