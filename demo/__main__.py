@@ -63,14 +63,15 @@ def run(keep: bool) -> None:
         check_free(PORT)
     shutil.rmtree(OUT, ignore_errors=True)
     pool, validation, logs = OUT / "pool", OUT / "validation.tar", OUT / "logs"
-    console.rule("1  a pool with known defects, and a CLIP trained on it", align="left")
-    write_pool(pool, samples=SAMPLES, shards=SHARDS)
-    write_sound_shard(validation, VALIDATION_SAMPLES, seed=1)
-    console.print(f"{SAMPLES:,} image-text pairs in {SHARDS} shards: {pool}")
-    console.print(f"{VALIDATION_SAMPLES:,} sound ones, which influence is to be about: {validation}")
-    _train(pool, logs)
+    # The worker loads its libraries while the pool is drawn and the model trained.
     stack = LocalStack(OUT / "service", os.environ, port=PORT if keep else 0)
     with stack, Client(stack.url) as client:
+        console.rule("1  a pool with known defects, and a CLIP trained on it", align="left")
+        write_pool(pool, samples=SAMPLES, shards=SHARDS)
+        write_sound_shard(validation, VALIDATION_SAMPLES, seed=1)
+        console.print(f"{SAMPLES:,} image-text pairs in {SHARDS} shards: {pool}")
+        console.print(f"{VALIDATION_SAMPLES} sound ones, the target of the influence: {validation}", soft_wrap=True)
+        _train(pool, logs)
         console.rule(f"2  the job, over HTTP at {stack.url}", align="left")
         job = client.submit(job_spec(pool, validation, logs / "demo"))
         console.print(f"POST /v1/jobs → {job.id}")

@@ -27,11 +27,12 @@ def exact_terms(samples: SampleLosses, theta: Tensor, directions: dict[str, Tens
     terms: dict[str, Tensor] = {}
     if "influence" in directions:
         terms["diffin"] = derivative(losses, theta, directions["influence"])[1]
-    if "gradient" in directions:
-        v, b = directions.get("target_gradient", directions["gradient"]), directions["gradient"]
+    v = directions.get("target_gradient", directions.get("gradient"))
+    if v is not None:
         terms["tracin"] = derivative(losses, theta, v)[1]
         if "bend" in directions:
-            terms["diffin_eq9"] = derivative(losses, theta, directions["bend"])[1] + _mixed(losses, theta, v, b)
+            mixed = _mixed(losses, theta, v, directions["gradient"])
+            terms["diffin_eq9"] = derivative(losses, theta, directions["bend"])[1] + mixed
     return terms
 
 

@@ -104,10 +104,12 @@ def local_directions(problem: Problem, checkpoint: Checkpoint) -> Directions:
     """Return b, v and w at one checkpoint, as far as tracin and diffin_eq9 need them."""
     reference, theta = checkpoint.reference, checkpoint.segment.theta
     directions: Directions = {}
-    if {EQ9, TRACIN} & set(problem.estimators):
+    if not {EQ9, TRACIN} & set(problem.estimators):
+        return directions
+    if checkpoint.target is not None:
+        directions["target_gradient"] = checkpoint.target_gradient
+    if checkpoint.target is None or EQ9 in problem.estimators:
         directions["gradient"] = reference.gradient(theta)
-        if checkpoint.target is not None:
-            directions["target_gradient"] = checkpoint.target_gradient
     if EQ9 in problem.estimators:
         directions["bend"] = reference.hvp(theta, directions.get("target_gradient", directions["gradient"]))
     return directions

@@ -6,6 +6,7 @@ SIGTERM lets the running task end. Settings are CORESET_* variables (coreset.set
 import argparse
 import os
 from collections.abc import Sequence
+from importlib import import_module
 
 import structlog
 
@@ -18,7 +19,7 @@ from workers.runtime import Runtime, install
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
-    # Before torch is imported, by the first task: threads that wait for each other sleep. Spinning ones, on cores that
+    # Before torch is imported: threads that wait for each other sleep. Spinning ones, on cores that
     # the loader processes keep busy, made a worker up to 200 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if options.device is not None:
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     log = structlog.get_logger("workers")
     log.info("worker started", queues=options.queues, device=options.device, worker=worker.name, pid=os.getpid())
+    import_module("workers.tasks")  # torch and open_clip take seconds, which the first task need not wait for
     worker.work(burst=options.burst, logging_level=None)
     log.info("worker stopped", worker=worker.name)
 

@@ -35,17 +35,17 @@ def two_checkpoints(clip, validation=None) -> list[Checkpoint]:
     ]
 
 
-def fast_scores(checkpoints, probes) -> dict[str, torch.Tensor]:
+def fast_scores(checkpoints, probes, estimators=ESTIMATORS) -> dict[str, torch.Tensor]:
     problem = Problem(
         probes=probes,
         probes64=probes,
-        estimators=ESTIMATORS,
+        estimators=estimators,
         n_samples=N_SAMPLES,
     )
-    influence = influence_directions(problem, checkpoints)
+    influence = influence_directions(problem, checkpoints) or [None] * len(checkpoints)
     terms = []
     for checkpoint, r in zip(checkpoints, influence, strict=True):
-        directions = local_directions(problem, checkpoint) | {"influence": r}
+        directions = local_directions(problem, checkpoint) | ({} if r is None else {"influence": r})
         terms.append(prepare(problem, checkpoint, directions, len(checkpoints), centre=True).fast)
     return total(terms)
 
@@ -99,6 +99,17 @@ def test_fast_scores_agree_with_the_float64_reference(clip, dense, pairs, target
         found = agreement(fast[name], exact[name])
         assert found.spearman >= 0.999, (name, found)
         assert found.worst_relative_error <= 1e-2, (name, found)
+
+
+def test_tracin_alone_needs_no_gradient_of_the_reference(clip, pairs):
+    probes, validation = pairs(16, 1000, seed=3), pairs(20, 2000, seed=4)
+    checkpoints = two_checkpoints(clip, validation)
+    fast = fast_scores(checkpoints, probes, ("tracin",))
+    samples = [one(clip, probes[i : i + 1]) for i in range(len(probes))]
+    plain = [oracle.ReferenceCheckpoint(c.segment.theta.double(), c.step, c.lr, 1.0, []) for c in checkpoints]
+    found = agreement(fast["tracin"], oracle.tracin(samples, whole(clip, validation), plain, N_SAMPLES))
+    assert fast.keys() == {"tracin"}
+    assert found.worst_relative_error <= 1e-2
 
 
 def test_the_adjoint_is_the_recursion_run_forwards(clip, dense, pairs):
