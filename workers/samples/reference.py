@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -23,12 +24,13 @@ def draw(shards: Sequence[PlannedShard], size: int, seed: int, loader: Loader) -
     """Return `size` good samples with distinct uids, and a warning if the pool holds fewer.
 
     Up to MOST_SHARDS shards, in an order drawn by the seed, are read; of their samples those with the smallest
-    sha256(seed/shard/key) are taken. So the draw depends on shards and seed alone.
+    sha256(seed/shard/key) are taken. Of a shard's URI the file name alone counts, so that a pool that was moved gives
+    the same draw.
 
     Raises:
         PoolUnusable: fewer than FEWEST_SAMPLES good samples; says what is wrong with the others.
     """
-    chosen = sorted(shards, key=lambda shard: _hash(seed, shard.uri))[:MOST_SHARDS]
+    chosen = sorted(shards, key=lambda shard: _hash(seed, posixpath.basename(shard.uri)))[:MOST_SHARDS]
     counts: Counter[str] = Counter()
     good: dict[str, Sample] = {}
     for sample in _candidates(chosen, int(size * SPARE) + 16, seed, loader):
@@ -50,7 +52,7 @@ def _candidates(shards: Iterable[PlannedShard], keep: int, seed: int, loader: Lo
     """Return the decoded samples with the `keep` smallest hashes, smallest first."""
     heap: list[tuple[int, int, RawSample]] = []
     for number, raw in enumerate(_raw(shards)):
-        entry = (-_hash(seed, f"{raw.shard}/{raw.key}"), number, raw)
+        entry = (-_hash(seed, f"{posixpath.basename(raw.shard)}/{raw.key}"), number, raw)
         if len(heap) < keep:
             heapq.heappush(heap, entry)
         else:

@@ -143,3 +143,10 @@ def test_an_empty_pool_is_refused(tmp_path: Path, loader: Loader) -> None:
 def test_a_caption_field_that_no_sample_has_is_told(shards: list[PlannedShard], loader: Loader) -> None:
     with pytest.raises(PoolUnusable, match=r"no_caption.*`caption_field`"):
         draw(shards, 10, 0, Loader(loader.views, "no_such_field", processes=0))
+
+
+def test_a_pool_that_was_moved_gives_the_same_draw(
+    pool: Path, shards: list[PlannedShard], loader: Loader, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(pool, tmp_path / "elsewhere")
+    assert uids(draw(shards, 20, 0, loader)[0]) == uids(draw(planned(*sorted(moved.glob("*.tar"))), 20, 0, loader)[0])
