@@ -80,6 +80,7 @@ class Plan(Strict):
     """All that decides the scores. `id` is the hash of the rest.
 
     Attributes:
+        parameters: names of those that are counted; None is all.
         n_samples: N of the estimators, the size of the pool.
         reference_seed, reference_size: of the draw of B.
     """
@@ -91,6 +92,7 @@ class Plan(Strict):
     model: PlannedModel
     clip_model: PlannedModel | None
     clip_pretrained: str | None
+    parameters: list[str] | None = None
     target: str | ValidationTarget
     target_shards: list[PlannedShard] = Field(default_factory=list[PlannedShard])
     reference_size: int

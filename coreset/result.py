@@ -101,6 +101,7 @@ class Manifest(Strict):
     environment: Environment
     checkpoints: list[PlannedCheckpoint]
     model: PlannedModel
+    parameters: list[str] | None = Field(default=None, description="names of those that are counted; null is all")
     parameters_counted: int
     parameters_total: int
     n_samples: Sourced

@@ -111,6 +111,26 @@ class ClipModelSpec(Strict):
     pretrained: str = Field(min_length=1, max_length=4096, examples=["laion2b_s34b_b79k"])
 
 
+class ParametersSpec(Strict):
+    """Which parameters are counted: influence is then that of training these alone, the others held as they were.
+
+    The layers before the first of them run once for a sample and checkpoint, not once for each point.
+
+    Attributes:
+        last_blocks: those of the last n blocks of each tower and of what comes after them (norms, projections, scale).
+        names: those that match any of these patterns, for example `visual.transformer.resblocks.11.*`.
+    """
+
+    last_blocks: int | None = Field(default=None, ge=1, le=1000, examples=[2])
+    names: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.last_blocks is None) == (self.names is None):
+            raise ValueError("give either `last_blocks` or `names`, or leave `parameters` out to count all")
+        return self
+
+
 class ReferenceSpec(Strict):
     """The reference batch B, against which every sample's loss is taken (docs/method.md).
 
@@ -185,6 +205,7 @@ class JobSpec(Strict):
     checkpoints: CheckpointsSpec
     model: ModelSpec | None = None
     clip_model: ClipModelSpec | None = None
+    parameters: Literal["all"] | ParametersSpec = "all"
     target: Literal["training"] | ValidationTarget = "training"
     reference: ReferenceSpec = ReferenceSpec()
     scores: list[Score] = Field(default=list(SCORES), min_length=1)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -122,7 +122,7 @@ class ClipModel:
     Attributes:
         planned: the architecture.
         module: on its device; its own weights are not used.
-        layout: of the parameters that are counted, here all of them.
+        layout: of the parameters that are counted.
         kind: InfoNCE, or SigLIP if the architecture has a logit bias.
         mean, std: (3, 1, 1) of the normalisation.
     """
@@ -136,17 +136,30 @@ class ClipModel:
     std: Tensor
 
     @classmethod
-    def build(cls, planned: PlannedModel, device: torch.device, dtype: torch.dtype = torch.float32) -> "ClipModel":
+    def build(
+        cls,
+        planned: PlannedModel,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        counted: Collection[str] | None = None,
+    ) -> "ClipModel":
+        """Build the model; `counted` names the parameters that are counted, None counts all."""
         module = build(planned)
         cfg = preprocess_cfg(planned, module)
         module = module.to(device=device, dtype=dtype).requires_grad_(False)
         kind = LossKind.INFO_NCE if getattr(module, "logit_bias", None) is None else LossKind.SIGLIP
         mean, std = (torch.tensor(v, device=device, dtype=dtype)[:, None, None] for v in (cfg.mean, cfg.std))
-        return cls(planned, module, Layout.of(dict(module.named_parameters())), kind, cfg, mean, std)
+        params = {name: p for name, p in module.named_parameters() if counted is None or name in counted}
+        return cls(planned, module, Layout.of(params), kind, cfg, mean, std)
 
     @property
     def device(self) -> torch.device:
         return self.mean.device
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """Shapes of all parameters by name, counted or not."""
+        return {name: value.shape for name, value in self.module.named_parameters()}
 
     def encoder(self, fixed: dict[str, Tensor]) -> Encoder:
         """Return the towers of a checkpoint: (theta (p,), pairs with images uint8 (n, 3, H, W)) -> embeddings."""
@@ -169,7 +182,8 @@ class ClipModel:
         wanted = self.module.state_dict()
         _compare(wanted, state_dict, uri, self.planned)
         ours = {name: state_dict[name].to(self.device, value.dtype) for name, value in wanted.items()}
-        fixed = {name: value for name, value in ours.items() if name not in self.layout.names}
+        counted = set(self.layout.names)
+        fixed = {name: value for name, value in ours.items() if name not in counted}
         return Weights(self.layout.flatten(ours), fixed)
 
     def normalised(self, images: Tensor) -> Tensor:

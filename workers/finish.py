@@ -57,6 +57,7 @@ def finish_job(
         environment=_environment(counts, preparation.precision),
         checkpoints=plan.checkpoints,
         model=plan.model,
+        parameters=plan.parameters,
         parameters_counted=preparation.parameters_counted,
         parameters_total=preparation.parameters_total,
         n_samples=plan.n_samples,

@@ -5,6 +5,7 @@ from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
 from coreset.spec import ClipModelSpec, JobSpec, ValidationTarget
 from workers.checkpoints import plan_checkpoints, registered
 from workers.lease import stamp
+from workers.parameters import counted_parameters
 from workers.samples.listing import count_samples, list_shards
 
 
@@ -25,6 +26,7 @@ def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
         model=model,
         clip_model=_clip_model(spec.clip_model),
         clip_pretrained=spec.clip_model.pretrained if spec.clip_model else None,
+        parameters=counted_parameters(spec.parameters, model),
         target=spec.target,
         target_shards=target,
         reference_size=spec.reference.size,

@@ -105,8 +105,8 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
             precision=precision,
             accuracy={Score(name): Accuracy(**vars(found)) for name, found in attempt.accuracy.items()},
             reference_uids=[sample.uid for sample in drawn.reference],
-            parameters_counted=attempt.parameters,
-            parameters_total=attempt.parameters,
+            parameters_counted=attempt.parameters_counted,
+            parameters_total=attempt.parameters_total,
             warnings=drawn.warnings + attempt.warnings,
             steps=attempt.steps,
             seconds=seconds,
@@ -161,14 +161,15 @@ def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.d
 class _Attempt:
     accuracy: dict[str, Agreement]
     steps: list[dict[str, float]]
-    parameters: int
+    parameters_counted: int
+    parameters_total: int
     warnings: list[str]
 
 
 def _attempt(
     plan: Plan, storage: Storage, drawn: Drawn, device: torch.device, dtype: torch.dtype, progress: Progress
 ) -> _Attempt:
-    model, model64 = (ClipModel.build(plan.model, device, d) for d in (dtype, torch.float64))
+    model, model64 = (ClipModel.build(plan.model, device, d, plan.parameters) for d in (dtype, torch.float64))
     probes = pairs_of_samples(drawn.probes, RUN).to(device)
     estimators = tuple(score.value for score in ESTIMATORS if score in plan.scores)
     problem = Problem(
@@ -199,6 +200,7 @@ def _attempt(
         _accuracies(outcomes),
         [{name: c.step for name, c in outcome.calibrations.items()} for outcome in outcomes],
         model.layout.size,
+        sum(shape.numel() for shape in model.shapes.values()),
         [
             f"{planned.uri} holds Adam's state in an order of parameters that is not known: diffin takes P = 1 there"
             for planned, checkpoint in zip(plan.checkpoints, checkpoints, strict=True)
@@ -214,8 +216,7 @@ def _checkpoint(
     weights, weights64 = (m.weights(loaded.state_dict, planned.uri) for m in (model, model64))
     require_finite(float(weights.theta.norm()), "the norm of the parameters", planned.uri)
     encode, encode64 = model.encoder(weights.fixed), model64.encoder(weights64.fixed)
-    shapes = dict(zip(model.layout.names, model.layout.shapes, strict=True))
-    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, shapes) if planned.optimizer else None
+    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes) if planned.optimizer else None
     preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
 
     def loss(pairs: Pairs) -> ContrastiveLoss:

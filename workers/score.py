@@ -55,7 +55,9 @@ class Scorer:
 
     @cached_property
     def model(self) -> ClipModel:
-        return ClipModel.build(self.plan.model, self.device, PRECISIONS[self.preparation.precision])
+        return ClipModel.build(
+            self.plan.model, self.device, PRECISIONS[self.preparation.precision], self.plan.parameters
+        )
 
     @cached_property
     def reference(self) -> Pairs:
