@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffin.accuracy import relative_error
+from diffin.autodiff import derivative
 from diffin.samples import SampleLosses
 from diffin.stencil import Stencil, move
 
@@ -37,13 +38,16 @@ class Calibration:
 def evaluate(
     samples: SampleLosses, theta: Tensor, directions: dict[str, Tensor], stencil: Stencil, batch: Any
 ) -> dict[str, Tensor]:
-    """Return each estimator of a stencil (n,) in float64, by one forward pass of the batch and of B a point."""
-    losses = []
+    """Return each estimator of a stencil (n,) in float64, by one forward pass of the batch and of B a column."""
+    columns = []
     with torch.no_grad():
         for point in stencil.points:
             moved = move(theta, point, directions)
-            losses.append(samples.losses(moved, samples.context(moved), batch).double())
-    table = torch.stack(losses, 1)
+            columns.append(samples.losses(moved, samples.context(moved), batch).double())
+        for name in stencil.slopes:
+            losses = lambda point: samples.losses(point, samples.context(point), batch)  # noqa: E731
+            columns.append(derivative(losses, theta, directions[name])[1].double())
+    table = torch.stack(columns, 1)
     return {name: table @ table.new_tensor(row) for name, row in stencil.weights.items()}
 
 

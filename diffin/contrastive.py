@@ -63,6 +63,11 @@ class Encoded:
         return Encoded(self.image.double(), self.text.double(), self.scale.double(), self.bias.double())
 
 
+def astuple(encoded: Encoded) -> tuple[Tensor, ...]:
+    """Return the tensors themselves, for torch.func, which knows tuples only."""
+    return encoded.image, encoded.text, encoded.scale, encoded.bias
+
+
 def masked_members(samples: Pairs, reference: Pairs) -> Tensor:
     """Return (n, R) bool: which members of B are the sample itself or carry its caption."""
     same_sample = samples.ids[:, None] == reference.ids[None, :]

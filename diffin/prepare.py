@@ -31,6 +31,10 @@ class Problem:
         estimators: which of diffin, diffin_eq9, tracin.
         n_samples: N.
         lanczos_steps: k of the adjoint, for each minibatch.
+        slopes: first derivatives by forward mode instead of differences; diffin_eq9 has a second one.
+
+    Raises:
+        ValueError: slopes with diffin_eq9.
     """
 
     probes: Any
@@ -38,6 +42,11 @@ class Problem:
     estimators: tuple[str, ...]
     n_samples: float
     lanczos_steps: int = LANCZOS_STEPS
+    slopes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.slopes and EQ9 in self.estimators:
+            raise ValueError("diffin_eq9 is a second derivative: it needs differences, not slopes")
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ def local_directions(problem: Problem, checkpoint: Checkpoint) -> Directions:
 def prepare(
     problem: Problem, checkpoint: Checkpoint, directions: Directions, checkpoints: int, centre: bool
 ) -> Prepared:
-    """Calibrate one checkpoint's steps and measure its accuracy on the probes.
+    """Calibrate one checkpoint's steps, if it has any, and measure its accuracy on the probes.
 
     Args:
         directions: local_directions, and `influence` from the adjoint.
@@ -128,22 +137,31 @@ def prepare(
     theta = checkpoint.segment.theta
     exact = exact_terms(checkpoint.samples64, theta.double(), double(directions), problem.probes64)
     stencils, calibrations = [], {}
-    for make, names, start, attainable in _candidates(problem, theta, directions, exact):
+    for make, names, start, attainable in () if problem.slopes else _candidates(problem, theta, directions, exact):
         error = lambda s: worst_error(evaluate(checkpoint.samples, theta, directions, s, problem.probes), exact)  # noqa: E731
         found = calibrate(make, error, start, attainable)
         stencils.append(make(found.step))
         calibrations |= dict.fromkeys(names, found)
+    if problem.slopes:
+        stencils = [st.slope(name, _along(name, directions)) for name in problem.estimators]
     merged = st.merge(stencils, (st.CENTRE,) if centre else ())
-    merged = st.Stencil(merged.points, {n: row for n, row in merged.weights.items() if n in problem.estimators})
+    wanted = {name: row for name, row in merged.weights.items() if name in problem.estimators}
     factors = coefficients(checkpoint, problem.n_samples, checkpoints)
-    fast = evaluate(checkpoint.samples, theta, directions, merged.scaled(factors), problem.probes)
-    scaled_exact = {name: factors[name] * exact[name] for name in fast}
-    return Prepared(directions, merged.scaled(factors), calibrations, fast, scaled_exact)
+    stencil = st.Stencil(merged.points, wanted, merged.slopes).scaled(factors)
+    fast = evaluate(checkpoint.samples, theta, directions, stencil, problem.probes)
+    return Prepared(directions, stencil, calibrations, fast, {name: factors[name] * exact[name] for name in fast})
+
+
+def _along(estimator: str, directions: Directions) -> str:
+    """Return the direction whose slope is an estimator's term."""
+    if estimator == DIFFIN:
+        return "influence"
+    return "target_gradient" if "target_gradient" in directions else "gradient"
 
 
 def _candidates(problem: Problem, theta: Tensor, directions: Directions, exact: dict[str, Tensor]):
     """Yield (step -> stencil, estimators, first step, attainable error) of each difference that the estimators need."""
-    v = "target_gradient" if "target_gradient" in directions else "gradient"
+    v = _along(TRACIN, directions)
     if EQ9 in problem.estimators:
         start = first_step(exact[TRACIN], theta, directions[v], effect=0.1)
         if v == "gradient":

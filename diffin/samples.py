@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from diffin.autodiff import differentiable_kernels
 from diffin.batch_loss import Encoder
-from diffin.contrastive import Encoded, LossKind, Pairs, masked_members, sample_losses
+from diffin.contrastive import Encoded, LossKind, Pairs, astuple, masked_members, sample_losses
 
 
 class SampleLosses(Protocol):
@@ -64,3 +65,27 @@ class ContrastiveLosses:
     def of(self, encoded: Encoded, context: Encoded, batch: Pairs) -> Tensor:
         """Return (n,) losses of samples that are encoded already."""
         return sample_losses(encoded, context, masked_members(batch, self.reference), self.kind)
+
+    def context_along(self, theta: Tensor, direction: Tensor) -> tuple[Encoded, Encoded]:
+        """Return B's embeddings at theta, and their derivative along a direction (p,)."""
+        with differentiable_kernels(), torch.no_grad():
+            found = torch.func.jvp(lambda t: astuple(self.context(t)), (theta,), (direction,))[:2]
+        return Encoded(*found[0]), Encoded(*found[1])
+
+    def slopes(
+        self, theta: Tensor, direction: Tensor, context: tuple[Encoded, Encoded], batch: Pairs
+    ) -> tuple[Tensor, Tensor, Encoded]:
+        """Return the losses (n,) at theta, their derivatives (n,) along a direction, and the samples' embeddings.
+
+        Args:
+            context: from context_along.
+        """
+
+        def losses(point: Tensor, *members: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            encoded = self.encode(point, batch).double()
+            return self.of(encoded, Encoded(*members), batch), astuple(encoded)
+
+        value, speed = context
+        with differentiable_kernels(), torch.no_grad():
+            found: Any = torch.func.jvp(losses, (theta, *astuple(value)), (direction, *astuple(speed)), has_aux=True)
+        return found[0], found[1], Encoded(*found[2])

@@ -1,8 +1,9 @@
-"""Estimators as linear combinations of losses at a few points around a checkpoint.
+"""Estimators as linear combinations of losses at a few points around a checkpoint, and of slopes at it.
 
-    score_t(z) = sum_j weight_j l_z(theta_t + sum_d coefficient_jd direction_d)
+    score_t(z) = sum_j weight_j l_z(theta_t + sum_d coefficient_jd direction_d) + sum_d weight_d D_d l_z(theta_t)
 
-so a shard needs forward passes only, and all that is specific to an estimator is this table. With b = grad L_B,
+so a shard needs forward passes only, and all that is specific to an estimator is this table. A slope D_d l_z is one
+pass in forward mode, and bears coarse arithmetic, where a difference wants all of float32's digits. With b = grad L_B,
 v = grad L_V, w = H_B v and r from the adjoint:
 
     tracin      eta/N D_v l_z
@@ -25,15 +26,31 @@ CENTRE: Coefficients = ()
 
 @dataclass(frozen=True)
 class Stencil:
-    """Points, and for each estimator the weight of the loss at each point: weights[estimator][j]."""
+    """What is evaluated, its columns, and for each estimator a weight for each of them: weights[estimator][column].
+
+    Attributes:
+        points: where the loss is taken.
+        weights: by estimator, one for each point, then one for each slope.
+        slopes: directions along which the derivative at the checkpoint is taken.
+    """
 
     points: tuple[Coefficients, ...]
     weights: dict[str, tuple[float, ...]]
+    slopes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Coefficients | str, ...]:
+        return (*self.points, *self.slopes)
+
+    @property
+    def directions(self) -> set[str]:
+        """Names of the directions that the columns use."""
+        return {name for point in self.points for name, _ in point} | set(self.slopes)
 
     def scaled(self, factors: dict[str, float]) -> "Stencil":
         """Return the stencil with each estimator's weights multiplied by its factor."""
         weights = {name: tuple(factors[name] * value for value in row) for name, row in self.weights.items()}
-        return Stencil(self.points, weights)
+        return Stencil(self.points, weights, self.slopes)
 
 
 def move(theta: Tensor, point: Coefficients, directions: dict[str, Tensor]) -> Tensor:
@@ -47,6 +64,11 @@ def first_difference(estimator: str, direction: str, step: float) -> Stencil:
     """Return the central difference of D_direction l_z: error O(step^2)."""
     half = 1 / (2 * step)
     return Stencil((((direction, step),), ((direction, -step),)), {estimator: (half, -half)})
+
+
+def slope(estimator: str, direction: str) -> Stencil:
+    """Return D_direction l_z itself, by forward mode: exact to round-off."""
+    return Stencil((), {estimator: (1.0,)}, (direction,))
 
 
 def curve(step: float, gradient: str = "gradient", bend: str = "bend") -> Stencil:
@@ -70,11 +92,12 @@ def mixed(
 
 
 def merge(stencils: list[Stencil], extra: tuple[Coefficients, ...] = ()) -> Stencil:
-    """Return one stencil over all points, equal points taken once, `extra` points with weight 0."""
+    """Return one stencil over all columns, equal ones taken once, `extra` points with weight 0."""
     points = tuple(dict.fromkeys([point for stencil in stencils for point in stencil.points] + list(extra)))
+    slopes = tuple(dict.fromkeys(name for stencil in stencils for name in stencil.slopes))
     weights: dict[str, tuple[float, ...]] = {}
     for stencil in stencils:
-        place = {point: j for j, point in enumerate(stencil.points)}
+        place = {column: j for j, column in enumerate(stencil.columns)}
         for name, row in stencil.weights.items():
-            weights[name] = tuple(row[place[point]] if point in place else 0.0 for point in points)
-    return Stencil(points, weights)
+            weights[name] = tuple(row[place[c]] if c in place else 0.0 for c in (*points, *slopes))
+    return Stencil(points, weights, slopes)

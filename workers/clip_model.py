@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from coreset.plan import PlannedModel
 from diffin.batch_loss import Encoder
 from diffin.contrastive import Encoded, LossKind, Pairs
 from diffin.layout import Layout
+from diffin.trunk import frozen_modules
 from workers.samples.decode import ViewFunctions
 
 # One kernel path for every forward pass: the fused inference path has no derivative and rounds differently.
@@ -162,10 +163,16 @@ class ClipModel:
         return {name: value.shape for name, value in self.module.named_parameters()}
 
     def encoder(self, fixed: dict[str, Tensor]) -> Encoder:
-        """Return the towers of a checkpoint: (theta (p,), pairs with images uint8 (n, 3, H, W)) -> embeddings."""
+        """Return the towers of a checkpoint: (theta (p,), pairs with images uint8 (n, 3, H, W)) -> embeddings.
+
+        They compute in the model's precision; theta may have another.
+        """
+        others = {
+            name: value.to(self.mean.dtype) if value.is_floating_point() else value for name, value in fixed.items()
+        }
 
         def encode(theta: Tensor, pairs: Pairs) -> Encoded:
-            weights = self.layout.unflatten(theta) | fixed
+            weights = self.layout.unflatten(theta.to(self.mean.dtype)) | others
             outputs: Any = functional_call(self.module, weights, (self.normalised(pairs.images), pairs.tokens))
             image, text, scale = outputs[:3]
             bias = outputs[3] if self.kind is LossKind.SIGLIP else torch.zeros_like(scale)
@@ -185,6 +192,11 @@ class ClipModel:
         counted = set(self.layout.names)
         fixed = {name: value for name, value in ours.items() if name not in counted}
         return Weights(self.layout.flatten(ours), fixed)
+
+    @cached_property
+    def frozen(self) -> list[nn.Module]:
+        """The outermost parts of the model without a counted parameter, for `diffin.trunk`."""
+        return frozen_modules(self.module, self.layout.names)
 
     def normalised(self, images: Tensor) -> Tensor:
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std

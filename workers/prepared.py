@@ -1,7 +1,7 @@
 """What the prepare task leaves for the score tasks: B's embeddings, directions and stencils, a file a checkpoint."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import safetensors.torch
 import torch
@@ -32,11 +32,18 @@ class Preparation(Strict):
 
 @dataclass(frozen=True)
 class PreparedCheckpoint:
-    """One checkpoint's stencil, the directions (p,) of its points, and B's embeddings at each point."""
+    """What scoring at one checkpoint needs besides its weights.
+
+    Attributes:
+        directions: (p,) those that the stencil uses.
+        contexts: B's embeddings at each point.
+        slopes: by direction, B's embeddings at the checkpoint and their derivative along it.
+    """
 
     stencil: Stencil
     directions: dict[str, Tensor]
     contexts: list[Encoded]
+    slopes: dict[str, tuple[Encoded, Encoded]] = field(default_factory=dict)
 
 
 def folder(plan: Plan) -> str:
@@ -47,7 +54,10 @@ def save_checkpoint(storage: Storage, plan: Plan, index: int, prepared: Prepared
     tensors = {f"direction/{name}": value.contiguous().cpu() for name, value in prepared.directions.items()}
     for j, context in enumerate(prepared.contexts):
         tensors |= {f"context/{j}/{name}": value.contiguous().cpu() for name, value in vars(context).items()}
-    stencil = json.dumps({"points": prepared.stencil.points, "weights": prepared.stencil.weights})
+    for direction, (value, speed) in prepared.slopes.items():
+        tensors |= {f"slope/{direction}/value/{name}": v.contiguous().cpu() for name, v in vars(value).items()}
+        tensors |= {f"slope/{direction}/speed/{name}": v.contiguous().cpu() for name, v in vars(speed).items()}
+    stencil = json.dumps(vars(prepared.stencil))
     data = safetensors.torch.save(tensors, metadata={"stencil": stencil})
     storage.write(f"{folder(plan)}/{index:03d}.safetensors", data)
     storage.write(f"{folder(plan)}/{index:03d}.json", stencil.encode())
@@ -57,10 +67,13 @@ def load_checkpoint(storage: Storage, plan: Plan, index: int, device: torch.devi
     tensors = safetensors.torch.load(storage.read(f"{folder(plan)}/{index:03d}.safetensors"))
     raw = json.loads(storage.read(f"{folder(plan)}/{index:03d}.json"))
     points: tuple[Coefficients, ...] = tuple(tuple((n, c) for n, c in point) for point in raw["points"])
-    stencil = Stencil(points, {name: tuple(row) for name, row in raw["weights"].items()})
+    weights = {name: tuple(row) for name, row in raw["weights"].items()}
+    stencil = Stencil(points, weights, tuple(raw["slopes"]))
     directions = {n.removeprefix("direction/"): v for n, v in tensors.items() if n.startswith("direction/")}
     contexts = [load_encoded(tensors, f"context/{j}/", device) for j in range(len(points))]
-    return PreparedCheckpoint(stencil, directions, contexts)
+    load = lambda name, kind: load_encoded(tensors, f"slope/{name}/{kind}/", device)  # noqa: E731
+    slopes = {name: (load(name, "value"), load(name, "speed")) for name in stencil.slopes}
+    return PreparedCheckpoint(stencil, directions, contexts, slopes)
 
 
 def load_encoded(tensors: dict[str, Tensor], prefix: str, device: torch.device) -> Encoded:

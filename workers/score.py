@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,12 +19,14 @@ from coreset.result import ShardSummary
 from coreset.scores import Score
 from coreset.storage import Storage
 from coreset.uids import random_score
-from diffin.contrastive import Encoded, Pairs, cosine, masked_members, neg_clip_loss, sample_losses
-from diffin.stencil import CENTRE, move
+from diffin.contrastive import Encoded, Pairs, cosine, neg_clip_loss
+from diffin.stencil import CENTRE
 from workers import checkpoint_files, prepared
+from workers.batches import Batches
 from workers.clip_model import ClipModel, Weights
 from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_block
-from workers.prepare import PRECISIONS
+from workers.passes import Columns, Passes
+from workers.precision import PRECISIONS
 from workers.samples.decode import Sample
 from workers.samples.loader import Block, Loader
 from workers.samples.tar import ShardReader
@@ -32,6 +34,8 @@ from workers.samples.tar import ShardReader
 BATCH = {"cpu": 64, "cuda": 512}
 HELD_BYTES = 8 * 2**30
 """Parameters and directions of all checkpoints are held in memory up to this; above it they are read for each block."""
+
+CLIP_SCORES = (Score.CLIP_SCORE, Score.NEG_CLIP_LOSS)
 
 Beat = Callable[[float], None]
 """Called after each batch with the share of the block that is done; raises to stop."""
@@ -55,9 +59,12 @@ class Scorer:
 
     @cached_property
     def model(self) -> ClipModel:
-        return ClipModel.build(
-            self.plan.model, self.device, PRECISIONS[self.preparation.precision], self.plan.parameters
-        )
+        dtype = PRECISIONS[self.preparation.precision].dtype
+        return ClipModel.build(self.plan.model, self.device, dtype, self.plan.parameters)
+
+    @cached_property
+    def batches(self) -> Batches:
+        return Batches(self.device, BATCH[self.device.type])
 
     @cached_property
     def reference(self) -> Pairs:
@@ -94,70 +101,53 @@ class Scorer:
         losses: list[Tensor] = []
         total = len(self.plan.checkpoints) + (1 if self.plan.clip_model else 0)
         for index in range(len(self.plan.checkpoints)):
-            table, centre, clip = self._checkpoint_losses(index, pairs, lambda f, i=index: beat((i + f) / total))
-            theta_terms = self.checkpoint(index)[1].stencil.weights
-            for name, row in theta_terms.items():
+            stencil = self.checkpoint(index)[1].stencil
+            found = self._checkpoint_columns(index, pairs, lambda f, i=index: beat((i + f) / total))
+            for name, row in stencil.weights.items():
+                table = torch.stack([found[column] for column in stencil.columns], 1)
                 terms.setdefault(name, []).append(table @ table.new_tensor(row))
-            losses += [] if centre is None else [centre]
-            columns |= clip
+            losses += [found[CENTRE]] if CENTRE in found else []
+            columns |= {name: found[name] for name in CLIP_SCORES if name in found}
         if self.plan.clip_model is not None:
             columns |= self._clip_scores(pairs_of_block(block, CLIP), lambda f: beat((total - 1 + f) / total))
-        for name, found in terms.items():
-            stacked = torch.stack(found, 1)
+        for name, each in terms.items():
+            stacked = torch.stack(each, 1)
             columns |= {name: stacked.sum(1), f"{name}_by_checkpoint": stacked}
         if Score.LOSS in self.plan.scores:
             columns[Score.LOSS] = -torch.stack(losses).mean(0)
         return columns
 
-    def _checkpoint_losses(
-        self, index: int, pairs: Pairs, beat: Beat
-    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """Return losses (n, q) at the stencil's points, those at the checkpoint, and CLIP scores if it is the last."""
-        weights, ready = self.checkpoint(index)
-        encode = self.model.encoder(weights.fixed)
+    def _checkpoint_columns(self, index: int, pairs: Pairs, beat: Beat) -> Columns:
+        """Return the columns (n,) of a checkpoint's stencil, and CLIP scores by name if it is the last one."""
         last = index == len(self.plan.checkpoints) - 1 and self.plan.clip_model is None
-        columns, clip = [], []
-        for j, point in enumerate(ready.stencil.points):
-            moved = move(weights.theta, point, {n: v.to(weights.theta) for n, v in ready.directions.items()})
-            found = []
-            for batch, done in self._batches(pairs):
-                encoded = encode(moved, batch).double()
-                masked = masked_members(batch, self.reference)
-                found.append(sample_losses(encoded, ready.contexts[j], masked, self.model.kind).cpu())
-                if last and point == CENTRE:
-                    clip.append(self._clip_columns(encoded, ready.contexts[j], batch))
-                beat((j + done) / len(ready.stencil.points))
-            columns.append(torch.cat(found) if found else torch.zeros(0, dtype=torch.float64))
-        table = torch.stack(columns, 1) if columns else torch.zeros(len(pairs), 0, dtype=torch.float64)
-        centre = columns[ready.stencil.points.index(CENTRE)] if CENTRE in ready.stencil.points else None
-        return table, centre, _concatenated(clip)
+        at_centre = self._clip_columns if last else lambda encoded, reference, batch: {}
+        groups = Passes(self.model, *self.checkpoint(index), self.reference, at_centre).groups()
+        columns: Columns = {}
+        for number, make in enumerate(groups):
+            columns |= self._mapped(make(), pairs, lambda f, n=number: beat((n + f) / len(groups)))
+        return columns
 
     def _clip_scores(self, pairs: Pairs, beat: Beat) -> dict[str, Tensor]:
         model, weights, reference = self.clip
-        encode, found = model.encoder(weights.fixed), []
-        for batch, done in self._batches(pairs):
-            found.append(self._clip_columns(encode(weights.theta, batch).double(), reference, batch))
-            beat(done)
-        return _concatenated(found)
+        encode = model.encoder(weights.fixed)
+        columns = lambda batch: self._clip_columns(encode(weights.theta, batch).double(), reference, batch)  # noqa: E731
+        return self._mapped(columns, pairs, beat)
 
-    def _clip_columns(self, encoded: Encoded, reference: Encoded, batch: Pairs) -> dict[str, Tensor]:
-        columns: dict[str, Tensor] = {}
+    def _mapped(self, run: Callable[[Pairs], dict[Any, Tensor]], pairs: Pairs, beat: Beat) -> dict[Any, Tensor]:
+        """Run a pass over all pairs, batch by batch, and return its columns (n,) on the CPU."""
+        with PRECISIONS[self.preparation.precision].kernels(), torch.no_grad():
+            on_cpu = lambda batch: {name: column.cpu() for name, column in run(batch).items()}  # noqa: E731
+            batches = self.batches.map(pairs, on_cpu, beat)
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+    def _clip_columns(self, encoded: Encoded, reference: Encoded, batch: Pairs) -> Columns:
+        columns: Columns = {}
         if Score.CLIP_SCORE in self.plan.scores:
-            columns[Score.CLIP_SCORE] = cosine(encoded).cpu()
+            columns[Score.CLIP_SCORE] = cosine(encoded)
         if Score.NEG_CLIP_LOSS in self.plan.scores:
             same = batch.ids[:, None] == self.reference.ids[None, :]
-            columns[Score.NEG_CLIP_LOSS] = neg_clip_loss(encoded, reference, same).cpu()
+            columns[Score.NEG_CLIP_LOSS] = neg_clip_loss(encoded, reference, same)
         return columns
-
-    def _batches(self, pairs: Pairs) -> Iterator[tuple[Pairs, float]]:
-        """Yield batches on the device, and the share of the samples that is done after each."""
-        size = BATCH[self.device.type]
-        for start in range(0, len(pairs), size):
-            yield pairs[start : start + size].to(self.device), min(1.0, (start + size) / len(pairs))
-
-
-def _concatenated(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else {})}
 
 
 def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], columns: dict[str, Tensor]) -> pa.Table:

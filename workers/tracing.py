@@ -1,0 +1,176 @@
+"""The training of a plan, traced: its samples drawn, its checkpoints as segments, and their directions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coreset.plan import Plan, PlannedCheckpoint
+from coreset.scores import ESTIMATORS
+from diffin.adjoint import Segment
+from diffin.batch_loss import ContrastiveLoss
+from diffin.contrastive import Pairs
+from diffin.prepare import Checkpoint, Directions, Problem, influence_directions, local_directions
+from diffin.samples import ContrastiveLosses
+from workers import checkpoint_files
+from workers.clip_model import ClipModel
+from workers.pairs import RUN, pairs_of_samples
+from workers.planning import require_finite
+from workers.samples.decode import Sample
+from workers.samples.loader import Loader
+from workers.samples.reference import draw
+
+PROBES = 32
+"""Samples on which steps are calibrated and the accuracy is measured."""
+
+MINIBATCHES = 5
+"""For each segment of the training: more follow it a little better, and cost as much more."""
+
+LARGEST_MINIBATCH = 256
+"""Else they have B's size; smaller ones than 64 followed training less well."""
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The samples that a plan's scores are about: B, the probes, what minibatches are drawn from, and V if given."""
+
+    reference: list[Sample]
+    probes: list[Sample]
+    minibatches: list[Sample]
+    target: list[Sample] | None
+    warnings: list[str]
+
+
+def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
+    progress("drawing the reference batch", 0.1)
+    wanted = plan.reference_size + PROBES
+    for_minibatches = min(MINIBATCHES * minibatch_size(plan), int(plan.n_samples.value))
+    samples, short = draw(plan.shards, max(wanted, for_minibatches), plan.reference_seed, loader)
+    size = min(plan.reference_size, max(len(samples) - PROBES, len(samples) // 2))
+    warnings = [short] if short and len(samples) < wanted else []
+    target = None
+    if not isinstance(plan.target, str):
+        progress("drawing the validation samples", 0.15)
+        target, few = draw(plan.target_shards, plan.target.size, plan.reference_seed, loader)
+        warnings += [f"validation pool: {few}"] if few else []
+    return Drawn(samples[:size], samples[size : size + PROBES], samples, target, warnings)
+
+
+def minibatch_size(plan: Plan) -> int:
+    """Return how many samples a minibatch has whose Hessian stands for those of some training steps."""
+    return min(plan.reference_size, LARGEST_MINIBATCH)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A plan's checkpoints with their directions, in one precision; the scoring passes may have another.
+
+    Attributes:
+        reference: B, on the device.
+        fixed: by checkpoint, its weights that are not counted, and its buffers.
+        directions: by checkpoint, (p,) each.
+        warnings: what the user should know.
+    """
+
+    problem: Problem
+    model: ClipModel
+    reference: Pairs
+    checkpoints: list[Checkpoint]
+    fixed: list[dict[str, Tensor]]
+    directions: list[Directions]
+    warnings: list[str]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.mean.dtype
+
+
+def trace(plan: Plan, drawn: Drawn, device: torch.device, dtype: torch.dtype, progress: Progress) -> Traced:
+    """Load the checkpoints and find the directions of all estimators.
+
+    Raises:
+        CheckpointUnusable: a checkpoint does not fit, or it or a direction is not finite.
+    """
+    model, model64 = (ClipModel.build(plan.model, device, d, plan.parameters) for d in (dtype, torch.float64))
+    probes = pairs_of_samples(drawn.probes, RUN).to(device)
+    estimators = tuple(score.value for score in ESTIMATORS if score in plan.scores)
+    problem = Problem(probes, probes, estimators, plan.n_samples.value)
+    samples = pairs_of_samples(drawn.minibatches, RUN)
+    reference = pairs_of_samples(drawn.reference, RUN).to(device)
+    loaded = [_checkpoint(plan, planned, model, model64, drawn, reference, samples) for planned in plan.checkpoints]
+    checkpoints = [checkpoint for checkpoint, _ in loaded]
+    influence = influence_directions(
+        problem,
+        checkpoints,
+        lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share),
+    )
+    directions = [local_directions(problem, checkpoint) for checkpoint in checkpoints]
+    for index, found in enumerate(directions):
+        found |= {} if influence is None else {"influence": influence[index]}
+        for name, direction in found.items():
+            require_finite(float(direction.norm()), f"the {name} direction", plan.checkpoints[index].uri)
+    warnings = [
+        f"{planned.uri} holds Adam's state in an order of parameters that is not known: diffin takes P = 1 there"
+        for planned, checkpoint in zip(plan.checkpoints, checkpoints, strict=True)
+        if planned.optimizer and checkpoint.segment.preconditioner is None
+    ]
+    return Traced(problem, model, reference, checkpoints, [fixed for _, fixed in loaded], directions, warnings)
+
+
+def _checkpoint(
+    plan: Plan,
+    planned: PlannedCheckpoint,
+    model: ClipModel,
+    model64: ClipModel,
+    drawn: Drawn,
+    reference: Pairs,
+    samples: Pairs,
+) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """Return a checkpoint, and what of its weights is fixed."""
+    loaded = checkpoint_files.load(planned.uri)
+    weights, weights64 = (m.weights(loaded.state_dict, planned.uri) for m in (model, model64))
+    require_finite(float(weights.theta.norm()), "the norm of the parameters", planned.uri)
+    encode, encode64 = model.encoder(weights.fixed), model64.encoder(weights64.fixed)
+    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes) if planned.optimizer else None
+    preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
+
+    def loss(pairs: Pairs) -> ContrastiveLoss:
+        return ContrastiveLoss(encode, pairs.to(model.device), model.kind)
+
+    minibatches = [_Minibatch(samples, chosen, loss) for chosen in _choices(plan, planned.index, len(samples))]
+    checkpoint = Checkpoint(
+        Segment(weights.theta, planned.lr_sum.value, minibatches, preconditioner),
+        planned.step.value,
+        planned.lr.value,
+        loss(reference),
+        None if drawn.target is None else loss(pairs_of_samples(drawn.target, RUN)),
+        ContrastiveLosses(encode, reference, model.kind),
+        ContrastiveLosses(encode64, reference, model.kind),
+    )
+    return checkpoint, weights.fixed
+
+
+@dataclass(frozen=True)
+class _Minibatch:
+    """The loss of some of the samples, whose tensors are put together when they are asked for."""
+
+    samples: Pairs
+    chosen: Tensor
+    loss: Callable[[Pairs], ContrastiveLoss]
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        return self.loss(self.samples[self.chosen]).gradient(theta)
+
+    def hvp(self, theta: Tensor, direction: Tensor) -> Tensor:
+        return self.loss(self.samples[self.chosen]).hvp(theta, direction)
+
+
+def _choices(plan: Plan, index: int, samples: int) -> list[Tensor]:
+    """Return who is in the minibatches of a checkpoint's segment: drawn by the reference's seed, none twice in one."""
+    numbers = np.random.default_rng([plan.reference_seed, index])
+    size = min(minibatch_size(plan), samples)
+    return [torch.from_numpy(numbers.choice(samples, size, replace=False)) for _ in range(MINIBATCHES)]
