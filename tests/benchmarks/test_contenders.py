@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks import gpu
 from benchmarks.contenders import Contenders, random_pairs
 from benchmarks.speed import ratios
 from coreset.plan import PlannedModel
@@ -57,3 +58,16 @@ def test_a_ratio_is_the_median_over_the_rounds(contenders: Contenders) -> None:
     assert len(found["ratios"]) == 3
     assert min(found["ratios"]) > 0
     assert found["ratio"] == sorted(found["ratios"])[1]
+
+
+def test_every_way_of_the_gpu_benchmark_runs_and_float32_passes_the_gate() -> None:
+    """On the CPU: dynamo traces without a compiler behind it, and TF32 is float32."""
+    found = gpu.measure(TINY, torch.device("cpu"), batch_size=32, reference_size=12, rounds=1, backend="eager")
+    assert set(found["ways"]) == {way.name for way in gpu.WAYS}
+    assert len(found["ways"]) == 6
+    for name, row in found["ways"].items():
+        assert row["samples_per_second"] > 0, name
+        assert row["samples"] == 32, name
+        assert row["spearman"] > (0.9 if "bfloat16" in name else 0.999), (name, row)
+    assert found["ways"]["float32"]["passes_the_gate"]
+    assert found["flops_of_a_forward"] > 0
