@@ -5,7 +5,8 @@ CoresetError
 │   ├── InvalidSpec         422  the job spec does not validate
 │   ├── ShardUnreadable     422  a shard cannot be listed, opened or read as a tar
 │   ├── CheckpointUnusable  422  a checkpoint cannot be loaded, or step, lr or architecture cannot be found
-│   └── PoolUnusable        422  the pool holds too little to work with
+│   ├── PoolUnusable        422  the pool holds too little to work with
+│   └── AccuracyNotMet      422  the fast path does not agree with the exact one, in the highest precision either
 ├── NotFound                404  no such job, selection or file
 ├── Conflict                409  the job's state does not allow it
 └── Unavailable             503  Redis or the storage does not answer
@@ -50,6 +51,10 @@ class CheckpointUnusable(InvalidInput):
 
 class PoolUnusable(InvalidInput):
     type, title = "pool-unusable", "The pool cannot be used"
+
+
+class AccuracyNotMet(InvalidInput):
+    type, title = "accuracy-not-met", "The scores are not as exact as they must be"
 
 
 class NotFound(CoresetError):

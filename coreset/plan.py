@@ -12,7 +12,7 @@ from pydantic import Field
 from coreset.scores import Score
 from coreset.spec import Strict, ValidationTarget
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised by every change of the code that changes a score: parts of older code are then not taken for new ones."""
 
 MAX_TASKS = 16_000

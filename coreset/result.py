@@ -75,12 +75,25 @@ class Comparison(Strict):
 
 
 class Accuracy(Strict):
-    """The accuracy gate: the fast path against float64, for one estimator, over all checkpoints."""
+    """The accuracy gate: the fast path against float64, for one estimator, over all checkpoints.
+
+    Attributes:
+        spearman: None where all exact scores are the same number in float32: they have no ranking.
+        worst_relative_error: largest difference, relative to the largest exact score.
+        samples: those compared.
+    """
 
     cosine: float
-    spearman: float
+    spearman: float | None
     worst_relative_error: float
     samples: int
+
+
+class Steps(Strict):
+    """The calibrated steps of an estimator's difference at one checkpoint, by direction, and its relative error."""
+
+    steps: dict[str, float]
+    error: float
 
 
 class Environment(Strict):
@@ -107,6 +120,9 @@ class Manifest(Strict):
     n_samples: Sourced
     reference_uids: list[str]
     accuracy: dict[Score, Accuracy]
+    steps: list[dict[Score, Steps]] = Field(
+        default_factory=list[dict[Score, Steps]], description="by checkpoint and estimator, where there is a difference"
+    )
     read: int
     scored: int
     bad: dict[str, int]

@@ -11,6 +11,7 @@ on one vector each, so k Lanczos steps on P^1/2 H P^1/2 give them; its eigenvalu
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,22 @@ import torch
 from torch import Tensor
 
 from diffin.batch_loss import BatchLoss
+from diffin.layout import dot, norm
 
 LANCZOS_STEPS = 3
 """For each minibatch. More of them cost more and followed retraining no better (docs/method.md, section 8)."""
+
+
+class NonFinite(ArithmeticError):
+    """A vector on the way back through training is not finite: the training, or the trace of it, diverged.
+
+    Attributes:
+        segment: its position, counted from 0.
+    """
+
+    def __init__(self, what: str, segment: int | None = None) -> None:
+        super().__init__(f"{what} is not finite")
+        self.what, self.segment = what, segment
 
 
 @dataclass(frozen=True)
@@ -44,14 +58,21 @@ def lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> tu
     """Return basis (k, p), Ritz values (k,) and vectors (k, k) of a symmetric matrix in the Krylov space of `start`.
 
     Fully reorthogonalised, twice. k is less than `steps` if the space is exhausted before.
+
+    Raises:
+        NonFinite: the start, or a product, is not finite.
     """
+    if not math.isfinite(norm(start)):
+        raise NonFinite("the adjoint")
     basis = start.new_empty(steps, len(start))
-    basis[0] = start / start.norm()
+    basis[0] = start / norm(start)
     diagonal: list[Tensor] = []
     off_diagonal: list[Tensor] = []
     for done in range(1, steps + 1):
         image = matvec(basis[done - 1])
-        diagonal.append(_dot(image, basis[done - 1]))
+        if not math.isfinite(norm(image)):
+            raise NonFinite("a Hessian-vector product")
+        diagonal.append(dot(image, basis[done - 1]))
         rest = _orthogonalise(image, basis[:done])
         size = rest.norm()
         if done == steps or size <= 1e-6 * image.norm():
@@ -70,12 +91,6 @@ def _orthogonalise(vector: Tensor, basis: Tensor) -> Tensor:
     for _ in range(2):
         vector = vector - (basis @ vector) @ basis
     return vector
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return <a, b> accumulated in float64, in pieces, so that no float64 copy of a long vector is made."""
-    pieces = zip(a.split(1 << 22), b.split(1 << 22), strict=True)
-    return torch.stack([x.double() @ y.double() for x, y in pieces]).sum()
 
 
 def segment_directions(
@@ -117,7 +132,7 @@ def _exp_and_phi(
     scaled = values.clamp_min(0) * lr_sum
     small = scaled < 1e-9  # where (1 - exp(-x)) / x is 1
     phi = lr_sum * torch.where(small, torch.ones_like(scaled), -torch.expm1(-scaled) / scaled.clamp_min(1e-30))
-    first = vectors[0] * vector.norm().double()
+    first = vectors[0] * norm(vector)
     in_basis = lambda scale: (vectors @ (scale * first)).to(vector.dtype) @ basis  # noqa: E731
     return in_basis(torch.exp(-scaled)), in_basis(phi)
 
@@ -133,11 +148,17 @@ def adjoint(
     Args:
         u_end: (p,) grad L_V at the last segment's theta.
         progress: called before each Hessian-vector product, with the share of them that is done.
+
+    Raises:
+        NonFinite: u_end, a product or a direction is not finite; names the segment.
     """
     u, directions = u_end, []
     for done, segment in enumerate(reversed(segments)):
         each = steps * len(segment.minibatches)
         count = lambda product, d=done, e=each: progress((d + product / e) / len(segments))  # noqa: E731
-        r, u = segment_directions(segment, u, steps, count)
+        try:
+            r, u = segment_directions(segment, u, steps, count)
+        except NonFinite as error:
+            raise NonFinite(error.what, len(segments) - 1 - done) from error
         directions.append(r)
     return directions[::-1]

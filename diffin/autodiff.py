@@ -48,5 +48,7 @@ def hvp(function: Function, theta: Tensor, direction: Tensor, extra: Function | 
     theta = theta.detach().requires_grad_()
     with differentiable_kernels(), torch.enable_grad():
         slope = torch.autograd.grad(function(theta), theta, create_graph=True)[0]
-        along = slope @ direction
-        return torch.autograd.grad(along if extra is None else along + extra(theta), theta)[0]
+        along = slope @ direction if extra is None else slope @ direction + extra(theta)
+        if not along.requires_grad:  # the function is linear
+            return torch.zeros_like(theta)
+        return torch.autograd.grad(along, theta)[0]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffin.accuracy import relative_error
 from diffin.autodiff import derivative
+from diffin.layout import norm
 from diffin.samples import SampleLosses
 from diffin.stencil import Stencil, move
 
@@ -22,13 +23,17 @@ FIRST_STEP_EFFECT = 0.03
 
 FIRST_STEP_SHARE = 3e-3
 
+IN_THE_VALLEY = 0.1
+"""The error below which a step is not too long. Where kinks, as those of ReLU, lie closer than the step, a second
+difference has errors from 0.2 to 1 whatever the step, until it is short enough to meet none (docs/method.md)."""
+
 FACTOR = 2.0
 LONGEST_WALK = 12
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The chosen step, its relative error, and every (step, error) that was tried."""
+    """The chosen step, its relative error (inf if no step has a finite one), and every (step, error) that was tried."""
 
     step: float
     error: float
@@ -63,44 +68,65 @@ def calibrate(
         attainable: the error that round-off allows. While the curve's bend rules, the error is proportional to
             step^2, so one measured error tells how much shorter the step must be for it.
     """
-    tried: dict[float, float] = {}
-
-    def at(step: float) -> float:
-        if step not in tried:
-            value = error(make(step))
-            tried[step] = value if math.isfinite(value) else math.inf
-        return tried[step]
-
+    at = _Tried(make, error)
     step = start
     for _ in range(LONGEST_WALK):
-        if at(step) < 1:
+        if at(step) < IN_THE_VALLEY:
             break
         step /= 8
-    step *= min(1.0, math.sqrt(attainable / max(at(step), 1e-300)))
-    way = FACTOR if at(step * FACTOR) < at(step) else 1 / FACTOR
-    for _ in range(LONGEST_WALK):
-        if at(step * way) >= at(step):
-            break
-        step *= way
-    best = min(tried, key=lambda h: tried[h])
-    return Calibration(best, tried[best], tuple(sorted(tried.items())))
+    if math.isfinite(at.best.error):
+        at.walk(at.best.step * min(1.0, math.sqrt(attainable / max(at.best.error, 1e-300))))
+    return at.best
+
+
+def refine(make: Callable[[float], Stencil], error: Callable[[Stencil], float], start: float) -> Calibration:
+    """Walk along the valley alone, from a step that is in it. Arguments as for `calibrate`."""
+    at = _Tried(make, error)
+    at.walk(start)
+    return at.best
+
+
+class _Tried:
+    """Errors by step, each measured once."""
+
+    def __init__(self, make: Callable[[float], Stencil], error: Callable[[Stencil], float]) -> None:
+        self._make, self._error = make, error
+        self._errors: dict[float, float] = {}
+
+    def __call__(self, step: float) -> float:
+        if step not in self._errors:
+            value = self._error(self._make(step))
+            self._errors[step] = value if math.isfinite(value) else math.inf
+        return self._errors[step]
+
+    def walk(self, step: float) -> None:
+        way = FACTOR if self(step * FACTOR) < self(step) else 1 / FACTOR
+        for _ in range(LONGEST_WALK):
+            if self(step * way) >= self(step):
+                break
+            step *= way
+
+    @property
+    def best(self) -> Calibration:
+        step = min(self._errors, key=lambda h: self._errors[h])
+        return Calibration(step, self._errors[step], tuple(sorted(self._errors.items())))
 
 
 def worst_error(fast: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
-    """Return the largest relative error over the estimators that a stencil computes."""
-    return max(relative_error(value, exact[name].to(value.device)) for name, value in fast.items())
+    """Return the largest relative error over the estimators that a stencil computes; inf if one is not finite."""
+    errors = [relative_error(value, exact[name].to(value.device)) for name, value in fast.items()]
+    return max(errors) if all(map(math.isfinite, errors)) else math.inf
 
 
 def first_step(slopes: Tensor, theta: Tensor, direction: Tensor, effect: float = FIRST_STEP_EFFECT) -> float:
     """Return where the walk starts: a step that changes a typical loss by `effect` nats.
 
     Args:
-        slopes: exact derivatives (n,) along the direction.
-        theta, direction: (p,); the step moves theta by FIRST_STEP_SHARE of its norm at most, since from too short a
-            step the way to the valley is downhill, and from too long a one there may be none.
+        slopes: exact derivatives (n,) along the direction, finite.
+        theta, direction: (p,), the latter not zero. The step moves theta by FIRST_STEP_SHARE of its norm at most, since
+            from too short a step the way to the valley is downhill, and from too long a one there may be none.
     """
-    typical = float(slopes.double().square().mean().sqrt())
-    size = float(direction.norm())
-    if not typical or not size:
-        return 1.0
-    return min(effect / typical, FIRST_STEP_SHARE * float(theta.norm()) / size)
+    slopes = slopes.double()
+    typical = float(slopes.norm()) / math.sqrt(max(len(slopes), 1))
+    longest = FIRST_STEP_SHARE * (norm(theta) or 1.0) / norm(direction)
+    return min(effect / typical, longest) if typical else longest

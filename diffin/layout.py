@@ -1,5 +1,6 @@
 """Parameters as one flat vector (p,), and back."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -44,3 +45,14 @@ class Layout:
         """
         parts = torch.split(vector, [shape.numel() for shape in self.shapes])
         return {name: part.view(shape) for name, shape, part in zip(self.names, self.shapes, parts, strict=True)}
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return <a, b> () accumulated in float64, in pieces, so that no float64 copy of a long vector is made."""
+    pieces = zip(a.split(1 << 22), b.split(1 << 22), strict=True)
+    return torch.stack([x.double() @ y.double() for x, y in pieces]).sum()
+
+
+def norm(vector: Tensor) -> float:
+    """Return |vector|, Euclidean. In float32 the squares of numbers under 1e-23 would be 0, of those over 1e19 inf."""
+    return math.sqrt(float(dot(vector, vector)))

@@ -1,6 +1,7 @@
 """From checkpoints to stencils: directions by the adjoint, steps by calibration, and the accuracy of the outcome."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,15 @@ from torch import Tensor
 from diffin import stencil as st
 from diffin.adjoint import LANCZOS_STEPS, Segment, adjoint
 from diffin.batch_loss import BatchLoss
-from diffin.calibrate import Calibration, calibrate, evaluate, first_step, worst_error
+from diffin.calibrate import calibrate, evaluate, first_step, refine, worst_error
 from diffin.exact import double, exact_terms
+from diffin.layout import norm
 from diffin.samples import SampleLosses
 
 DIFFIN, EQ9, TRACIN = "diffin", "diffin_eq9", "tracin"
 
-FIRST, SECOND = 1e-4, 3e-3
-"""Relative errors that float32 allows a first and a second difference (docs/method.md)."""
+ATTAINABLE = {torch.float32: (1e-4, 3e-3), torch.float64: (1.5e-10, 1.3e-7)}
+"""Relative errors that a precision allows a first and a second difference: they go with eps^(2/3) and eps^(1/2)."""
 
 Directions = dict[str, Tensor]
 
@@ -80,17 +82,51 @@ class Prepared:
     """All that scoring at one checkpoint needs besides theta_t, and how exact it is on the probes.
 
     Attributes:
-        directions: (p,) float32 each, those that the stencil's points use.
-        stencil: with coefficients included: its weighted sums are the checkpoint's terms of the scores.
-        calibrations: by estimator.
-        fast, exact: the probes' terms (K,) by estimator, coefficients included.
+        directions: (p,) each.
+        stencil: with coefficients included: its weighted sums are the checkpoint's terms of the scores. An estimator
+            whose factor or direction is 0 has weights 0.
+        steps: by estimator, where it has a difference.
+        fast, exact: the probes' terms (K,) by estimator, coefficients included. exact is nan or inf where a probe's
+            derivatives are; such a probe is left out of the calibration.
     """
 
     directions: Directions
     stencil: st.Stencil
-    calibrations: dict[str, Calibration]
+    steps: dict[str, "Steps"]
     fast: dict[str, Tensor]
     exact: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The calibrated steps of a difference, by direction, and its relative error on the probes."""
+
+    steps: dict[str, float]
+    error: float
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """A difference that estimators share.
+
+    Attributes:
+        make: (step along each of the directions) -> stencil.
+        factors: of the directions, one or two: the step along each for a common step of 1.
+        start, attainable: of the calibration of the common step.
+    """
+
+    estimators: tuple[str, ...]
+    make: Callable[..., st.Stencil]
+    factors: dict[str, float]
+    start: float
+    attainable: float
+
+    def stencil(self, step: float, skew: float = 1.0) -> st.Stencil:
+        return self.make(*self.steps(step, skew).values())
+
+    def steps(self, step: float, skew: float = 1.0) -> dict[str, float]:
+        """Return the steps by direction: longer by `skew` along the first, shorter by it along the second."""
+        return {name: step * f * skew ** (1, -1)[i] for i, (name, f) in enumerate(self.factors.items())}
 
 
 def coefficients(checkpoint: Checkpoint, n_samples: float, checkpoints: int) -> dict[str, float]:
@@ -134,55 +170,77 @@ def prepare(
         checkpoints: m.
         centre: whether the stencil must hold the checkpoint itself (for loss and CLIP score).
     """
-    theta = checkpoint.segment.theta
+    theta, factors = checkpoint.segment.theta, coefficients(checkpoint, problem.n_samples, checkpoints)
     exact = exact_terms(checkpoint.samples64, theta.double(), double(directions), problem.probes64)
-    stencils, calibrations = [], {}
-    for make, names, start, attainable in () if problem.slopes else _candidates(problem, theta, directions, exact):
-        error = lambda s: worst_error(evaluate(checkpoint.samples, theta, directions, s, problem.probes), exact)  # noqa: E731
-        found = calibrate(make, error, start, attainable)
-        stencils.append(make(found.step))
-        calibrations |= dict.fromkeys(names, found)
-    if problem.slopes:
-        stencils = [st.slope(name, _along(name, directions)) for name in problem.estimators]
+    counted = tuple(name for name in problem.estimators if factors[name] and directions[_along(name, directions)].any())
+    usable = torch.stack([exact[name].isfinite() for name in problem.estimators]).all(0)
+    stencils = [st.slope(name, _along(name, directions)) for name in counted] if problem.slopes else []
+    steps: dict[str, Steps] = {}
+    for difference in () if problem.slopes else _differences(counted, theta, directions, _rows(exact, usable)):
+
+        def error(stencil: st.Stencil) -> float:
+            found = evaluate(checkpoint.samples, theta, directions, stencil, problem.probes)
+            return worst_error(_rows(found, usable), _rows(exact, usable))
+
+        found = _calibrated(difference, error)
+        stencils.append(difference.make(*found.steps.values()))
+        steps |= {name: found for name in difference.estimators if name in counted}
     merged = st.merge(stencils, (st.CENTRE,) if centre else ())
-    wanted = {name: row for name, row in merged.weights.items() if name in problem.estimators}
-    factors = coefficients(checkpoint, problem.n_samples, checkpoints)
-    stencil = st.Stencil(merged.points, wanted, merged.slopes).scaled(factors)
-    fast = evaluate(checkpoint.samples, theta, directions, stencil, problem.probes)
-    return Prepared(directions, stencil, calibrations, fast, {name: factors[name] * exact[name] for name in fast})
+    nothing = (0.0,) * len(merged.columns)
+    weights = {name: merged.weights[name] if name in counted else nothing for name in problem.estimators}
+    stencil = st.Stencil(merged.points, weights, merged.slopes).scaled(factors)
+    terms = {name: factors[name] * exact[name] for name in problem.estimators}
+    fast = evaluate(checkpoint.samples, theta, directions, stencil, problem.probes) if stencil.columns else terms
+    return Prepared(directions, stencil, steps, fast, terms)
+
+
+def _rows(terms: dict[str, Tensor], usable: Tensor) -> dict[str, Tensor]:
+    return {name: value[usable.to(value.device)] for name, value in terms.items()}
 
 
 def _along(estimator: str, directions: Directions) -> str:
-    """Return the direction whose slope is an estimator's term."""
+    """Return the name of the direction whose derivative an estimator takes: r, or v. With v = 0, w = H v is 0 too."""
     if estimator == DIFFIN:
         return "influence"
     return "target_gradient" if "target_gradient" in directions else "gradient"
 
 
-def _candidates(problem: Problem, theta: Tensor, directions: Directions, exact: dict[str, Tensor]):
-    """Yield (step -> stencil, estimators, first step, attainable error) of each difference that the estimators need."""
+def _calibrated(difference: _Difference, error: Callable[[st.Stencil], float]) -> Steps:
+    """Calibrate the step common to all directions, then, of two directions, how it is shared between them."""
+    common = calibrate(difference.stencil, error, difference.start, difference.attainable)
+    if len(difference.factors) == 1 or not math.isfinite(common.error):
+        return Steps(difference.steps(common.step), common.error)
+    skew = refine(lambda s: difference.stencil(common.step, s), error, 1.0)
+    return Steps(difference.steps(common.step, skew.step), skew.error)
+
+
+def _differences(
+    counted: tuple[str, ...], theta: Tensor, directions: Directions, exact: dict[str, Tensor]
+) -> Iterator[_Difference]:
+    """Yield each difference that the estimators need; their directions are not zero."""
+    first, second = ATTAINABLE[theta.dtype]
     v = _along(TRACIN, directions)
-    if EQ9 in problem.estimators:
+    if EQ9 in counted:
         start = first_step(exact[TRACIN], theta, directions[v], effect=0.1)
         if v == "gradient":
-            yield st.curve, (TRACIN, EQ9), start, SECOND
+            yield _Difference((TRACIN, EQ9), st.curve, {v: 1.0}, start, second)
         else:
-            ratio = float(directions[v].norm() / directions["gradient"].norm())
-            yield (lambda h: st.mixed(h, h * ratio)), (TRACIN, EQ9), start, SECOND
-    elif TRACIN in problem.estimators:
-        yield (
-            (lambda h: st.first_difference(TRACIN, v, h)),
-            (TRACIN,),
-            first_step(exact[TRACIN], theta, directions[v]),
-            FIRST,
-        )
-    if DIFFIN in problem.estimators:
-        yield (
-            (lambda h: st.first_difference(DIFFIN, "influence", h)),
-            (DIFFIN,),
-            first_step(exact[DIFFIN], theta, directions["influence"]),
-            FIRST,
-        )
+            size = norm(directions["gradient"])  # where b is 0, its step only scales w's
+            ratio = norm(directions[v]) / size if size else 1.0
+            yield _Difference((TRACIN, EQ9), st.mixed, {v: 1.0, "gradient": ratio}, start, second)
+    elif TRACIN in counted:
+        yield _simple(TRACIN, v, theta, directions, exact, first)
+    if DIFFIN in counted:
+        yield _simple(DIFFIN, "influence", theta, directions, exact, first)
+
+
+def _simple(
+    estimator: str, along: str, theta: Tensor, directions: Directions, exact: dict[str, Tensor], attainable: float
+) -> _Difference:
+    start = first_step(exact[estimator], theta, directions[along])
+    return _Difference(
+        (estimator,), lambda h: st.first_difference(estimator, along, h), {along: 1.0}, start, attainable
+    )
 
 
 def total(terms: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

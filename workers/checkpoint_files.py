@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -124,14 +125,17 @@ def optimizer_lr(optimizer: dict[str, Any] | None) -> float | None:
     return max(rates, default=None)
 
 
-def adam_preconditioner(optimizer: dict[str, Any] | None, shapes: dict[str, torch.Size]) -> dict[str, Tensor] | None:
-    """Return P = 1 / (sqrt(v_hat) + eps) by parameter name, or None where the state does not tell it.
+def adam_preconditioner(
+    optimizer: dict[str, Any] | None, shapes: dict[str, torch.Size], counted: Collection[str]
+) -> dict[str, Tensor] | None:
+    """Return P = 1 / (sqrt(v_hat) + eps) of the counted parameters by name, or None where the state does not tell it.
 
     The state is keyed by position in the parameter groups. Two orders are known: open_clip up to 3.x puts the
     parameters without weight decay first; newer ones note `group_name`, `no_wd` or `wd`, in order of appearance.
 
     Args:
         shapes: of the trained parameters by name, in the model's order.
+        counted: the names of those that P is wanted for. The others need no state: they may never have had a gradient.
     """
     groups, states = (optimizer or {}).get("param_groups"), (optimizer or {}).get("state")
     if not groups or not states:
@@ -145,18 +149,16 @@ def adam_preconditioner(optimizer: dict[str, Any] | None, shapes: dict[str, torc
     }
     found: dict[str, Tensor] = {}
     for name, index in zip(names, order, strict=True):
-        state = states.get(index)
-        if (
-            state is None
-            or index not in betas
-            or "exp_avg_sq" not in state
-            or state["exp_avg_sq"].shape != shapes[name]
-        ):
+        second = (states.get(index) or {}).get("exp_avg_sq")
+        if second is not None and second.shape != shapes[name]:
+            return None
+        if name not in counted:
+            continue
+        if second is None or index not in betas or not int(states[index]["step"]):
             return None
         beta, eps = betas[index]
-        v_hat = state["exp_avg_sq"].float() / (1 - beta ** int(state["step"]))
-        found[name] = 1 / (v_hat.sqrt() + eps)
-    return found
+        found[name] = 1 / ((second.float() / (1 - beta ** int(states[index]["step"]))).sqrt() + eps)
+    return found if all(value.isfinite().all() for value in found.values()) else None
 
 
 def _names_in_order(groups: list[dict[str, Any]], names: list[str], shapes: dict[str, torch.Size]) -> list[str] | None:

@@ -63,6 +63,7 @@ def finish_job(
         n_samples=plan.n_samples,
         reference_uids=preparation.reference_uids,
         accuracy=preparation.accuracy,
+        steps=preparation.steps,
         read=counts.read,
         scored=counts.scored,
         bad=counts.bad,

@@ -1,5 +1,7 @@
 """From the job spec to the plan: shards, checkpoints, architecture, and N, as they are now."""
 
+import math
+
 from coreset.errors import CheckpointUnusable
 from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
 from coreset.spec import ClipModelSpec, JobSpec, ValidationTarget
@@ -68,6 +70,13 @@ def _doubts(plan: Plan) -> list[str]:
         warnings.append("there is one checkpoint only: influence over training wants a few, say five")
     if any(c.lr.value == 0 for c in plan.checkpoints):
         warnings.append("a checkpoint's learning rate is 0: tracin and diffin_eq9 do not count it")
+    warnings += [
+        f"{c.uri}: the learning rates of the steps before it sum to 0: diffin does not count it"
+        for c in plan.checkpoints
+        if c.lr_sum.value == 0
+    ]
+    if "multimodal_cfg" in plan.model.config:
+        warnings.append("CoCa: the captioning loss and the parameters of its decoder (text_decoder) do not count")
     if plan.checkpoints[-1].optimizer is None:
         warnings.append("the checkpoints hold no Adam state: diffin takes the run for plain SGD (P = 1)")
     return warnings
@@ -75,5 +84,9 @@ def _doubts(plan: Plan) -> list[str]:
 
 def require_finite(value: float, name: str, uri: str) -> None:
     """Raise CheckpointUnusable if a number of a checkpoint is not finite."""
-    if value != value or value in (float("inf"), float("-inf")):
-        raise CheckpointUnusable(f"{uri}: {name} is {value}; the run diverged here, leave this checkpoint out", uri=uri)
+    if not math.isfinite(value):
+        raise not_finite(f"{name} ({value})", uri)
+
+
+def not_finite(name: str, uri: str) -> CheckpointUnusable:
+    return CheckpointUnusable(f"{uri}: {name} is not finite; the run diverged here, leave this checkpoint out", uri=uri)

@@ -7,9 +7,9 @@ import structlog
 import torch
 from torch import Tensor
 
-from coreset.errors import PoolUnusable
+from coreset.errors import AccuracyNotMet
 from coreset.plan import Plan
-from coreset.result import Accuracy
+from coreset.result import Accuracy, Steps
 from coreset.scores import Score
 from coreset.storage import Storage
 from diffin.accuracy import Agreement, agreement
@@ -39,7 +39,7 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
     drawn = draw_samples(plan, loader, progress)
     _store_reference(plan, storage, drawn, device)
     seconds = {"draw": time.monotonic() - started}
-    precision, traced, outcomes = _accurate(plan, drawn, device, progress, seconds)
+    precision, traced, outcomes, raised = _accurate(plan, drawn, device, progress, seconds)
     for index, outcome in enumerate(outcomes):
         _store_checkpoint(storage, plan, index, outcome)
     found = _accuracies(outcomes)
@@ -52,8 +52,8 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
             reference_uids=[sample.uid for sample in drawn.reference],
             parameters_counted=traced.model.layout.size,
             parameters_total=sum(shape.numel() for shape in traced.model.shapes.values()),
-            warnings=drawn.warnings + traced.warnings,
-            steps=[{name: c.step for name, c in outcome.prepared.calibrations.items()} for outcome in outcomes],
+            warnings=drawn.warnings + traced.warnings + raised + _doubts(found, len(drawn.probes)),
+            steps=[{Score(n): Steps(**vars(s)) for n, s in outcome.prepared.steps.items()} for outcome in outcomes],
             seconds=seconds,
         ),
     )
@@ -70,16 +70,17 @@ class _Outcome:
 
 def _accurate(
     plan: Plan, drawn: Drawn, device: torch.device, progress: Progress, seconds: dict[str, float]
-) -> tuple[str, Traced, list[_Outcome]]:
-    """Climb the ladder of precisions to the first that passes the accuracy gate.
+) -> tuple[str, Traced, list[_Outcome], list[str]]:
+    """Climb the ladder of precisions to the first that passes the accuracy gate; say why the others do not.
 
     Args:
         seconds: gets the time that each took.
 
     Raises:
-        PoolUnusable: none does.
+        AccuracyNotMet: none does.
     """
-    words, traced = "", None
+    failed: dict[str, dict[str, Agreement]] = {}
+    traced = None
     for name in ladder(device, plan.scores):
         started, precision = time.monotonic(), PRECISIONS[name]
         with precision.kernels():
@@ -90,12 +91,41 @@ def _accurate(
         found = _accuracies(outcomes)
         structlog.get_logger().info("accuracy", precision=name, **{score: vars(a) for score, a in found.items()})
         if all(a.passes(SPEARMAN, WORST_ERROR) for a in found.values()):
-            return name, traced, outcomes
-        words = ", ".join(
-            f"{score}: Spearman {a.spearman:.3f}, worst error {a.worst_relative_error:.2g}"
-            for score, a in found.items()
-        )
-    raise PoolUnusable(f"the fast path does not agree with the exact one, in float64 either ({words})")
+            return name, traced, outcomes, [f"{low} is not exact enough: {_words(a)}" for low, a in failed.items()]
+        failed[name] = found
+    raise AccuracyNotMet(
+        "the fast path does not agree with the exact one in any precision. "
+        f"{' '.join(f'{name}: {_words(found)}.' for name, found in failed.items())} Wanted are Spearman {SPEARMAN} "
+        f"at least and an error of {WORST_ERROR} at most. Leave the estimators that fail out of `scores`.",
+        accuracy={name: {score: vars(a) for score, a in found.items()} for name, found in failed.items()},
+    )
+
+
+def _words(accuracy: dict[str, Agreement]) -> str:
+    """Return the figures of the estimators that fail the gate."""
+    return "; ".join(
+        f"{score} has Spearman {'none' if a.spearman is None else f'{a.spearman:.3f}'}, cosine {a.cosine:.3f}, worst "
+        f"relative error {a.worst_relative_error:.2g} on {a.samples} samples"
+        for score, a in accuracy.items()
+        if not a.passes(SPEARMAN, WORST_ERROR)
+    )
+
+
+def _doubts(accuracy: dict[str, Agreement], probes: int) -> list[str]:
+    """Return where the gate says less than it seems to."""
+    doubts: list[str] = []
+    for score, found in accuracy.items():
+        if found.samples < probes:
+            doubts.append(
+                f"{score}: {probes - found.samples} of the {probes} samples that accuracy is measured on have no "
+                "finite exact score and were left out"
+            )
+        if found.spearman is None:
+            doubts.append(
+                f"{score} is one and the same number for the {found.samples} samples that accuracy is measured on: "
+                "it ranks nothing there"
+            )
+    return doubts
 
 
 def _prepared(plan: Plan, traced: Traced, precision: Precision, progress: Progress) -> list[_Outcome]:

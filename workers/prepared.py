@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from coreset.plan import Plan
-from coreset.result import Accuracy
+from coreset.result import Accuracy, Steps
 from coreset.scores import Score
 from coreset.spec import Strict
 from coreset.storage import Storage
@@ -26,7 +26,7 @@ class Preparation(Strict):
     parameters_counted: int
     parameters_total: int
     warnings: list[str] = Field(default_factory=list)
-    steps: list[dict[str, float]] = Field(default_factory=list, description="calibrated step by estimator")
+    steps: list[dict[Score, Steps]] = Field(default_factory=list, description="by checkpoint and estimator")
     seconds: dict[str, float] = Field(default_factory=dict)
 
 

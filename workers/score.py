@@ -1,6 +1,5 @@
 """Score one shard: forward passes at every point of every checkpoint's stencil, and weighted sums of their losses."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -103,8 +102,9 @@ class Scorer:
         for index in range(len(self.plan.checkpoints)):
             stencil = self.checkpoint(index)[1].stencil
             found = self._checkpoint_columns(index, pairs, lambda f, i=index: beat((i + f) / total))
+            nothing = torch.zeros(len(pairs), 0, dtype=torch.float64)
             for name, row in stencil.weights.items():
-                table = torch.stack([found[column] for column in stencil.columns], 1)
+                table = torch.stack([found[c] for c in stencil.columns], 1) if stencil.columns else nothing
                 terms.setdefault(name, []).append(table @ table.new_tensor(row))
             losses += [found[CENTRE]] if CENTRE in found else []
             columns |= {name: found[name] for name in CLIP_SCORES if name in found}
@@ -153,6 +153,9 @@ class Scorer:
 def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], columns: dict[str, Tensor]) -> pa.Table:
     """Return the rows of a part: all samples, bad ones with null scores; non-finite ones turn bad here."""
     schema = part_schema(plan.scores, len(plan.checkpoints))
+    finite = torch.ones(len(good), dtype=torch.bool)
+    for column in columns.values():  # in the part's precision, in which a large score may overflow
+        finite &= column.float().isfinite().reshape(len(good), -1).all(1)
     values = {name: column.tolist() for name, column in columns.items()}
     rows: list[dict[str, Any]] = []
     place = {position: i for i, position in enumerate(good)}
@@ -170,8 +173,7 @@ def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], c
             scores = {name: column[place[position]] for name, column in values.items()}
             if Score.RANDOM in plan.scores:
                 scores[Score.RANDOM] = random_score(sample.uid, plan.seed)
-            finite = all(math.isfinite(value) for value in scores.values() if isinstance(value, float))
-            row |= scores if finite else {"status": SampleStatus.NON_FINITE.value}
+            row |= scores if finite[place[position]] else {"status": SampleStatus.NON_FINITE.value}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema)
 

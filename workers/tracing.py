@@ -1,23 +1,26 @@
 """The training of a plan, traced: its samples drawn, its checkpoints as segments, and their directions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from coreset.errors import PoolUnusable
 from coreset.plan import Plan, PlannedCheckpoint
 from coreset.scores import ESTIMATORS
-from diffin.adjoint import Segment
+from diffin.adjoint import NonFinite, Segment
 from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Pairs
+from diffin.layout import norm
 from diffin.prepare import Checkpoint, Directions, Problem, influence_directions, local_directions
 from diffin.samples import ContrastiveLosses
 from workers import checkpoint_files
 from workers.clip_model import ClipModel
 from workers.pairs import RUN, pairs_of_samples
-from workers.planning import require_finite
+from workers.planning import not_finite, require_finite
 from workers.samples.decode import Sample
 from workers.samples.loader import Loader
 from workers.samples.reference import draw
@@ -57,7 +60,22 @@ def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
         progress("drawing the validation samples", 0.15)
         target, few = draw(plan.target_shards, plan.target.size, plan.reference_seed, loader)
         warnings += [f"validation pool: {few}"] if few else []
-    return Drawn(samples[:size], samples[size : size + PROBES], samples, target, warnings)
+    probes = samples[size : size + PROBES]
+    if len(probes) < PROBES:
+        warnings.append(f"steps and accuracy were measured on {len(probes)} samples: the pool has no {PROBES} to spare")
+    for batch, name in ((samples[:size], "the reference batch"), (target or [], "the validation samples")):
+        _require_negatives(batch, name)
+    return Drawn(samples[:size], probes, samples, target, warnings)
+
+
+def _require_negatives(batch: list[Sample], name: str) -> None:
+    """Raise PoolUnusable if no sample of a batch is a negative of another: its loss is then 0 whatever the model."""
+    if batch and len({sample.caption for sample in batch}) == 1:
+        raise PoolUnusable(
+            f"{name} holds {len(batch)} samples with one caption, {batch[0].caption!r}: equal captions are no "
+            "negatives of each other, so there is no loss. Check `caption_field`, or give a larger reference.",
+            caption=batch[0].caption,
+        )
 
 
 def minibatch_size(plan: Plan) -> int:
@@ -103,22 +121,50 @@ def trace(plan: Plan, drawn: Drawn, device: torch.device, dtype: torch.dtype, pr
     reference = pairs_of_samples(drawn.reference, RUN).to(device)
     loaded = [_checkpoint(plan, planned, model, model64, drawn, reference, samples) for planned in plan.checkpoints]
     checkpoints = [checkpoint for checkpoint, _ in loaded]
-    influence = influence_directions(
-        problem,
-        checkpoints,
-        lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share),
-    )
+    influence = _influence(plan, problem, checkpoints, progress)
     directions = [local_directions(problem, checkpoint) for checkpoint in checkpoints]
     for index, found in enumerate(directions):
         found |= {} if influence is None else {"influence": influence[index]}
         for name, direction in found.items():
-            require_finite(float(direction.norm()), f"the {name} direction", plan.checkpoints[index].uri)
-    warnings = [
-        f"{planned.uri} holds Adam's state in an order of parameters that is not known: diffin takes P = 1 there"
+            require_finite(norm(direction), f"the {name} direction", plan.checkpoints[index].uri)
+    warnings = _doubts(plan, checkpoints, directions)
+    return Traced(problem, model, reference, checkpoints, [fixed for _, fixed in loaded], directions, warnings)
+
+
+def _influence(
+    plan: Plan, problem: Problem, checkpoints: Sequence[Checkpoint], progress: Progress
+) -> list[Tensor] | None:
+    """Return the adjoint's directions, or None if diffin is not wanted.
+
+    Raises:
+        CheckpointUnusable: the trace back through training diverges; names the checkpoint.
+    """
+    told = lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share)  # noqa: E731
+    try:
+        return influence_directions(problem, checkpoints, told)
+    except NonFinite as error:
+        uri = plan.checkpoints[error.segment or 0].uri
+        raise not_finite(f"{error.what} on the way back through training", uri) from error
+
+
+def _doubts(plan: Plan, checkpoints: Sequence[Checkpoint], directions: Sequence[Directions]) -> list[str]:
+    """Return what the user should know of each checkpoint."""
+    found = [
+        f"{planned.uri} does not tell Adam's second moments of all parameters counted, or in an order that is not "
+        "known: diffin takes P = 1 there"
         for planned, checkpoint in zip(plan.checkpoints, checkpoints, strict=True)
         if planned.optimizer and checkpoint.segment.preconditioner is None
     ]
-    return Traced(problem, model, reference, checkpoints, [fixed for _, fixed in loaded], directions, warnings)
+    found += [
+        f"{after.uri} holds the same weights as {before.uri}"
+        for (before, after), (old, new) in zip(pairwise(plan.checkpoints), pairwise(checkpoints), strict=True)
+        if torch.equal(old.segment.theta, new.segment.theta)
+    ]
+    for planned, here in zip(plan.checkpoints, directions, strict=True):
+        still = [name for name, direction in here.items() if not direction.any()]
+        if still:
+            found.append(f"{planned.uri}: the {', '.join(still)} direction is 0, and so are the terms along it")
+    return found
 
 
 def _checkpoint(
@@ -133,9 +179,11 @@ def _checkpoint(
     """Return a checkpoint, and what of its weights is fixed."""
     loaded = checkpoint_files.load(planned.uri)
     weights, weights64 = (m.weights(loaded.state_dict, planned.uri) for m in (model, model64))
-    require_finite(float(weights.theta.norm()), "the norm of the parameters", planned.uri)
+    require_finite(norm(weights.theta), "the norm of the parameters", planned.uri)
+    for name, value in weights.fixed.items():
+        require_finite(float(value.double().sum()), f"the sum of {name}", planned.uri)
     encode, encode64 = model.encoder(weights.fixed), model64.encoder(weights64.fixed)
-    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes) if planned.optimizer else None
+    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes, model.layout.names)
     preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
 
     def loss(pairs: Pairs) -> ContrastiveLoss:

@@ -77,6 +77,10 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: parameter.shape for name, parameter in model.named_parameters()}
 
 
+def preconditioner(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor] | None:
+    return adam_preconditioner(optimizer.state_dict(), shapes(model), shapes(model))
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "epoch_3.pt"
@@ -99,7 +103,7 @@ def test_a_trainers_checkpoint_is_read_with_all_that_it_tells(path: Path) -> Non
     torch.testing.assert_close(found.state_dict, dict(model.state_dict()), rtol=0, atol=0)
     assert adam_step(found.optimizer) == 3
     assert optimizer_lr(found.optimizer) == 1e-2
-    assert adam_preconditioner(found.optimizer, shapes(model)) is not None
+    assert adam_preconditioner(found.optimizer, shapes(model), shapes(model)) is not None
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ def test_sha256_and_size_are_the_files(path: Path) -> None:
 def test_without_adams_state_nothing_is_told(optimizer: dict[str, Any] | None) -> None:
     assert adam_step(optimizer) is None
     assert optimizer_lr(optimizer) is None
-    assert adam_preconditioner(optimizer, {"a": torch.Size([1])}) is None
+    assert adam_preconditioner(optimizer, {"a": torch.Size([1])}, ["a"]) is None
 
 
 def test_step_and_lr_are_the_largest() -> None:
@@ -221,7 +225,7 @@ def test_step_and_lr_are_the_largest() -> None:
 @pytest.mark.parametrize("groups", [groups_of_two, named_groups("no_wd", "wd"), named_groups("wd", "no_wd")])
 def test_the_preconditioner_is_adams_in_every_known_order(groups: Any) -> None:
     model, optimizer = trained(groups)
-    found = adam_preconditioner(optimizer.state_dict(), shapes(model))
+    found = preconditioner(optimizer, model)
     expected = {}
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
@@ -238,7 +242,7 @@ def test_the_preconditioner_is_what_a_step_of_adam_multiplies_the_momentum_by() 
     optimizer.zero_grad()
     (model(torch.randn(5, 3, 4)) ** 2).mean().backward()
     optimizer.step()
-    found = adam_preconditioner(optimizer.state_dict(), shapes(model))
+    found = preconditioner(optimizer, model)
     assert found is not None
     for group in optimizer.param_groups:
         for name, parameter in model.named_parameters():
@@ -256,17 +260,17 @@ def test_frozen_parameters_are_left_out_of_the_order() -> None:
         ]
     )
     wanted = {name: shape for name, shape in shapes(model).items() if name != "linear.weight"}
-    found = adam_preconditioner(optimizer.state_dict(), wanted)
+    found = adam_preconditioner(optimizer.state_dict(), wanted, wanted)
     assert found is not None
     assert found.keys() == wanted.keys()
-    assert adam_preconditioner(optimizer.state_dict(), shapes(model)) is None
+    assert preconditioner(optimizer, model) is None
 
 
 def test_an_order_that_does_not_fit_tells_no_preconditioner() -> None:
     model, optimizer = trained(lambda model: [{"params": list(model.parameters())}, {"params": []}])
-    assert adam_preconditioner(optimizer.state_dict(), shapes(model)) is None
+    assert preconditioner(optimizer, model) is None
     model, optimizer = trained(lambda model: [*groups_of_two(model), {"params": [nn.Parameter(torch.ones(1))]}])
-    assert adam_preconditioner(optimizer.state_dict(), shapes(model)) is None
+    assert preconditioner(optimizer, model) is None
 
 
 def test_plain_sgd_tells_no_preconditioner() -> None:
@@ -274,5 +278,30 @@ def test_plain_sgd_tells_no_preconditioner() -> None:
     optimizer = torch.optim.SGD(groups_of_two(model), lr=0.1, momentum=0.9)
     model(torch.randn(5, 3, 4)).mean().backward()
     optimizer.step()
-    assert adam_preconditioner(optimizer.state_dict(), shapes(model)) is None
+    assert preconditioner(optimizer, model) is None
     assert optimizer_lr(optimizer.state_dict()) == 0.1
+
+
+def test_a_parameter_that_is_not_counted_needs_no_state() -> None:
+    model, optimizer = trained()
+    state = optimizer.state_dict()
+    names = [
+        n for group in groups_of_two(model) for p in group["params"] for n, q in model.named_parameters() if q is p
+    ]
+    del state["state"][names.index("projection")]
+    assert adam_preconditioner(state, shapes(model), shapes(model)) is None
+    found = adam_preconditioner(state, shapes(model), ["linear.weight"])
+    assert found is not None
+    assert found.keys() == {"linear.weight"}
+
+
+def test_a_preconditioner_that_is_not_finite_is_none() -> None:
+    model, optimizer = trained()
+    for group in optimizer.param_groups:
+        group["eps"] = 0.0
+    state = optimizer.state_dict()
+    state["state"][0]["exp_avg_sq"].zero_()
+    assert adam_preconditioner(state, shapes(model), shapes(model)) is None
+    for one in state["state"].values():
+        one["step"] = torch.tensor(0.0)
+    assert adam_preconditioner(state, shapes(model), shapes(model)) is None

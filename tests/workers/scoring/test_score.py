@@ -182,14 +182,15 @@ def test_a_beat_that_raises_leaves_no_part(
 def test_a_score_that_is_not_finite_makes_its_sample_bad(plan: Plan) -> None:
     samples = [
         Sample(uid, UidSource.DERIVED, uid, row, status, "red")
-        for row, (uid, status) in enumerate([("a", "ok"), ("b", "no_image"), ("c", "ok"), ("d", "ok")])
+        for row, (uid, status) in enumerate([("a", "ok"), ("b", "no_image"), ("c", "ok"), ("d", "ok"), ("e", "ok")])
         for status in [SampleStatus(status)]
     ]
-    columns = {score.value: torch.tensor([1.0, math.nan, 2.0]) for score in plan.scores if score is not Score.RANDOM}
-    columns |= {f"{score}_by_checkpoint": torch.ones(3, 2) for score in ESTIMATORS}
-    table = part_table(plan, "0.tar", samples, [0, 2, 3], columns)
-    assert table["status"].to_pylist() == ["ok", "no_image", "non_finite", "ok"]
-    assert table["clip_score"].to_pylist() == [1, None, None, 2]
+    values = torch.tensor([1.0, math.nan, 2.0, 1e39], dtype=torch.float64)  # the last is none of float32's numbers
+    columns = {score.value: values for score in plan.scores if score is not Score.RANDOM}
+    columns |= {f"{score}_by_checkpoint": torch.ones(4, 2) for score in ESTIMATORS}
+    table = part_table(plan, "0.tar", samples, [0, 2, 3, 4], columns)
+    assert table["status"].to_pylist() == ["ok", "no_image", "non_finite", "ok", "non_finite"]
+    assert table["clip_score"].to_pylist() == [1, None, None, 2, None]
     assert table["random"].to_pylist()[2] is None
 
 
