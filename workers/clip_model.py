@@ -56,7 +56,7 @@ def build(model: PlannedModel) -> nn.Module:
     try:
         with _quiet():
             built = open_clip.create_model(register(model), load_weights=False, pretrained_text=False)
-    except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError, OSError) as error:
         raise CheckpointUnusable(
             f"open_clip cannot build the architecture {model.name} ({model.source}): {error}", model=model.name
         ) from error
@@ -103,6 +103,28 @@ def view_functions(model: PlannedModel, cfg: PreprocessCfg) -> ViewFunctions:
     return ViewFunctions(image, tokens)
 
 
+def tower_names(module: nn.Module) -> list[str]:
+    """Return the names of the towers' parameters: all but those of CoCa's captioning decoder."""
+    return [name for name, _ in module.named_parameters() if not name.startswith("text_decoder.")]
+
+
+class _Towers(nn.Module):
+    """Both towers and the scale in one call, whatever the forward method of the model returns besides."""
+
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        self.clip: Any = clip
+
+    def forward(self, images: Tensor, tokens: Tensor) -> Encoded:
+        scale, bias = self.clip.logit_scale.exp().reshape(()), self.clip.logit_bias
+        return Encoded(
+            self.clip.encode_image(images, normalize=True),
+            self.clip.encode_text(tokens, normalize=True),
+            scale,
+            torch.zeros_like(scale) if bias is None else bias.reshape(()),
+        )
+
+
 @dataclass(frozen=True)
 class Weights:
     """A checkpoint as the model takes it.
@@ -144,13 +166,14 @@ class ClipModel:
         dtype: torch.dtype = torch.float32,
         counted: Collection[str] | None = None,
     ) -> "ClipModel":
-        """Build the model; `counted` names the parameters that are counted, None counts all."""
+        """Build the model; `counted` names the parameters that are counted, None counts all of the towers."""
         module = build(planned)
         cfg = preprocess_cfg(planned, module)
         module = module.to(device=device, dtype=dtype).requires_grad_(False)
         kind = LossKind.INFO_NCE if getattr(module, "logit_bias", None) is None else LossKind.SIGLIP
         mean, std = (torch.tensor(v, device=device, dtype=dtype)[:, None, None] for v in (cfg.mean, cfg.std))
-        params = {name: p for name, p in module.named_parameters() if counted is None or name in counted}
+        wanted = set(tower_names(module) if counted is None else counted)
+        params = {name: p for name, p in module.named_parameters() if name in wanted}
         return cls(planned, module, Layout.of(params), kind, cfg, mean, std)
 
     @property
@@ -171,12 +194,12 @@ class ClipModel:
             name: value.to(self.mean.dtype) if value.is_floating_point() else value for name, value in fixed.items()
         }
 
+        towers = _Towers(self.module)
+
         def encode(theta: Tensor, pairs: Pairs) -> Encoded:
             weights = self.layout.unflatten(theta.to(self.mean.dtype)) | others
-            outputs: Any = functional_call(self.module, weights, (self.normalised(pairs.images), pairs.tokens))
-            image, text, scale = outputs[:3]
-            bias = outputs[3] if self.kind is LossKind.SIGLIP else torch.zeros_like(scale)
-            return Encoded(image, text, scale.reshape(()), bias.reshape(()))
+            named = {f"clip.{name}": value for name, value in weights.items()}
+            return functional_call(towers, named, (self.normalised(pairs.images), pairs.tokens))
 
         return encode
 
@@ -189,8 +212,8 @@ class ClipModel:
         wanted = self.module.state_dict()
         _compare(wanted, state_dict, uri, self.planned)
         ours = {name: state_dict[name].to(self.device, value.dtype) for name, value in wanted.items()}
-        counted = set(self.layout.names)
-        fixed = {name: value for name, value in ours.items() if name not in counted}
+        tied = dict(self.module.named_parameters(remove_duplicate=False)).keys() - self.shapes.keys()
+        fixed = {name: value for name, value in ours.items() if name not in tied.union(self.layout.names)}
         return Weights(self.layout.flatten(ours), fixed)
 
     @cached_property

@@ -13,7 +13,7 @@ from torch import nn
 from coreset.errors import InvalidSpec
 from coreset.plan import PlannedModel
 from coreset.spec import ParametersSpec
-from workers.clip_model import build, preprocess_cfg, view_functions
+from workers.clip_model import build, preprocess_cfg, tower_names, view_functions
 
 NAMED_AT_MOST = 5
 
@@ -21,19 +21,23 @@ NAMED_AT_MOST = 5
 def counted_parameters(spec: Literal["all"] | ParametersSpec, model: PlannedModel) -> list[str] | None:
     """Return the names of the parameters that are counted, in the model's order; None for all.
 
+    Those of CoCa's captioning decoder are not: its loss is no part of the contrastive one.
+
     Raises:
         InvalidSpec: a pattern that matches none, or a tower without that many blocks.
     """
-    if isinstance(spec, str):
+    if isinstance(spec, str) and "multimodal_cfg" not in model.config:
         return None
     module = build(model)
+    if isinstance(spec, str):
+        return tower_names(module)
     if spec.last_blocks is not None:
         return _last_blocks(module, model, spec.last_blocks)
     return _matching(module, spec.names or [])
 
 
 def _matching(module: nn.Module, patterns: list[str]) -> list[str]:
-    names = [name for name, _ in module.named_parameters()]
+    names = tower_names(module)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise InvalidSpec(
