@@ -21,11 +21,14 @@ from torch import Tensor
 
 from coreset.part import SampleStatus
 from coreset.plan import PlannedModel
+from workers.samples.ahead import ahead
 from workers.samples.decode import Sample, ViewFunctions, decode
 from workers.samples.tar import RawSample
 
 SAMPLES_PER_CALL = 32
-BLOCK_BYTES = 2**30
+BLOCK_SAMPLES = 512
+"""Good samples of a block: a multiple of the batch sizes. The model waits for a shard's first block only, so it is
+small; each block moves the parameters to each point again, so it is not smaller."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +115,22 @@ class Loader:
             self._pool = self._open()  # for the tasks after this one
             raise RuntimeError("a loader process was killed; is there enough memory?") from error
 
-    def blocks(self, raw: Iterable[RawSample], block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-        """Yield the samples in blocks whose images take about `block_bytes`."""
+    def blocks(self, raw: Iterable[RawSample], good: int = BLOCK_SAMPLES) -> Iterator[Block]:
+        """Yield the samples in blocks of `good` good ones, the last one smaller; the next is decoded meanwhile.
+
+        A block's size counts samples, not bytes, so that blocks of any multiple of the batch size have equal batches.
+        """
+        return ahead(self._blocks(raw, good))
+
+    def _blocks(self, raw: Iterable[RawSample], good: int) -> Iterator[Block]:
         held: list[Sample] = []
-        size = 0
+        found = 0
         for sample in self.decode(raw):
             held.append(sample)
-            size += 1000 + sum(image.nbytes for image in sample.images.values())
-            if size >= block_bytes:
+            found += sample.status is SampleStatus.OK
+            if found == good:
                 yield Block.of(held, self.views)
-                held, size = [], 0
+                held, found = [], 0
         if held:
             yield Block.of(held, self.views)
 

@@ -145,15 +145,12 @@ def test_blocks_hold_all_samples_and_stack_the_good_ones(
         np.testing.assert_array_equal(block.tokens[view].numpy(), np.stack([samples[i].tokens[view] for i in good]))
 
 
-def test_blocks_end_when_their_images_take_enough_bytes(
-    shards: list[Path], here: Loader, samples: list[Sample]
-) -> None:
-    image_bytes = 3 * 32 * 32 + 3 * 20 * 20
-    blocks = list(here.blocks(raw(shards), block_bytes=7 * image_bytes))
-    assert len(blocks) > 5
+def test_blocks_end_when_they_hold_enough_good_samples(shards: list[Path], here: Loader, samples: list[Sample]) -> None:
+    blocks = list(here.blocks(raw(shards), good=7))
     in_blocks = [sample for block in blocks for sample in block.samples]
     assert in_blocks == [replace(sample, images={}, tokens={}) for sample in samples]
-    assert all(len(block.good) <= 7 for block in blocks)
+    good = sum(sample.status is SampleStatus.OK for sample in samples)
+    assert [len(block.good) for block in blocks if block.good] == [7] * (good // 7) + [good % 7]
     assert all(len(block.images["run"]) == len(block.good) for block in blocks)
 
 
