@@ -45,6 +45,10 @@ class Pairs:
     def __getitem__(self, index: slice | Tensor) -> "Pairs":
         return Pairs(self.images[index], self.tokens[index], self.ids[index], self.captions[index])
 
+    def padded(self, size: int) -> "Pairs":
+        """Return the pairs, at least one, with the last one repeated until there are `size`."""
+        return self if len(self) == size else self[torch.arange(size).clamp(max=len(self) - 1)]
+
     def to(self, device: torch.device | str) -> "Pairs":
         return Pairs(*(value.to(device) for value in (self.images, self.tokens, self.ids, self.captions)))
 

@@ -20,7 +20,11 @@ class Batches:
     size: int
 
     def map(self, pairs: Pairs, work: Callable[[Pairs], T], beat: Callable[[float], None]) -> list[T]:
-        """Return the outcome of each batch, in order.
+        """Return the outcome of each batch, in order; the last one is padded to the size of the others.
+
+        A kernel is chosen by the shape, and another kernel rounds otherwise, which differences of losses amplify: up
+        to 1.5e-3 of the largest diffin_eq9 where 1 to 3 samples were left over. With one shape a sample's outcome does
+        not depend, in any bit, on who shares its batch.
 
         Args:
             beat: called after each batch with the share of the pairs that is done.
@@ -33,11 +37,11 @@ class Batches:
         while start < len(pairs):
             size = min(self.size, len(pairs) - start)
             try:
-                outcomes.append(work(pairs[start : start + size].to(self.device)))
+                outcomes.append(work(pairs[start : start + size].padded(self.size).to(self.device)))
             except (RuntimeError, MemoryError) as error:
-                if size == 1 or not _out_of_memory(error):
+                if self.size == 1 or not _out_of_memory(error):
                     raise
-                self.size = size // 2
+                self.size //= 2
             else:
                 start += size
                 beat(start / len(pairs))

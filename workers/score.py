@@ -138,7 +138,7 @@ class Scorer:
         with PRECISIONS[self.preparation.precision].kernels(), torch.no_grad():
             on_cpu = lambda batch: {name: column.cpu() for name, column in run(batch).items()}  # noqa: E731
             batches = self.batches.map(pairs, on_cpu, beat)
-        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        return {name: torch.cat([batch[name] for batch in batches])[: len(pairs)] for name in batches[0]}
 
     def _clip_columns(self, encoded: Encoded, reference: Encoded, batch: Pairs) -> Columns:
         columns: Columns = {}

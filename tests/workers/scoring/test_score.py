@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -81,20 +80,6 @@ def test_scoring_a_shard_again_gives_the_same_bytes(
     fresh = Scorer(plan, results, scorer.device)
     again = score_shard(fresh, loader, replaced(plan.shards[3], index=103), quietly)
     assert again.part.sha256 == summaries[3].part.sha256
-
-
-def test_scores_do_not_depend_on_the_shard_that_a_sample_is_in(
-    tmp_path: Path, tiny_pool: Path, plan: Plan, scorer: Scorer, loader: Loader, good: list[Row], results: Storage
-) -> None:
-    samples = by_key(tiny_pool)
-    shuffled = np.random.default_rng(0).permutation(list(samples))
-    write_tar(tmp_path / "all.tar", [member for key in shuffled for member in samples[key]])
-    score_shard(scorer, loader, shard_at(tmp_path / "all.tar", 104), quietly)
-    found = {row["uid"]: row for row in pq.read_table(results.path(part_path(plan, 104))).to_pylist()}
-    for score in plan.scores:
-        before = np.array([row[score] for row in good])
-        after = np.array([found[row["uid"]][score] for row in good])
-        np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max(), err_msg=score)
 
 
 def by_key(pool: Path) -> dict[str, Members]:
