@@ -188,7 +188,7 @@ def score_shard(scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat)
     reader = ShardReader(shard.uri, shard.size or None)
     name = shard.uri.rsplit("/", 1)[-1]
     tables = []
-    for block in loader.blocks(reader):
+    for block in loader.blocks(reader, scorer.batches.size):
         columns = scorer.score(block, beat) if block.good else {}
         tables.append(part_table(plan, name, block.samples, block.good, columns))
     table = pa.concat_tables(tables) if tables else part_schema(plan.scores, len(plan.checkpoints)).empty_table()

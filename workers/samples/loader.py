@@ -27,8 +27,7 @@ from workers.samples.tar import RawSample
 
 SAMPLES_PER_CALL = 32
 BLOCK_SAMPLES = 512
-"""Good samples of a block: a multiple of the batch sizes. The model waits for a shard's first block only, so it is
-small; each block moves the parameters to each point again, so it is not smaller."""
+"""Good samples of a block, or a few more: each block moves the parameters to each point again."""
 
 
 @dataclass(frozen=True)
@@ -115,22 +114,24 @@ class Loader:
             self._pool = self._open()  # for the tasks after this one
             raise RuntimeError("a loader process was killed; is there enough memory?") from error
 
-    def blocks(self, raw: Iterable[RawSample], good: int = BLOCK_SAMPLES) -> Iterator[Block]:
-        """Yield the samples in blocks of `good` good ones, the last one smaller; the next is decoded meanwhile.
+    def blocks(self, raw: Iterable[RawSample], batch: int) -> Iterator[Block]:
+        """Yield the samples in blocks; the next one is decoded meanwhile.
 
-        A block's size counts samples, not bytes, so that blocks of any multiple of the batch size have equal batches.
+        The first block has `batch` good samples, so that the model does not wait for more than it can take; each
+        further one has twice as many, up to BLOCK_SAMPLES or more. All but the last make whole batches.
         """
-        return ahead(self._blocks(raw, good))
+        return ahead(self._blocks(raw, batch))
 
-    def _blocks(self, raw: Iterable[RawSample], good: int) -> Iterator[Block]:
+    def _blocks(self, raw: Iterable[RawSample], wanted: int) -> Iterator[Block]:
         held: list[Sample] = []
-        found = 0
+        good = 0
         for sample in self.decode(raw):
             held.append(sample)
-            found += sample.status is SampleStatus.OK
-            if found == good:
+            good += sample.status is SampleStatus.OK
+            if good == wanted:
                 yield Block.of(held, self.views)
-                held, found = [], 0
+                held, good = [], 0
+                wanted *= 2 if wanted < BLOCK_SAMPLES else 1
         if held:
             yield Block.of(held, self.views)
 

@@ -133,7 +133,7 @@ def test_two_processes_give_the_same_samples_also_after_one_was_killed(
 def test_blocks_hold_all_samples_and_stack_the_good_ones(
     shards: list[Path], here: Loader, samples: list[Sample]
 ) -> None:
-    (block,) = here.blocks(raw(shards))
+    (block,) = here.blocks(raw(shards), SAMPLES)
     good = [i for i, sample in enumerate(samples) if sample.status is SampleStatus.OK]
     assert block.samples == [replace(sample, images={}, tokens={}) for sample in samples]
     assert block.good == good
@@ -145,17 +145,22 @@ def test_blocks_hold_all_samples_and_stack_the_good_ones(
         np.testing.assert_array_equal(block.tokens[view].numpy(), np.stack([samples[i].tokens[view] for i in good]))
 
 
-def test_blocks_end_when_they_hold_enough_good_samples(shards: list[Path], here: Loader, samples: list[Sample]) -> None:
-    blocks = list(here.blocks(raw(shards), good=7))
+def test_blocks_start_with_a_batch_and_double_up_to_enough(
+    shards: list[Path], here: Loader, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.samples.loader.BLOCK_SAMPLES", 12)
+    blocks = list(here.blocks(raw(shards), batch=4))
     in_blocks = [sample for block in blocks for sample in block.samples]
     assert in_blocks == [replace(sample, images={}, tokens={}) for sample in samples]
-    good = sum(sample.status is SampleStatus.OK for sample in samples)
-    assert [len(block.good) for block in blocks if block.good] == [7] * (good // 7) + [good % 7]
+    *whole, last = [len(block.good) for block in blocks]
+    assert whole == [4, 8, *[16] * (len(whole) - 2)]
+    assert len(whole) > 3
+    assert last <= 16
     assert all(len(block.images["run"]) == len(block.good) for block in blocks)
 
 
 def test_no_samples_give_no_block(here: Loader) -> None:
-    assert list(here.blocks([])) == []
+    assert list(here.blocks([], 4)) == []
 
 
 def test_a_block_without_a_good_sample_has_empty_tensors(here: Loader) -> None:

@@ -53,7 +53,7 @@ def make_scorer(plan: Plan, results: Storage, scorer: Scorer) -> MakeScorer:
 @pytest.fixture(scope="module")
 def block(plan: Plan, loader: Loader, scorer: Scorer) -> Block:
     """All samples of the pool."""
-    (found,) = loader.blocks(chain.from_iterable(ShardReader(shard.uri) for shard in plan.shards))
+    (found,) = loader.blocks(chain.from_iterable(ShardReader(shard.uri) for shard in plan.shards), 10**6)
     return found
 
 

@@ -78,7 +78,7 @@ def storage(tmp_path: Path, random_plan: Plan, loader: Loader) -> Storage:
 def with_parts(plan: Plan, folder: Path, loader: Loader) -> Storage:
     storage = Storage(str(folder))
     for shard in plan.shards:
-        (block,) = loader.blocks(ShardReader(shard.uri))
+        (block,) = loader.blocks(ShardReader(shard.uri), 10**6)
         table = part_table(plan, Path(shard.uri).name, block.samples, block.good, {})
         storage.write_with(part_path(plan, shard.index), lambda file, table=table: pq.write_table(table, file))
         storage.write(summary_path(plan, shard.index), b"{}")
