@@ -132,6 +132,11 @@ def _krylov_basis(matrix: Tensor, vector: Tensor, size: int) -> Tensor:
     return torch.linalg.qr(torch.stack(columns, 1))[0]
 
 
+def on_itself(estimate: Callable[[Sequence[Loss], Loss], Tensor], samples: Sequence[Loss]) -> Tensor:
+    """Return I(z, z) (n,): `estimate`(samples, target) of each sample with that sample as the target."""
+    return torch.cat([estimate([sample], sample) for sample in samples])
+
+
 def recursion(sample: Loss, checkpoints: Sequence[ReferenceCheckpoint], n_samples: float, substeps: int) -> Tensor:
     """Return I^T (p,), the forward recursion I <- I - eta P (H I - G_z / N) itself, `substeps` Euler steps a minibatch.
 

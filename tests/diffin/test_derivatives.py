@@ -8,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffin import exact
 from diffin import reference as oracle
 from diffin.adjoint import Segment, lanczos, segment_directions
 from diffin.autodiff import differentiable_kernels
 from diffin.batch_loss import MeanLoss
 from diffin.calibrate import calibrate
 from diffin.contrastive import batch_loss, masked_members
+from diffin.samples import ModuleLosses
 from diffin.stencil import curve, first_difference, merge, mixed, move
 
 
@@ -165,6 +167,19 @@ def test_differences_are_of_second_order(make, v, name):
     errors = [error_of(make(h), v, name) for h in (0.02, 0.01, 0.005)]
     for coarse, fine in itertools.pairwise(errors):
         assert coarse / fine == pytest.approx(4, rel=0.1)
+
+
+def test_the_difference_of_the_exact_path_is_of_second_order(monkeypatch):
+    samples = ModuleLosses(lambda theta, batch: quartic(theta))
+    directions = {"target_gradient": V, "gradient": B, "bend": W}
+    errors = []
+    for step in (0.08, 0.04, 0.02, exact.RELATIVE_STEP):
+        monkeypatch.setattr(exact, "RELATIVE_STEP", step)
+        found = exact.exact_terms(samples, THETA, directions, None)["diffin_eq9"]
+        errors.append(float((found - exact_quartic(V)["diffin_eq9"]).abs().max()))
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
+    assert errors[3] < 1e-6 < errors[2]
 
 
 def test_merge_takes_equal_points_once():

@@ -101,6 +101,25 @@ def test_fast_scores_agree_with_the_float64_reference(clip, dense, pairs, target
         assert found.worst_relative_error <= 1e-2, (name, found)
 
 
+@pytest.mark.parametrize("target", ["training", "validation"])
+def test_the_two_terms_of_eq9_apart(clip, pairs, target):
+    """<v, H_B G_z> is D_w l_z, w = H_B v, and <v, H_z G_B> is D_v D_b l_z: without w the bracket is that alone."""
+    checkpoint = two_checkpoints(clip, pairs(20, 2000, seed=4) if target == "validation" else None)[0]
+    probes, estimators = pairs(24, 1000, seed=3), ("diffin", "diffin_eq9")
+    problem = Problem(probes=probes, probes64=probes, estimators=estimators, n_samples=N_SAMPLES)
+    directions = local_directions(problem, checkpoint)
+    directions |= {"influence": directions["bend"], "bend": torch.zeros_like(directions["bend"])}
+    fast = prepare(problem, checkpoint, directions, checkpoints=1, centre=False).fast
+    reference = whole(clip, clip.reference)
+    aim = reference if target == "training" else whole(clip, pairs(20, 2000, seed=4))
+    samples = [one(clip, probes[i : i + 1]) for i in range(len(probes))]
+    exact = torch.tensor([oracle.eq9_terms(s, reference, aim, clip.theta.double()) for s in samples])
+    first = agreement(N_SAMPLES * fast["diffin"], exact[:, 0])
+    second = agreement(-N_SAMPLES / (STEPS[0] * LRS[0] ** 2) * fast["diffin_eq9"], exact[:, 1])
+    assert first.worst_relative_error <= 1e-2
+    assert second.worst_relative_error <= 1e-2
+
+
 def test_tracin_alone_needs_no_gradient_of_the_reference(clip, pairs):
     probes, validation = pairs(16, 1000, seed=3), pairs(20, 2000, seed=4)
     checkpoints = two_checkpoints(clip, validation)
