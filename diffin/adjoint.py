@@ -117,14 +117,12 @@ def segment_directions(
             progress(next(products))
             return root * loss.hvp(segment.theta, root * vector)
 
-        y, integral = _exp_and_phi(matvec, y, share, steps)
+        y, integral = exp_and_phi(matvec, y, share, steps)
         r += integral
     return root * r, y / root
 
 
-def _exp_and_phi(
-    matvec: Callable[[Tensor], Tensor], vector: Tensor, lr_sum: float, steps: int
-) -> tuple[Tensor, Tensor]:
+def exp_and_phi(matvec: Callable[[Tensor], Tensor], vector: Tensor, lr_sum: float, steps: int) -> tuple[Tensor, Tensor]:
     """Return exp(-S A) y and phi_1(S A) y (p,) for a symmetric A whose negative eigenvalues are taken for 0."""
     if not vector.any():
         return vector, vector
