@@ -4,9 +4,12 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from coreset.errors import InvalidInput
 
 SUBSET_DTYPE = np.dtype("u8,u8")
 
@@ -42,3 +45,40 @@ def to_subset(uids: Iterable[str]) -> npt.NDArray[np.void]:
 def from_subset(subset: npt.NDArray[np.void]) -> list[str]:
     """Return the uids of a DataComp subset array, in its order."""
     return [f"{int(high):016x}{int(low):016x}" for high, low in subset.tolist()]
+
+
+def read_uids(path: Path) -> list[str]:
+    """Return the uids of a file: DataComp's subset array if its name ends with .npy, else text with one uid a line.
+
+    Raises:
+        InvalidInput: no such file, no uids in it, or a line that is no uid.
+    """
+    try:
+        found = _read_subset(path) if path.suffix == ".npy" else _read_lines(path)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is neither text nor a .npy file"
+        raise InvalidInput(f"{path} cannot be read: {reason}") from error
+    if not found:
+        raise InvalidInput(f"{path} holds no uids")
+    return found
+
+
+def _read_subset(path: Path) -> list[str]:
+    try:
+        subset = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise InvalidInput(f"{path} is not a .npy file of numbers") from error
+    if subset.dtype != SUBSET_DTYPE or subset.ndim != 1:
+        raise InvalidInput(
+            f"{path} holds {subset.dtype} of shape {subset.shape}, not a row of u8,u8 as DataComp's files"
+        )
+    return from_subset(subset)
+
+
+def _read_lines(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [(number, line, normalise(line)) for number, line in enumerate(lines, 1) if line]
+    for number, line, uid in found:
+        if uid is None:
+            raise InvalidInput(f"{path}, line {number}: {line[:40]!r} is not a uid (up to 32 hex digits)")
+    return [uid for _, _, uid in found if uid is not None]

@@ -13,7 +13,7 @@ It is the transpose of the adjoint: <u_T, I^T> is the sum of S's diffin scores w
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,13 +47,13 @@ class ContrastiveSetLoss:
 
     Attributes:
         losses: l_z, with B.
-        batches: the samples of S, in batches whose graph fits into memory.
+        batches: the samples of S, in batches whose graph fits into memory; iterated over once a gradient.
         n_samples: N.
         batch_size: members of B whose graph is held at once.
     """
 
     losses: ContrastiveLosses
-    batches: Sequence[Pairs]
+    batches: Iterable[Pairs]
     n_samples: float
     batch_size: int = 64
 

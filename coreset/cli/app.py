@@ -1,18 +1,16 @@
 """The commands. Exit codes: 0 done, 1 the job failed or was cancelled, 2 the input is not valid, 3 no service."""
 
-import json
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from coreset.cli.paths import absolute
+from coreset.cli.forget import forget
+from coreset.cli.paths import read_spec
 from coreset.cli.show import show_job, show_jobs, show_result, show_selection, wait_live
 from coreset.cli.tell import exit_with, print_json, telling
 from coreset.cli.up import up
 from coreset.client import Client, validate_spec
-from coreset.errors import InvalidInput, InvalidSpec
+from coreset.errors import InvalidInput
 from coreset.job import Job, JobStatus
 
 app = typer.Typer(
@@ -23,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(up)
+app.command()(forget)
 
 Url = Annotated[str, typer.Option(envvar="CORESET_URL", help="of the service")]
 Key = Annotated[str | None, typer.Option(envvar="CORESET_API_KEY", help="bearer token", show_default=False)]
@@ -42,7 +41,7 @@ def submit(
 ) -> None:
     """Start a job. Relative paths in the file are relative to the file's folder."""
     with telling(), Client(url, api_key) as client:
-        job = client.submit(validate_spec(_read_spec(job_file)))
+        job = client.submit(validate_spec(read_spec(job_file)))
         _report(client, job, wait, as_json)
 
 
@@ -108,24 +107,6 @@ def _report(client: Client, job: Job, wait: bool, as_json: bool) -> None:
         job = client.wait(job.id) if as_json else wait_live(client, job.id)
     print_json(job) if as_json else show_job(job)
     exit_with(job)
-
-
-def _read_spec(job_file: str) -> Any:
-    """Raises InvalidInput and InvalidSpec."""
-    if job_file == "-":
-        text, folder = sys.stdin.read(), Path.cwd()
-    else:
-        path = Path(job_file)
-        try:
-            text, folder = path.read_text(encoding="utf-8"), path.parent
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise InvalidInput(f"{job_file} cannot be read: {reason}") from error
-    try:
-        return absolute(json.loads(text), folder)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise InvalidSpec(f"{job_file} is not JSON: {error.msg} at {place}") from error
 
 
 def _weights(text: str) -> dict[str, float]:

@@ -4,12 +4,38 @@ A relative path is meant relative to the folder of the job file (to the current 
 What has a scheme (s3://, gs://, hf://, https://, pipe:) is left as it is.
 """
 
+import json
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any, cast
 
+from coreset.errors import InvalidInput, InvalidSpec
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def read_spec(job_file: str) -> Any:
+    """Return a job file, or stdin for `-`, as parsed JSON with absolute paths.
+
+    Raises:
+        InvalidInput, InvalidSpec: it cannot be read, or is not JSON.
+    """
+    if job_file == "-":
+        text, folder = sys.stdin.read(), Path.cwd()
+    else:
+        path = Path(job_file)
+        try:
+            text, folder = path.read_text(encoding="utf-8"), path.parent
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise InvalidInput(f"{job_file} cannot be read: {reason}") from error
+    try:
+        return absolute(json.loads(text), folder)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InvalidSpec(f"{job_file} is not JSON: {error.msg} at {place}") from error
 
 
 def absolute(spec: Any, folder: Path) -> Any:

@@ -1,11 +1,14 @@
 """Uids and DataComp's subset array."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreset.uids import SUBSET_DTYPE, derive, from_subset, normalise, random_score, to_subset
+from coreset.errors import InvalidInput
+from coreset.uids import SUBSET_DTYPE, derive, from_subset, normalise, random_score, read_uids, to_subset
 
 UIDS = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
 
@@ -59,3 +62,35 @@ def test_the_random_score_is_a_function_of_uid_and_seed(uid: str, seed: int) -> 
     assert 0 <= random_score(uid, seed) < 1
     assert random_score(uid, seed) == random_score(uid, seed)
     assert random_score(uid, seed) != random_score(uid, seed + 1)
+
+
+def test_uids_are_read_from_datacomps_file_and_from_text(tmp_path: Path) -> None:
+    uids = [f"{number:032x}" for number in (3, 2**70, 2**127)]
+    np.save(tmp_path / "set.npy", to_subset(uids))
+    (tmp_path / "set.txt").write_text("3\n\n  " + "\n".join(uids[1:]).upper() + "\n")
+    assert read_uids(tmp_path / "set.npy") == uids
+    assert read_uids(tmp_path / "set.txt") == uids
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.txt", None, "No such file"),
+        ("empty.txt", b"\n", "holds no uids"),
+        ("other.txt", b"1\nxyz\n", "line 2: 'xyz' is not a uid"),
+        ("noise.txt", b"\xff\xfe\x00", "neither text"),
+        ("noise.npy", b"noise", "not a .npy file"),
+        ("short.npy", b"", "neither text nor"),
+    ],
+)
+def test_a_file_without_uids_is_refused(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInput, match=words):
+        read_uids(tmp_path / name)
+
+
+def test_an_array_of_other_numbers_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "set.npy", np.zeros(3))
+    with pytest.raises(InvalidInput, match="not a row of u8,u8"):
+        read_uids(tmp_path / "set.npy")

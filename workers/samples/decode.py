@@ -58,13 +58,7 @@ def decode(raw: RawSample, caption_field: str | None, views: dict[str, ViewFunct
         views: by name.
     """
     metadata = _metadata(raw)
-    uid = uids.normalise(metadata.get("uid")) if metadata else None
-    identity = (
-        uid or uids.derive(raw.shard, raw.key),
-        UidSource.JSON if uid else UidSource.DERIVED,
-        raw.key,
-        raw.row,
-    )
+    identity = (*_uid(raw, metadata), raw.key, raw.row)
     caption, problem = _caption(raw, metadata, caption_field)
     data = raw.image()
     if data is None:
@@ -78,6 +72,16 @@ def decode(raw: RawSample, caption_field: str | None, views: dict[str, ViewFunct
     images = {name: view.image(image) for name, view in views.items()}
     tokens = {name: view.tokens(caption) for name, view in views.items()}
     return Sample(*identity, SampleStatus.OK, caption, images, tokens)
+
+
+def uid_of(raw: RawSample) -> str:
+    """Return the sample's uid, without decoding it."""
+    return _uid(raw, _metadata(raw))[0]
+
+
+def _uid(raw: RawSample, metadata: dict[str, Any] | None) -> tuple[str, UidSource]:
+    uid = uids.normalise(metadata.get("uid")) if metadata else None
+    return (uid, UidSource.JSON) if uid else (uids.derive(raw.shard, raw.key), UidSource.DERIVED)
 
 
 def _metadata(raw: RawSample) -> dict[str, Any] | None:
