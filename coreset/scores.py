@@ -14,6 +14,7 @@ class Score(StrEnum):
     CLIP_SCORE = "clip_score"
     NEG_CLIP_LOSS = "neg_clip_loss"
     LOSS = "loss"
+    SELF_INFLUENCE = "self_influence"
     RANDOM = "random"
 
 
@@ -45,7 +46,13 @@ SCORES: dict[Score, ScoreInfo] = {
         "negCLIPLoss", "CLIP score less the log-sum-exp of the cosines with the reference batch"
     ),
     Score.LOSS: ScoreInfo("Loss", "minus the sample's contrastive loss, averaged over the checkpoints"),
+    Score.SELF_INFLUENCE: ScoreInfo(
+        "Self-influence", "minus the sample's influence on its own loss: lowest where it was learnt from itself alone"
+    ),
     Score.RANDOM: ScoreInfo("Random", "uniform in [0, 1), from the uid and the seed alone"),
 }
 
 ESTIMATORS: tuple[Score, ...] = tuple(score for score, info in SCORES.items() if info.per_checkpoint)
+
+DEFAULT_SCORES: tuple[Score, ...] = tuple(score for score in SCORES if score is not Score.SELF_INFLUENCE)
+"""Those that a job computes if it does not say which: self-influence alone costs six times as much as all of these."""

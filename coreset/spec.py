@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from coreset.scores import SCORES, Score
+from coreset.scores import DEFAULT_SCORES, SCORES, Score
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
 
@@ -208,7 +208,7 @@ class JobSpec(Strict):
     parameters: Literal["all"] | ParametersSpec = "all"
     target: Literal["training"] | ValidationTarget = "training"
     reference: ReferenceSpec = ReferenceSpec()
-    scores: list[Score] = Field(default=list(SCORES), min_length=1)
+    scores: list[Score] = Field(default=list(DEFAULT_SCORES), min_length=1)
     select: SelectSpec
     seed: int = Field(default=0, description="of the random score")
     max_failed_shards: int = Field(default=0, ge=0, description="shards that may fail before the job fails")

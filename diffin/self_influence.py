@@ -14,7 +14,7 @@ and the second factor is what the other modules compute, along directions that a
 The mean over K signs vectors has a relative error of about sqrt(2/K) (docs/method.md, section 10).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffin import stencil as st
 from diffin.adjoint import adjoint
-from diffin.calibrate import calibrate, evaluate, first_step, worst_error
+from diffin.calibrate import Calibration, calibrate, evaluate, first_step, worst_error
 from diffin.exact import double, exact_terms
 from diffin.prepare import DIFFIN, EQ9, FIRST, SECOND, TRACIN, Checkpoint, Directions, Problem, coefficients
 from diffin.samples import SampleLosses
@@ -41,14 +41,13 @@ class Estimate:
     error: Tensor
 
 
-def signs(count: int, theta: Tensor, seed: int) -> Iterator[Tensor]:
-    """Yield `count` vectors xi (p,) of random signs, the same on every device.
+def signs(count: int, size: int, seed: int) -> Tensor:
+    """Return `count` vectors xi of random signs, (count, size) int8 on the CPU.
 
     Signs have the least variance of all xi with independent entries.
     """
     numbers = torch.Generator().manual_seed(seed)
-    for _ in range(count):
-        yield (2 * torch.randint(0, 2, theta.shape, generator=numbers, dtype=torch.int8) - 1).to(theta)
+    return 2 * torch.randint(0, 2, (count, size), generator=numbers, dtype=torch.int8) - 1
 
 
 def self_influence(
@@ -61,7 +60,7 @@ def self_influence(
     """Return each estimator's I(z, z) of the samples in `batches`; the checkpoints' own target is not used.
 
     Args:
-        frame: K >= 2 vectors xi (p,) whose outer products have the mean 1, as from `signs`.
+        frame: K >= 2 vectors xi (p,) whose outer products have the mean 1, as those of `signs`.
 
     Cost in forward passes a sample, for each xi and checkpoint: tracin 2, diffin_eq9 (with tracin) 4, diffin 2 and once
     2 more. Besides, for each xi, the adjoint's Hessian-vector products for diffin, and one a checkpoint for diffin_eq9.
@@ -69,7 +68,8 @@ def self_influence(
     """
     differences = _Differences(problem, batches)
     terms: dict[str, list[Tensor]] = {name: [] for name in problem.estimators}
-    for xi in frame:
+    for vector in frame:
+        xi = vector.to(checkpoints[0].segment.theta)
         found: dict[str, Tensor] = {}
         if DIFFIN in terms:
             found[DIFFIN] = _by_recursion(differences, checkpoints, xi, lanczos_steps)
@@ -130,16 +130,21 @@ class _Differences:
     def _values(
         self, key: tuple[str, int], checkpoint: Checkpoint, directions: Directions, make: Any, attainable: float
     ) -> dict[str, Tensor]:
-        theta = checkpoint.segment.theta
         if key not in self.steps:
-            exact = exact_terms(checkpoint.samples64, theta.double(), double(directions), self.problem.probes64)
-            start = first_step(exact[TRACIN], theta, directions["target_gradient"])
-            error = lambda s: worst_error(  # noqa: E731
-                evaluate(checkpoint.samples, theta, directions, s, self.problem.probes), exact
-            )
-            self.steps[key] = calibrate(make, error, start, attainable).step
-        samples = _InBatches(checkpoint.samples)
+            self.steps[key] = _calibrated(self.problem, checkpoint, directions, make, attainable).step
+        samples, theta = _InBatches(checkpoint.samples), checkpoint.segment.theta
         return evaluate(samples, theta, directions, make(self.steps[key]), self.batches)
+
+
+def _calibrated(
+    problem: Problem, checkpoint: Checkpoint, directions: Directions, make: Any, attainable: float
+) -> Calibration:
+    """Find the step of a difference along `target_gradient`."""
+    theta = checkpoint.segment.theta
+    exact = exact_terms(checkpoint.samples64, theta.double(), double(directions), problem.probes64)
+    start = first_step(exact[TRACIN], theta, directions["target_gradient"])
+    error = lambda s: worst_error(evaluate(checkpoint.samples, theta, directions, s, problem.probes), exact)  # noqa: E731
+    return calibrate(make, error, start, attainable)
 
 
 @dataclass(frozen=True)
@@ -153,3 +158,49 @@ class _InBatches:
 
     def losses(self, theta: Tensor, context: Any, batch: Sequence[Any]) -> Tensor:
         return torch.cat([self.samples.losses(theta, context, one) for one in batch])
+
+
+SIGN = "sign/"
+"""Prefix of the names under which a stencil has the vectors of a frame as directions, and the slopes along them."""
+
+GATED = 2
+"""Vectors along which the fast slopes are compared with the exact ones: all are alike but for the draw."""
+
+
+@dataclass(frozen=True)
+class OwnSlopes:
+    """What tracin's self-influence needs at one checkpoint: the slopes of l_z along the vectors of a frame.
+
+    Attributes:
+        stencil: its weights give D_xi l_z for each xi under `sign/0`, `sign/1`, ...
+        calibration: of the differences' step; None for forward mode.
+        fast, exact: of the probes (n,), the mean of (D_xi l_z)^2 over the first GATED vectors.
+    """
+
+    stencil: st.Stencil
+    calibration: Calibration | None
+    fast: Tensor
+    exact: Tensor
+
+
+def named(frame: Tensor) -> Directions:
+    """Return the vectors of a frame (K, p) by their names in a stencil."""
+    return {f"{SIGN}{k}": xi for k, xi in enumerate(frame)}
+
+
+def own_slopes(problem: Problem, checkpoint: Checkpoint, frame: Tensor) -> OwnSlopes:
+    """Calibrate the slopes along a frame (K, p) at one checkpoint, and measure them on the probes."""
+    theta, names = checkpoint.segment.theta, list(named(frame))
+    directions = {name: xi.to(theta) for name, xi in named(frame[:GATED]).items()}
+    found = None
+    if not problem.slopes:
+        make = lambda h: st.first_difference(TRACIN, "target_gradient", h)  # noqa: E731
+        found = _calibrated(problem, checkpoint, {"target_gradient": directions[names[0]]}, make, FIRST)
+    each = [st.first_difference(n, n, found.step) if found else st.slope(n, n) for n in names]
+    fast = evaluate(checkpoint.samples, theta, directions, st.merge(each[:GATED]), problem.probes)
+    exact = [
+        exact_terms(checkpoint.samples64, theta.double(), {"target_gradient": xi.double()}, problem.probes64)[TRACIN]
+        for xi in directions.values()
+    ]
+    squares = lambda terms: torch.stack(list(terms)).square().mean(0)  # noqa: E731
+    return OwnSlopes(st.merge(each), found, squares(fast.values()), squares(exact))

@@ -54,9 +54,9 @@ class Stencil:
 
 
 def move(theta: Tensor, point: Coefficients, directions: dict[str, Tensor]) -> Tensor:
-    """Return theta + sum of coefficient * direction (p,)."""
+    """Return theta + sum of coefficient * direction (p,), in theta's precision."""
     for name, coefficient in point:
-        theta = theta + coefficient * directions[name]
+        theta = theta + coefficient * directions[name].to(theta)
     return theta
 
 

@@ -21,6 +21,9 @@ Pass = Callable[[Pairs], Columns]
 AtCentre = Callable[[Encoded, Encoded, Pairs], Columns]
 """(embeddings of a batch, of B, the batch), all at the checkpoint itself -> further columns."""
 
+TOGETHER = 8
+"""Points at most that share a run of the frozen trunk: each holds a copy of the counted parameters."""
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -44,7 +47,8 @@ class Passes:
         parameters move, and the trunk runs once.
         """
         points = [p for p in self.ready.stencil.points if p != CENTRE or not self.ready.stencil.slopes]
-        together = [points] if self.model.frozen and points else [[point] for point in points]
+        size = TOGETHER if self.model.frozen else 1
+        together = [points[start : start + size] for start in range(0, len(points), size)]
         slopes = self.ready.stencil.slopes
         return [
             *(lambda group=group: self._at_points(group) for group in together),
@@ -53,7 +57,7 @@ class Passes:
 
     def _at_points(self, points: list[Coefficients]) -> Pass:
         places = [self.ready.stencil.points.index(point) for point in points]
-        thetas = [move(self.weights.theta, point, self._directions) for point in points]
+        thetas = [move(self.weights.theta, point, self.ready.directions) for point in points]
 
         def run(batch: Pairs) -> Columns:
             columns: Columns = {}
@@ -71,16 +75,13 @@ class Passes:
         context = self.ready.slopes[name]
 
         def run(batch: Pairs) -> Columns:
-            losses, slopes, encoded = self._samples.slopes(self.weights.theta, self._directions[name], context, batch)
+            theta, direction = self.weights.theta, self.ready.directions[name].to(self.weights.theta)
+            losses, slopes, encoded = self._samples.slopes(theta, direction, context, batch)
             if not first or CENTRE not in self.ready.stencil.points:
                 return {name: slopes}
             return {name: slopes, CENTRE: losses} | self.at_centre(encoded, context[0], batch)
 
         return run
-
-    @cached_property
-    def _directions(self) -> dict[str, Tensor]:
-        return {name: value.to(self.weights.theta) for name, value in self.ready.directions.items()}
 
     @cached_property
     def _samples(self) -> ContrastiveLosses:

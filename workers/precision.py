@@ -53,7 +53,7 @@ def ladder(device: torch.device, scores: Collection[Score]) -> list[str]:
     Without an estimator there is nothing to measure, so float32 it is. On a CPU two passes of float32 cost less than
     one in forward mode, and diffin_eq9 is a second derivative.
     """
-    if not set(ESTIMATORS) & set(scores):
+    if not {*ESTIMATORS, Score.SELF_INFLUENCE} & set(scores):
         return ["float32"]
     differences = device.type == "cpu" or Score.DIFFIN_EQ9 in scores
     return [name for name, precision in PRECISIONS.items() if not (differences and precision.slopes)]

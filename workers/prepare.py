@@ -15,12 +15,14 @@ from coreset.storage import Storage
 from diffin.accuracy import Agreement, agreement
 from diffin.prepare import Checkpoint, Directions, Prepared, Problem, prepare, total
 from diffin.samples import ContrastiveLosses
-from diffin.stencil import CENTRE, Stencil, move
+from diffin.self_influence import SIGN, named, own_slopes
+from diffin.stencil import CENTRE, Stencil, merge, move
 from workers import prepared
 from workers.clip_model import ClipModel
 from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_samples
 from workers.precision import PRECISIONS, Precision, ladder
 from workers.samples.loader import Loader
+from workers.self_influence import frame, own_factor
 from workers.tracing import Drawn, Progress, Traced, draw_samples, trace
 
 SPEARMAN, WORST_ERROR = 0.99, 0.02
@@ -141,6 +143,8 @@ def _prepared(plan: Plan, traced: Traced, precision: Precision, progress: Progre
         samples = ContrastiveLosses(model.encoder(traced.fixed[index]), traced.reference, model.kind)
         checkpoint = replace(checkpoint, samples=samples)
         found = _calibrated(problem, checkpoint, traced.directions[index], plan, index)
+        if Score.SELF_INFLUENCE in plan.scores:
+            found = _with_own_slopes(found, problem, checkpoint, plan)
         outcomes.append(_Outcome(checkpoint.segment.theta, samples, found))
     return outcomes
 
@@ -167,6 +171,21 @@ def _calibrated(problem: Problem, checkpoint: Checkpoint, directions: Directions
     return Prepared({}, Stencil((CENTRE,) if centre else (), {}), {}, {}, {})
 
 
+def _with_own_slopes(found: Prepared, problem: Problem, checkpoint: Checkpoint, plan: Plan) -> Prepared:
+    """Add the slopes that self-influence is made of, and how exact it is on the probes."""
+    vectors = frame(plan, len(checkpoint.segment.theta), checkpoint.segment.theta.device)
+    own = own_slopes(problem, checkpoint, vectors)
+    factor, name = own_factor(plan, checkpoint.lr), Score.SELF_INFLUENCE.value
+    return replace(
+        found,
+        directions=found.directions | named(vectors),
+        stencil=merge([found.stencil, own.stencil]),
+        calibrations=found.calibrations | ({name: own.calibration} if own.calibration else {}),
+        fast=found.fast | {name: factor * own.fast},
+        exact=found.exact | {name: factor * own.exact},
+    )
+
+
 def needs_centre(plan: Plan, index: int) -> bool:
     """Return whether the losses or embeddings at the checkpoint itself are wanted."""
     last = index == len(plan.checkpoints) - 1
@@ -175,12 +194,14 @@ def needs_centre(plan: Plan, index: int) -> bool:
 
 
 def _store_checkpoint(storage: Storage, plan: Plan, index: int, outcome: _Outcome) -> None:
+    """Store the outcome. Vectors of signs are not stored: whoever needs them draws them again."""
     stencil, samples, theta = outcome.prepared.stencil, outcome.samples, outcome.theta
     directions = {name: value for name, value in outcome.prepared.directions.items() if name in stencil.directions}
     with torch.no_grad():
         contexts = [samples.context(move(theta, point, directions)) for point in stencil.points]
-        slopes = {name: samples.context_along(theta, directions[name]) for name in stencil.slopes}
-    ready = prepared.PreparedCheckpoint(stencil, directions, contexts, slopes)
+        slopes = {name: samples.context_along(theta, directions[name].to(theta)) for name in stencil.slopes}
+    stored = {name: value for name, value in directions.items() if not name.startswith(SIGN)}
+    ready = prepared.PreparedCheckpoint(stencil, stored, contexts, slopes)
     prepared.save_checkpoint(storage, plan, index, ready)
 
 

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from coreset.scores import Score
 from coreset.storage import Storage
 from coreset.uids import random_score
 from diffin.contrastive import Encoded, Pairs, cosine, neg_clip_loss
+from diffin.self_influence import SIGN, named
 from diffin.stencil import CENTRE
 from workers import checkpoint_files, prepared
 from workers.batches import Batches
@@ -29,6 +30,7 @@ from workers.precision import PRECISIONS
 from workers.samples.decode import Sample
 from workers.samples.loader import Block, Loader
 from workers.samples.tar import ShardReader
+from workers.self_influence import frame, self_influence
 
 BATCH = {"cpu": 64, "cuda": 512}
 HELD_BYTES = 8 * 2**30
@@ -80,6 +82,11 @@ class Scorer:
         tensors = prepared.load_tensors(self.storage, self.plan, "reference")
         return model, load_clip_weights(self.plan, model), prepared.load_encoded(tensors, "clip/", self.device)
 
+    @cached_property
+    def frame(self) -> dict[str, Tensor]:
+        """The vectors of self-influence by name; they belong to all checkpoints."""
+        return named(frame(self.plan, self.model.layout.size, self.device))
+
     def checkpoint(self, index: int) -> tuple[Weights, prepared.PreparedCheckpoint]:
         """Return the weights and what was prepared for them."""
         if index in self._held:
@@ -88,6 +95,8 @@ class Scorer:
         weights = self.model.weights(checkpoint_files.load(uri).state_dict, uri)
         found = weights, prepared.load_checkpoint(self.storage, self.plan, index, self.device)
         vectors = 1 + len(found[1].directions)
+        if Score.SELF_INFLUENCE in self.plan.scores:
+            found = weights, replace(found[1], directions=found[1].directions | self.frame)
         if vectors * weights.theta.nbytes * len(self.plan.checkpoints) <= HELD_BYTES:
             self._held[index] = found
         return found
@@ -110,7 +119,11 @@ class Scorer:
             columns |= {name: found[name] for name in CLIP_SCORES if name in found}
         if self.plan.clip_model is not None:
             columns |= self._clip_scores(pairs_of_block(block, CLIP), lambda f: beat((total - 1 + f) / total))
+        if Score.SELF_INFLUENCE in self.plan.scores:
+            columns[Score.SELF_INFLUENCE] = self_influence(self.plan, terms)
         for name, each in terms.items():
+            if name.startswith(SIGN):
+                continue
             stacked = torch.stack(each, 1)
             columns |= {name: stacked.sum(1), f"{name}_by_checkpoint": stacked}
         if Score.LOSS in self.plan.scores:

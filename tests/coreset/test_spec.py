@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from coreset import result, spec
 from coreset.plan import Plan
-from coreset.scores import SCORES, Score
+from coreset.scores import DEFAULT_SCORES, Score
 from coreset.spec import JobSpec, SelectSpec
 
 MINIMAL: dict[str, Any] = {"pool": {"shards": "a.tar"}, "checkpoints": {"run": "logs"}, "select": {"k": 3}}
@@ -28,7 +28,7 @@ def test_short_forms_and_defaults() -> None:
     found = JobSpec.model_validate(MINIMAL)
     assert found.pool.shards == ["a.tar"]
     assert found.target == "training"
-    assert found.scores == list(SCORES)
+    assert found.scores == list(DEFAULT_SCORES)
     assert found.select.by == {Score.DIFFIN: 1, Score.CLIP_SCORE: 1}
     assert SelectSpec.model_validate({"k": 1, "by": "clip_score"}).by == {Score.CLIP_SCORE: 1}
     files = {"files": ["a.pt", {"uri": "b.pt", "step": 5, "lr": 0.1}]}

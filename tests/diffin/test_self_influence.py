@@ -68,7 +68,7 @@ def digits() -> Digits:
 def estimated(digits: Digits, estimator: str, count: int, batch_size: int = 100, seed: int = 0) -> Estimate:
     probes = digits.samples[:32]
     problem = Problem(probes, probes, (estimator,), SAMPLES)
-    frame = signs(count, digits.checkpoints[0].segment.theta, seed)
+    frame = signs(count, LAYOUT.size, seed)
     return self_influence(problem, digits.checkpoints, digits.samples.split(batch_size), frame, lanczos_steps=5)[
         estimator
     ]
@@ -110,10 +110,11 @@ def test_an_idle_segment_counts_nothing(digits: Digits) -> None:
 
 
 def test_signs_depend_on_the_seed_alone() -> None:
-    first, second = signs(2, torch.zeros(1000), seed=3)
-    assert torch.equal(first.abs(), torch.ones(1000))
-    assert abs(float(first @ second)) < 150
-    assert torch.equal(next(signs(1, torch.zeros(1000, dtype=torch.float64), seed=3)).float(), first)
+    first, second = frame = signs(2, 1000, seed=3)
+    assert torch.equal(first.abs(), torch.ones_like(first))
+    assert abs(int((first * second).sum(dtype=torch.int64))) < 150
+    assert torch.equal(signs(2, 1000, seed=3), frame)
+    assert not torch.equal(signs(2, 1000, seed=4), frame)
 
 
 def test_contrastive_samples_agree_with_the_reference_within_their_error(clip, pairs) -> None:
@@ -122,7 +123,7 @@ def test_contrastive_samples_agree_with_the_reference_within_their_error(clip, p
     segment = Segment(clip.theta, 1.0, [reference])
     checkpoint = Checkpoint(segment, 40.0, 0.05, reference, None, clip.losses(), clip.losses())
     problem = Problem(probes, probes, ("tracin", "diffin_eq9"), 100.0)
-    found = self_influence(problem, [checkpoint], [probes[:5], probes[5:]], signs(48, clip.theta, seed=1))
+    found = self_influence(problem, [checkpoint], [probes[:5], probes[5:]], signs(48, len(clip.theta), seed=1))
     dense = [oracle.ReferenceCheckpoint(clip.theta.double(), 40.0, 0.05, 1.0, [])]
 
     def one(single):

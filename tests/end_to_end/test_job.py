@@ -19,7 +19,7 @@ from coreset.job import Job, JobStatus
 from coreset.part import part_schema
 from coreset.plan import Plan
 from coreset.result import Manifest, Selection
-from coreset.scores import ESTIMATORS, SCORES
+from coreset.scores import DEFAULT_SCORES, ESTIMATORS
 from coreset.server import LocalStack
 from coreset.uids import from_subset
 from demo.plan import Defect, defect_counts
@@ -115,7 +115,7 @@ def test_each_shard_has_a_part_with_all_its_samples(manifest: Manifest, tiny_poo
             keys = list(dict.fromkeys(name.split(".")[0] for name in tar.getnames()))
         table = pq.read_table(part.uri)
         assert table["key"].to_pylist() == keys
-        assert table.schema.equals(part_schema(list(SCORES), 2))
+        assert table.schema.equals(part_schema(list(DEFAULT_SCORES), 2))
         assert part.rows == len(keys)
 
 

@@ -12,7 +12,7 @@ from coreset.errors import PoolUnusable
 from coreset.job import Job, JobStatus
 from coreset.plan import Plan
 from coreset.result import File, Manifest, ShardSummary
-from coreset.scores import ESTIMATORS, SCORES
+from coreset.scores import DEFAULT_SCORES, ESTIMATORS
 from coreset.spec import JobSpec
 from coreset.storage import Storage
 from workers.finish import finish_job
@@ -76,7 +76,7 @@ def test_the_manifest_says_what_was_counted_and_measured(manifest: Manifest, pla
     assert len(set(manifest.reference_uids)) == plan.reference_size
     assert manifest.environment.device == "cpu"
     assert manifest.comparisons["clip_score"].overlap_clip_score == 1
-    assert manifest.comparisons.keys() == {*SCORES, "diffin+clip_score"}
+    assert manifest.comparisons.keys() == {*DEFAULT_SCORES, "diffin+clip_score"}
     assert {"draw", "float32", "score", "finish"} <= manifest.seconds.keys()
 
 
