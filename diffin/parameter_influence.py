@@ -5,9 +5,10 @@ The recursion that diffin runs backwards for one target is run forwards here, fo
     I^{t+1} = I^t - eta_t P_t (H_t I^t - sum over S of G_z / N)
 
 I^T estimates theta(without S) - theta(with S), so theta_T + I^T are the weights with S's influence removed. Over a
-piece with H and P frozen (see diffin/adjoint.py), with A = P^1/2 H P^1/2 and g = sum over S of G_z / N,
+piece with H and P frozen (see diffin/adjoint.py), s its sum of learning rates, A = P^1/2 H P^1/2 and g = sum over S of
+G_z / N,
 
-    P^-1/2 I_end = exp(-S A) P^-1/2 I_start + phi_1(S A) P^1/2 g
+    P^-1/2 I_end = exp(-s A) P^-1/2 I_start + phi_1(s A) P^1/2 g
 
 It is the transpose of the adjoint: <u_T, I^T> is the sum of S's diffin scores where Lanczos is exact.
 """

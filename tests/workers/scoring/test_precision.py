@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from coreset.plan import Plan
-from coreset.scores import SCORES, Score
+from coreset.scores import DEFAULT_SCORES, Score
 from coreset.spec import JobSpec
 from coreset.storage import Storage
 from workers.planning import make_plan
@@ -102,14 +102,14 @@ def test_a_scope_counts_fewer_parameters_and_its_trunk_changes_no_digit(
     assert all(accuracy.spearman > 0.999 for accuracy in preparation.accuracy.values())
     monkeypatch.setattr("workers.passes.trunk_run_once", lambda frozen: nullcontext())
     _, plainly = scored(parameters={"last_blocks": 1})
-    for score in SCORES:
+    for score in DEFAULT_SCORES:
         np.testing.assert_array_equal(found[score], plainly[score])
     assert np.abs(found["diffin"] - in_float32["diffin"]).max() > 1e-3 * np.abs(in_float32["diffin"]).max()
     assert_same(found["clip_score"], in_float32["clip_score"], 1e-5)
 
 
 def test_the_ladder() -> None:
-    assert ladder(CPU, list(SCORES)) == ladder(CUDA, list(SCORES)) == ["float32", "float64"]
+    assert ladder(CPU, list(DEFAULT_SCORES)) == ladder(CUDA, list(DEFAULT_SCORES)) == ["float32", "float64"]
     assert ladder(CUDA, [Score.DIFFIN, Score.TRACIN, Score.LOSS]) == ["bfloat16", "tf32", "float32", "float64"]
     assert ladder(CPU, [Score.DIFFIN]) == ["float32", "float64"]
     assert ladder(CUDA, [Score.CLIP_SCORE]) == ["float32"]
