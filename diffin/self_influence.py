@@ -14,8 +14,8 @@ and the second factor is what the other modules compute, along directions that a
 The mean over K signs vectors has a relative error of about sqrt(2/K) (docs/method.md, section 10).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from diffin import stencil as st
 from diffin.adjoint import adjoint
-from diffin.calibrate import Calibration, calibrate, evaluate, first_step, worst_error
-from diffin.exact import double, exact_terms
-from diffin.prepare import DIFFIN, EQ9, FIRST, SECOND, TRACIN, Checkpoint, Directions, Problem, coefficients
+from diffin.calibrate import evaluate
+from diffin.exact import exact_terms
+from diffin.prepare import DIFFIN, EQ9, TRACIN, Checkpoint, Directions, Problem, Steps, coefficients, prepare
 from diffin.samples import SampleLosses
 
 LANCZOS_STEPS = 10
@@ -105,46 +105,49 @@ def _by_closed_forms(differences: "_Differences", checkpoints: Sequence[Checkpoi
 
 @dataclass
 class _Differences:
-    """Directional derivatives of all samples' losses. A step is calibrated along the first xi, and kept for the
+    """Directional derivatives of all samples' losses. Steps are calibrated along the first xi, and kept for the
     others: they are alike but for the draw."""
 
     problem: Problem
     batches: Sequence[Any]
-    steps: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
+    steps: dict[tuple[str, int], Steps] = field(default_factory=dict[tuple[str, int], Steps])
 
     def slope(self, kind: str, index: int, checkpoint: Checkpoint, direction: Tensor) -> Tensor:
         """Return D_direction l_z (n,); the steps of each kind are shared."""
         if not direction.any():
             return torch.zeros(sum(map(len, self.batches)), dtype=torch.float64, device=direction.device)
-        make = lambda h: st.first_difference(TRACIN, "target_gradient", h)  # noqa: E731
-        return self._values((kind, index), checkpoint, {"target_gradient": direction}, make, FIRST)[TRACIN]
+        make = lambda h: st.first_difference(DIFFIN, "influence", h)  # noqa: E731
+        return self._values((kind, index), checkpoint, DIFFIN, {"influence": direction}, make)[DIFFIN]
 
     def bracket(self, index: int, checkpoint: Checkpoint, xi: Tensor) -> dict[str, Tensor]:
         """Return D_xi l_z and eq. 9's bracket (n,) for v = xi."""
         reference, theta = checkpoint.reference, checkpoint.segment.theta
-        gradient, bend = reference.gradient(theta), reference.hvp(theta, xi)
-        ratio = float(xi.norm() / gradient.norm()) if gradient.any() else 1.0
-        directions = {"target_gradient": xi, "gradient": gradient, "bend": bend}
-        return self._values((EQ9, index), checkpoint, directions, lambda h: st.mixed(h, h * ratio), SECOND)
+        directions = {
+            "target_gradient": xi,
+            "gradient": reference.gradient(theta),
+            "bend": reference.hvp(theta, xi),
+        }
+        return self._values((EQ9, index), checkpoint, EQ9, directions, st.mixed)
 
     def _values(
-        self, key: tuple[str, int], checkpoint: Checkpoint, directions: Directions, make: Any, attainable: float
+        self,
+        key: tuple[str, int],
+        checkpoint: Checkpoint,
+        estimator: str,
+        directions: Directions,
+        make: Callable[..., st.Stencil],
     ) -> dict[str, Tensor]:
         if key not in self.steps:
-            self.steps[key] = _calibrated(self.problem, checkpoint, directions, make, attainable).step
-        samples, theta = _InBatches(checkpoint.samples), checkpoint.segment.theta
-        return evaluate(samples, theta, directions, make(self.steps[key]), self.batches)
+            self.steps[key] = _calibrated(self.problem, checkpoint, estimator, directions)
+        samples, stencil = _InBatches(checkpoint.samples), make(*self.steps[key].steps.values())
+        return evaluate(samples, checkpoint.segment.theta, directions, stencil, self.batches)
 
 
-def _calibrated(
-    problem: Problem, checkpoint: Checkpoint, directions: Directions, make: Any, attainable: float
-) -> Calibration:
-    """Find the step of a difference along `target_gradient`."""
-    theta = checkpoint.segment.theta
-    exact = exact_terms(checkpoint.samples64, theta.double(), double(directions), problem.probes64)
-    start = first_step(exact[TRACIN], theta, directions["target_gradient"])
-    error = lambda s: worst_error(evaluate(checkpoint.samples, theta, directions, s, problem.probes), exact)  # noqa: E731
-    return calibrate(make, error, start, attainable)
+def _calibrated(problem: Problem, checkpoint: Checkpoint, estimator: str, directions: Directions) -> Steps:
+    """Return the steps of an estimator's difference along directions that are not zero."""
+    bare = replace(problem, estimators=(estimator,), n_samples=1.0, slopes=False)
+    unit = replace(checkpoint, step=1.0, lr=1.0)  # a rate of 0 would need no steps
+    return prepare(bare, unit, directions, 1, centre=False).steps[estimator]
 
 
 @dataclass(frozen=True)
@@ -173,12 +176,12 @@ class OwnSlopes:
 
     Attributes:
         stencil: its weights give D_xi l_z for each xi under `sign/0`, `sign/1`, ...
-        calibration: of the differences' step; None for forward mode.
+        steps: of the differences; None for forward mode.
         fast, exact: of the probes (n,), the mean of (D_xi l_z)^2 over the first GATED vectors.
     """
 
     stencil: st.Stencil
-    calibration: Calibration | None
+    steps: Steps | None
     fast: Tensor
     exact: Tensor
 
@@ -192,15 +195,14 @@ def own_slopes(problem: Problem, checkpoint: Checkpoint, frame: Tensor) -> OwnSl
     """Calibrate the slopes along a frame (K, p) at one checkpoint, and measure them on the probes."""
     theta, names = checkpoint.segment.theta, list(named(frame))
     directions = {name: xi.to(theta) for name, xi in named(frame[:GATED]).items()}
-    found = None
+    steps = None
     if not problem.slopes:
-        make = lambda h: st.first_difference(TRACIN, "target_gradient", h)  # noqa: E731
-        found = _calibrated(problem, checkpoint, {"target_gradient": directions[names[0]]}, make, FIRST)
-    each = [st.first_difference(n, n, found.step) if found else st.slope(n, n) for n in names]
+        steps = _calibrated(problem, checkpoint, DIFFIN, {"influence": directions[names[0]]})
+    each = [st.first_difference(n, n, *steps.steps.values()) if steps else st.slope(n, n) for n in names]
     fast = evaluate(checkpoint.samples, theta, directions, st.merge(each[:GATED]), problem.probes)
     exact = [
-        exact_terms(checkpoint.samples64, theta.double(), {"target_gradient": xi.double()}, problem.probes64)[TRACIN]
+        exact_terms(checkpoint.samples64, theta.double(), {"influence": xi.double()}, problem.probes64)[DIFFIN]
         for xi in directions.values()
     ]
     squares = lambda terms: torch.stack(list(terms)).square().mean(0)  # noqa: E731
-    return OwnSlopes(st.merge(each), found, squares(fast.values()), squares(exact))
+    return OwnSlopes(st.merge(each), steps, squares(fast.values()), squares(exact))

@@ -180,7 +180,7 @@ def _with_own_slopes(found: Prepared, problem: Problem, checkpoint: Checkpoint, 
         found,
         directions=found.directions | named(vectors),
         stencil=merge([found.stencil, own.stencil]),
-        calibrations=found.calibrations | ({name: own.calibration} if own.calibration else {}),
+        steps=found.steps | ({name: own.steps} if own.steps else {}),
         fast=found.fast | {name: factor * own.fast},
         exact=found.exact | {name: factor * own.exact},
     )

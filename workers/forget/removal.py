@@ -16,13 +16,14 @@ from coreset.errors import InvalidInput, PoolUnusable
 from coreset.plan import Plan
 from coreset.scores import Score
 from coreset.spec import JobSpec
+from diffin.adjoint import NonFinite
 from diffin.contrastive import Pairs
 from diffin.parameter_influence import ContrastiveSetLoss, parameter_influence
 from diffin.prepare import Checkpoint
 from diffin.samples import ContrastiveLosses
 from workers import checkpoint_files
 from workers.pairs import RUN, pairs_of_samples, views
-from workers.planning import make_plan, require_finite
+from workers.planning import make_plan, not_finite, require_finite
 from workers.samples.decode import Sample
 from workers.samples.loader import Loader
 from workers.samples.named import read_named
@@ -116,11 +117,14 @@ class _Batches:
 def _influence(traced: Traced, removed: _Batches, plan: Plan, tell: Tell) -> Tensor:
     model, n_samples = traced.model, plan.n_samples.value
     towers = [ContrastiveLosses(model.encoder(fixed), traced.reference, model.kind) for fixed in traced.fixed]
-    return parameter_influence(
-        [checkpoint.segment for checkpoint in traced.checkpoints],
-        [ContrastiveSetLoss(losses, removed, n_samples) for losses in towers],
-        progress=lambda share: tell("following the samples' influence through training", 0.2 + 0.75 * share),
-    )
+    try:
+        return parameter_influence(
+            [checkpoint.segment for checkpoint in traced.checkpoints],
+            [ContrastiveSetLoss(losses, removed, n_samples) for losses in towers],
+            progress=lambda share: tell("following the samples' influence through training", 0.2 + 0.75 * share),
+        )
+    except NonFinite as error:
+        raise not_finite(f"{error.what} on the way through training", plan.checkpoints[-1].uri) from error
 
 
 def _before_and_after(last: Checkpoint, batches: _Batches, influence: Tensor) -> tuple[float, float]:
