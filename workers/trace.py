@@ -97,17 +97,17 @@ class Shadow:
         """Return the work of a batch's losses at one point: the towers, and the logits against B."""
 
         def work() -> None:
-            losses, pairs = self._losses(reference_size), self._pairs(samples)
+            losses, pairs = self._losses(reference_size), self.pairs(samples)
             with torch.no_grad():
                 encoded = losses.encode(self._theta(), pairs).double()
-                rows = (value.new_zeros(reference_size, value.shape[1]) for value in (encoded.image, encoded.text))
-                losses.of(encoded, Encoded(*rows, encoded.scale, encoded.bias), pairs)
+                rows = encoded.image.new_zeros(reference_size, encoded.image.shape[1])
+                losses.of(encoded, Encoded(rows, rows, encoded.scale, encoded.bias), pairs)
 
         return work
 
     def product(self, samples: int) -> Work:
         """Return the work of a Hessian-vector product of a minibatch."""
-        return lambda: ContrastiveLoss(self._encode, self._pairs(samples), self.model.kind).hvp(
+        return lambda: ContrastiveLoss(self._encode, self.pairs(samples), self.model.kind).hvp(
             self._theta(), self._theta()
         )
 
@@ -115,7 +115,7 @@ class Shadow:
         """Return the work of the exact derivatives of samples' losses along a direction, B moving along."""
 
         def work() -> None:
-            losses, pairs = self._losses(reference_size), self._pairs(samples)
+            losses, pairs = self._losses(reference_size), self.pairs(samples)
             along = lambda theta: losses.losses(theta, losses.context(theta), pairs)  # noqa: E731
             derivative(along, self._theta(), self._theta())
 
@@ -126,12 +126,13 @@ class Shadow:
         return self.model.encoder(self.fixed)
 
     def _losses(self, reference_size: int) -> ContrastiveLosses:
-        return ContrastiveLosses(self._encode, self._pairs(reference_size), self.model.kind)
+        return ContrastiveLosses(self._encode, self.pairs(reference_size), self.model.kind)
 
     def _theta(self) -> Tensor:
         return torch.zeros(self.model.layout.size, device="meta", dtype=self.model.mean.dtype)
 
-    def _pairs(self, samples: int) -> Pairs:
+    def pairs(self, samples: int) -> Pairs:
+        """Return pairs in the shapes that the model takes."""
         module: Any = self.model.module
         images = torch.zeros(samples, *self.image_shape, device="meta", dtype=torch.uint8)
         tokens = torch.zeros(samples, module.context_length, device="meta", dtype=torch.int64)
