@@ -114,7 +114,7 @@ class MemoryPlan:
         size = minibatch_size(plan)
         whole = ContrastiveLoss.batch_size
         product = peak_bytes(self.shadow.product(min(size, whole + 1))) - 2 * p
-        vectors = len(plan.checkpoints) + LANCZOS_STEPS + 7
+        vectors = len(plan.checkpoints) + LANCZOS_STEPS + 4
         return MemoryStage(
             name="tracing the target's gradient back through training",
             items=[
