@@ -21,10 +21,10 @@ from coreset.spec import JobSpec
 from coreset.storage import Storage
 from workers import checkpoint_files
 from workers.clip_model import ClipModel, view_functions
+from workers.duration import time_estimate
 from workers.estimate import MemoryPlan
 from workers.lease import stamp
 from workers.pairs import RUN, load_clip_weights
-from workers.passes import time_estimate
 from workers.planning import make_plan
 from workers.prepared import load_preparation
 from workers.runtime import current

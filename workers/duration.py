@@ -12,9 +12,11 @@ from diffin import stencil as st
 from diffin.adjoint import LANCZOS_STEPS
 from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Pairs
+from diffin.trunk import trunk_run_once
 from workers.clip_model import ClipModel
-from workers.prepare import MINIBATCHES, PROBES, minibatch_size, needs_centre
-from workers.trace import Shadow, count_flops
+from workers.footprint import Shadow, count_flops
+from workers.prepare import needs_centre
+from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 
 PRODUCT_WHOLE, PRODUCT_SPLIT = 9, 15
 """A Hessian-vector product in forward passes: of a minibatch in one piece, and in several. Counted on ViT-B-32 and
@@ -30,7 +32,7 @@ TIMED_SECONDS = 1.0
 TIMED_BATCH = {"cpu": 16, "cuda": 256}
 
 ASSUMPTION = (
-    "one worker on a device like this one, whose forward passes keep the speed that was just measured; "
+    "one worker on a device like this one, whose forward passes keep the speed that was just measured, in float32; "
     "reading and decoding keep up with it. Scoring is shared by all workers, preparing is done by one."
 )
 
@@ -46,11 +48,6 @@ def unit_stencil(plan: Plan, index: int) -> st.Stencil:
     if Score.DIFFIN in wanted:
         stencils.append(st.first_difference("diffin", "influence", 1.0))
     return st.merge(stencils, (st.CENTRE,) if needs_centre(plan, index) else ())
-
-
-def directions(plan: Plan) -> int:
-    """Return the number of directions that a checkpoint's stencil uses."""
-    return len({name for point in unit_stencil(plan, 0).points for name, _ in point})
 
 
 def forwards(plan: Plan) -> int:
@@ -76,30 +73,35 @@ def preparing_forwards(plan: Plan) -> int:
 def time_estimate(plan: Plan, model: ClipModel, batch: int) -> TimeEstimate:
     """Time a forward pass on the model's device, and count the others in it."""
     shadow, each = Shadow.of(model), forwards(plan)
-    rate = _samples_a_second(model, shadow, min(batch, TIMED_BATCH[model.device.type]))
+    first, again = _samples_a_second(model, shadow, min(batch, TIMED_BATCH[model.device.type]))
+    checkpoints = len(plan.checkpoints)
     return TimeEstimate(
         forwards=each,
         gflops=round(count_flops(shadow.forward(1, plan.reference_size)) / 1e9, 3),
-        samples_per_second=round(rate, 3),
-        prepare_seconds=round(preparing_forwards(plan) / rate, 1),
-        score_seconds=round(plan.n_samples.value * each / rate, 1),
+        samples_per_second=round(first, 3),
+        prepare_seconds=round(preparing_forwards(plan) / first, 1),
+        score_seconds=round(plan.n_samples.value * (checkpoints / first + (each - checkpoints) / again), 1),
         assumption=ASSUMPTION,
     )
 
 
-def _samples_a_second(model: ClipModel, shadow: Shadow, samples: int) -> float:
-    """Return the speed of forward passes with the module's own weights."""
+def _samples_a_second(model: ClipModel, shadow: Shadow, samples: int) -> tuple[float, float]:
+    """Return the speed of forward passes, and of further ones of the same samples, whose frozen trunk has run."""
     state, counted = model.module.state_dict(), set(model.layout.names)
     encode = model.encoder({name: value for name, value in state.items() if name not in counted})
     theta = model.layout.flatten(state)
     shapes = shadow.pairs(samples)
     pairs = Pairs(*(torch.zeros_like(value, device=model.device) for value in vars(shapes).values()))
     with torch.no_grad():
-        return samples * _passes_a_second(lambda: encode(theta, pairs), model.device)
+        first = samples * _passes_a_second(lambda: encode(theta, pairs), model.device)
+        if not model.frozen:
+            return first, first
+        with trunk_run_once(model.frozen):
+            return first, samples * _passes_a_second(lambda: encode(theta, pairs), model.device)
 
 
 def _passes_a_second(forward: Callable[[], object], device: torch.device) -> float:
-    forward()  # the first one picks kernels and takes memory
+    forward()  # the first one picks kernels, takes memory, and runs a frozen trunk
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     started, passes = time.perf_counter(), 0

@@ -1,9 +1,10 @@
 """What memory a job would take, from its plan: by stage, and by what it is for.
 
-Passes are traced (workers/trace.py). What lives long is counted here, as workers/prepare.py and workers/score.py hold
-it.
+Passes are traced (workers/footprint.py). What lives long is counted here, as workers/tracing.py, workers/prepare.py and
+workers/score.py hold it.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,13 +13,14 @@ from coreset.preflight import DEVICE, HOST, MemoryEstimate, MemoryItem, MemorySt
 from coreset.scores import ESTIMATORS, Score
 from diffin.adjoint import LANCZOS_STEPS
 from diffin.batch_loss import ContrastiveLoss
+from diffin.stencil import Stencil
 from workers.clip_model import ClipModel
+from workers.duration import unit_stencil
+from workers.footprint import Shadow, peak_bytes
 from workers.memory import LARGEST_BATCH, bytes_a_sample, free_bytes, largest_batch
-from workers.passes import directions
-from workers.prepare import MINIBATCHES, PROBES, minibatch_size
 from workers.samples.loader import BLOCK_BYTES
 from workers.score import HELD_BYTES, device_name
-from workers.trace import Shadow, peak_bytes
+from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 
 PROCESS_BYTES = 900_000_000
 """Of a worker that has imported what it needs: Python, torch, open_clip, pyarrow, DuckDB, plotly."""
@@ -41,7 +43,9 @@ class MemoryPlan:
     @cached_property
     def batch(self) -> int:
         """Samples in a forward pass that scores, on a device that holds nothing yet but what scoring holds."""
-        free = free_bytes(self.model.device) - self._held
+        alone = self.model.device.type == "cpu"
+        held = sum(item.bytes for item in self._weights() if alone or item.place == DEVICE)
+        free = free_bytes(self.model.device) - held
         each = bytes_a_sample(self.shadow, self.plan.reference_size)
         return largest_batch(each, free / 2, LARGEST_BATCH[self.model.device.type])
 
@@ -78,17 +82,20 @@ class MemoryPlan:
         size = max(checkpoint.size for checkpoint in self.plan.checkpoints)
         return MemoryItem(what="a checkpoint file as it is read", bytes=size, place=HOST)
 
+    @cached_property
+    def _stencil(self) -> Stencil:
+        return unit_stencil(self.plan, len(self.plan.checkpoints) - 1)
+
     @property
-    def _held(self) -> int:
-        """Bytes of the checkpoints and directions that scoring holds."""
-        each = self._all + directions(self.plan) * self._counted
+    def _at_once(self) -> int:
+        """Number of checkpoints that scoring holds."""
         count = len(self.plan.checkpoints)
-        vectors = (1 + directions(self.plan)) * self._counted * count
-        return each * (count if vectors <= HELD_BYTES else 1)
+        vectors = (1 + len(self._stencil.directions)) * self._counted * count
+        return count if vectors <= HELD_BYTES else 1
 
     def _prepared(self) -> list[MemoryItem]:
         """Return what is there through all of the preparation."""
-        plan, image = self.plan, 3 * self.shadow.image_shape[1] * self.shadow.image_shape[2]
+        plan, image = self.plan, math.prod(self.shadow.image_shape)
         fixed = self._all - self._counted
         adam = self._counted if plan.checkpoints[-1].optimizer else 0
         drawn = max(MINIBATCHES * minibatch_size(plan), plan.reference_size + PROBES)
@@ -126,32 +133,40 @@ class MemoryPlan:
 
     def _calibrating(self) -> MemoryStage:
         plan, p = self.plan, self._counted
-        found = directions(plan)
+        found = len(self._stencil.directions)
         exact = peak_bytes(self.shadow.exact(PROBES, plan.reference_size)) - 2 * p
         return MemoryStage(
             name="calibrating steps",
             items=[
                 *self._prepared(),
-                MemoryItem(what="directions of all checkpoints", bytes=(len(plan.checkpoints) + found) * p),
+                MemoryItem(what="directions of all checkpoints", bytes=len(plan.checkpoints) * found * p),
                 MemoryItem(what="parameters and directions in float64", bytes=2 * (found + 3) * p),
                 MemoryItem(what=f"exact derivatives of {PROBES} probes in float64", bytes=2 * exact),
             ],
         )
 
+    def _weights(self) -> list[MemoryItem]:
+        """Return what scoring holds besides samples."""
+        p, used, alone = self._counted, len(self._stencil.directions), self.model.device.type == "cpu"
+        points = len(self._stencil.points) if self.model.frozen else 1
+        return [
+            MemoryItem(what="the model", bytes=self._all),
+            MemoryItem(what=f"{self._at_once} checkpoints", bytes=self._at_once * self._all),
+            MemoryItem(what="their directions", bytes=self._at_once * used * p, place=HOST),
+            MemoryItem(what="parameters moved to a point", bytes=(points + 2 + (0 if alone else used)) * p),
+        ]
+
     def _scoring(self) -> MemoryStage:
         plan = self.plan
-        image = 3 * self.shadow.image_shape[1] * self.shadow.image_shape[2]
-        samples = plan.n_samples.value / len(plan.shards)
-        block = round(min(BLOCK_BYTES, samples * image))
+        image = math.prod(self.shadow.image_shape)
+        block = round(min(BLOCK_BYTES, plan.n_samples.value / len(plan.shards) * image))
         batch = round(self.batch * bytes_a_sample(self.shadow, plan.reference_size))
         return MemoryStage(
             name="scoring",
             items=[
                 MemoryItem(what="the worker itself", bytes=PROCESS_BYTES, place=HOST),
-                MemoryItem(what="the model", bytes=self._all),
-                MemoryItem(what="checkpoints and directions held", bytes=self._held),
+                *self._weights(),
                 self._file,
-                MemoryItem(what="parameters moved to a point", bytes=3 * self._counted),
                 MemoryItem(what=f"a forward pass of {self.batch} samples", bytes=batch),
                 MemoryItem(what="a block of decoded samples", bytes=2 * block, place=HOST),
             ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from workers.clip_model import ClipModel
-from workers.trace import Shadow, peak_bytes
+from workers.footprint import Shadow, peak_bytes
 
 LARGEST_BATCH = {"cpu": 64, "cuda": 1024}
 """Samples; on a CPU larger batches fall out of the cache and gain nothing."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workers import memory
 from workers.clip_model import ClipModel
-from workers.trace import Shadow
+from workers.footprint import Shadow
 
 
 @given(each=st.floats(1, 1e9), budget=st.floats(0, 1e12))

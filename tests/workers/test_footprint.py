@@ -12,7 +12,7 @@ from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Pairs
 from diffin.samples import ContrastiveLosses
 from workers.clip_model import ClipModel
-from workers.trace import Shadow, count_flops, peak_bytes
+from workers.footprint import Shadow, count_flops, peak_bytes
 
 R = 96
 
