@@ -12,7 +12,7 @@ import open_clip
 import torch
 from PIL import Image
 
-from coreset.errors import CoresetError, PoolUnusable
+from coreset.errors import CoresetError, PoolUnusable, ShardUnreadable
 from coreset.part import SampleStatus
 from coreset.plan import Plan, PlannedShard
 from coreset.preflight import FirstShard, Outputs, Preflight, SampleFound, ShardsFound
@@ -34,7 +34,7 @@ from workers.score import part_path, summary_path
 
 SHOWN = 5
 LOOKED_AT = 32
-"""Samples of the first shard; if none of them can be scored, the pool is not what the spec says."""
+"""Samples of the first shard; if none of them can be scored, the pool is taken for another than the spec says."""
 
 
 def check(spec: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,8 @@ def preflight(spec: JobSpec, storage: Storage) -> Preflight:
     plan, warnings = make_plan(spec)
     stamp()
     model = ClipModel.build(plan.model, _device(), counted=plan.parameters)
-    first = _first_shard(plan, {RUN: view_functions(plan.model, model.cfg)})
+    first, skipped = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
+    warnings += skipped
     _fit(plan, model)
     memory = MemoryPlan(plan, model).estimate()
     stamp()
@@ -98,15 +99,26 @@ def _shards(shards: list[PlannedShard]) -> ShardsFound:
     )
 
 
-def _first_shard(plan: Plan, views: dict[str, ViewFunctions]) -> FirstShard:
-    """Return the first samples of the first shard.
+def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) -> tuple[FirstShard, list[str]]:
+    """Return the first shard that can be read, and what is wrong with those before it, as many as the job may lose.
 
     Raises:
-        ShardUnreadable: it is no tar.
-        PoolUnusable: it is empty, or none of the samples looked at can be scored.
+        ShardUnreadable: more of them are no tars.
+        PoolUnusable: the shard is empty, or none of the samples looked at can be scored.
     """
-    uri = plan.shards[0].uri
-    found = list(islice(_samples(plan, views), LOOKED_AT))
+    skipped: list[str] = []
+    for shard in plan.shards:
+        try:
+            return _first_samples(shard.uri, plan.caption_field, views), skipped
+        except ShardUnreadable as error:
+            skipped.append(error.detail)
+            if len(skipped) > may_fail:
+                raise
+    raise PoolUnusable("none of the shards can be read")
+
+
+def _first_samples(uri: str, caption_field: str | None, views: dict[str, ViewFunctions]) -> FirstShard:
+    found = list(islice(_samples(uri, caption_field, views), LOOKED_AT))
     if not found:
         raise PoolUnusable(f"{uri}: the first shard holds no sample", uri=uri)
     if all(sample.status != SampleStatus.OK for sample in found):
@@ -121,9 +133,9 @@ def _first_shard(plan: Plan, views: dict[str, ViewFunctions]) -> FirstShard:
     return FirstShard(uri=uri, samples=found[:SHOWN])
 
 
-def _samples(plan: Plan, views: dict[str, ViewFunctions]) -> Iterator[SampleFound]:
-    for raw in ShardReader(plan.shards[0].uri):
-        sample = decode(raw, plan.caption_field, views)
+def _samples(uri: str, caption_field: str | None, views: dict[str, ViewFunctions]) -> Iterator[SampleFound]:
+    for raw in ShardReader(uri):
+        sample = decode(raw, caption_field, views)
         yield SampleFound(
             key=raw.key,
             uid=sample.uid,

@@ -140,6 +140,16 @@ def test_what_would_fail_is_refused_by_name(
     assert left_behind(redis) == []
 
 
+def test_a_first_shard_that_the_job_may_lose_is_a_warning(ask: Ask, spec: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "noise.tar").write_bytes(b"noise" * 1000)
+    spec["pool"]["shards"].insert(0, str(tmp_path / "noise.tar"))
+    refused = ask(spec)
+    assert (refused.status_code, refused.json()["uri"]) == (422, str(tmp_path / "noise.tar"))
+    found = ask({**spec, "max_failed_shards": 1}).json()
+    assert found["first_shard"]["uri"].endswith("000000.tar")
+    assert f"{tmp_path}/noise.tar is not a tar file" in found["warnings"]
+
+
 def test_a_check_that_breaks_is_our_fault_and_says_nothing_of_why(
     api: TestClient, ask: Ask, redis: Redis, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
