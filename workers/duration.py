@@ -87,9 +87,8 @@ def time_estimate(plan: Plan, model: ClipModel, batch: int) -> TimeEstimate:
 
 def _samples_a_second(model: ClipModel, shadow: Shadow, samples: int) -> tuple[float, float]:
     """Return the speed of forward passes, and of further ones of the same samples, whose frozen trunk has run."""
-    state, counted = model.module.state_dict(), set(model.layout.names)
-    encode = model.encoder({name: value for name, value in state.items() if name not in counted})
-    theta = model.layout.flatten(state)
+    weights = model.weights(model.module.state_dict(), model.planned.name)
+    encode, theta = model.encoder(weights.fixed), weights.theta
     shapes = shadow.pairs(samples)
     pairs = Pairs(*(torch.zeros_like(value, device=model.device) for value in vars(shapes).values()))
     with torch.no_grad():
