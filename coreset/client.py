@@ -66,13 +66,13 @@ class Client:
 
         Raises:
             InvalidInput: what would make the job fail; names the shard, the key or the checkpoint.
-            Unavailable: no worker is alive, or all are busy. A check that runs is waited for.
+            Unavailable: no worker is alive, or all are busy, for `patience` seconds. A check that runs is waited for.
         """
         body = spec.model_dump(mode="json") if isinstance(spec, JobSpec) else dict(spec)
         options: dict[str, Any] = {"json": body, "params": {"validate_only": True}, "timeout": CHECK_SECONDS}
         while True:
             try:
-                answer = self._send("POST", "/v1/jobs", again=RETRY_STATUS - {503}, **options)
+                answer = self._send("POST", "/v1/jobs", **options)
                 return Preflight.model_validate(answer.json())
             except Unavailable as error:
                 if error.data.get("check") != "running":
@@ -154,13 +154,13 @@ class Client:
     ) -> None:
         self.close()
 
-    def _send(self, method: str, path: str, again: frozenset[int] = RETRY_STATUS, **options: Any) -> httpx.Response:
-        """Send, again while there is no answer or one of `again`. All our POSTs may be repeated."""
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send, again while the service cannot be reached. All our POSTs may be repeated."""
         deadline = time.monotonic() + self._patience
         pause = 0.2
         while True:
             answer = self._try(method, path, options)
-            if isinstance(answer, httpx.Response) and answer.status_code not in again:
+            if isinstance(answer, httpx.Response) and answer.status_code not in RETRY_STATUS:
                 return _checked(answer)
             if time.monotonic() + pause > deadline:
                 return _checked(answer) if isinstance(answer, httpx.Response) else self._unreachable(answer)

@@ -91,7 +91,8 @@ def test_wait_ends_with_the_job_and_its_code(url: str, job: str, store: JobStore
         assert json.loads(answer.stdout)["status"] == "failed"
 
 
-def test_check_without_a_worker_is_code_3(url: str, job_file: Path) -> None:
+def test_check_without_a_worker_is_code_3(url: str, job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coreset.client.PATIENCE_SECONDS", 0.0)
     answer = run(url, "check", str(job_file))
     assert answer.exit_code == 3
     assert "no worker is alive" in answer.stderr
