@@ -18,9 +18,11 @@ from workers.footprint import Shadow, count_flops
 from workers.prepare import needs_centre
 from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 
-PRODUCT_WHOLE, PRODUCT_SPLIT = 9, 15
-"""A Hessian-vector product in forward passes: of a minibatch in one piece, and in several. Counted on ViT-B-32 and
-RN50: 8.9 to 9.0, and 14.9 to 15.0."""
+PRODUCT_FORWARDS = 9.0
+"""A Hessian-vector product of all parameters in forward passes (counted on ViT-B-32 and RN50: 8.9 to 9.0)."""
+
+IN_PIECES = 15 / 9
+"""So much more a product takes of a minibatch that is split into pieces (counted on both: 14.9 to 15.0 forwards)."""
 
 EXACT_FORWARDS = 3
 """A forward-mode derivative in forward passes (counted: 3.0); float64 takes twice as long as float32."""
@@ -56,13 +58,13 @@ def forwards(plan: Plan) -> int:
     return points + (1 if plan.clip_model is not None else 0)
 
 
-def preparing_forwards(plan: Plan) -> int:
-    """Return the forward passes of one sample that preparing is worth."""
+def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS) -> float:
+    """Return the forward passes of one sample that preparing is worth, given those of a product in one piece."""
     size, checkpoints = minibatch_size(plan), len(plan.checkpoints)
     products = MINIBATCHES * LANCZOS_STEPS * size if Score.DIFFIN in plan.scores else 0
     if Score.DIFFIN_EQ9 in plan.scores:
         products += plan.reference_size
-    product = PRODUCT_WHOLE if size <= ContrastiveLoss.batch_size else PRODUCT_SPLIT
+    product *= 1 if size <= ContrastiveLoss.batch_size else IN_PIECES
     derivatives = (1 if Score.DIFFIN in plan.scores else 0) + (4 if Score.DIFFIN_EQ9 in plan.scores else 1)
     probed = (PROBES + plan.reference_size) * (
         2 * EXACT_FORWARDS * derivatives + STEPS_TRIED * len(unit_stencil(plan, 0).points)
@@ -74,12 +76,13 @@ def time_estimate(plan: Plan, model: ClipModel, batch: int) -> TimeEstimate:
     """Time a forward pass on the model's device, and count the others in it."""
     shadow, each = Shadow.of(model), forwards(plan)
     first, again = _samples_a_second(model, shadow, min(batch, TIMED_BATCH[model.device.type]))
-    checkpoints = len(plan.checkpoints)
+    checkpoints, flops = len(plan.checkpoints), count_flops(shadow.forward(2, plan.reference_size)) / 2
+    product = count_flops(shadow.product(2)) / 2 / flops  # less than all parameters' where a scope is counted
     return TimeEstimate(
         forwards=each,
-        gflops=round(count_flops(shadow.forward(1, plan.reference_size)) / 1e9, 3),
+        gflops=round(flops / 1e9, 3),
         samples_per_second=round(first, 3),
-        prepare_seconds=round(preparing_forwards(plan) / first, 1),
+        prepare_seconds=round(preparing_forwards(plan, product) / first, 1),
         score_seconds=round(plan.n_samples.value * (checkpoints / first + (each - checkpoints) / again), 1),
         assumption=ASSUMPTION,
     )
