@@ -17,10 +17,13 @@ from pydantic import ValidationError
 
 from coreset.errors import CoresetError, InvalidInput, InvalidSpec, NotFound, Unavailable
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
+from coreset.preflight import Preflight
 from coreset.problem_types import error_classes
 from coreset.result import Manifest, Selection
 from coreset.spec import JobSpec, SelectSpec
 
+CHECK_SECONDS = 660.0
+"""Longer than the service's longest wait for a check (settings.check_seconds)."""
 LONG_POLL_SECONDS = 20
 NOT_MODIFIED = 304
 PATIENCE_SECONDS = 60.0
@@ -57,6 +60,23 @@ class Client:
         body = spec.model_dump(mode="json") if isinstance(spec, JobSpec) else dict(spec)
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return Job.model_validate(self._send("POST", "/v1/jobs", json=body, headers=headers).json())
+
+    def check(self, spec: JobSpec | Mapping[str, Any]) -> Preflight:
+        """Plan a job without starting it: what a worker found, what the job would take, and where it would write.
+
+        Raises:
+            InvalidInput: what would make the job fail; names the shard, the key or the checkpoint.
+            Unavailable: no worker is alive, or all are busy, for `patience` seconds. A check that runs is waited for.
+        """
+        body = spec.model_dump(mode="json") if isinstance(spec, JobSpec) else dict(spec)
+        options: dict[str, Any] = {"json": body, "params": {"validate_only": True}, "timeout": CHECK_SECONDS}
+        while True:
+            try:
+                answer = self._send("POST", "/v1/jobs", **options)
+                return Preflight.model_validate(answer.json())
+            except Unavailable as error:
+                if error.data.get("check") != "running":
+                    raise
 
     def get(self, job_id: str) -> Job:
         return Job.model_validate(self._send("GET", f"/v1/jobs/{job_id}").json())

@@ -8,6 +8,7 @@ Their ids are deterministic, so a prepare that dies half-way and runs again adds
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Literal, cast
 
 from redis import Redis
@@ -16,17 +17,20 @@ from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as RedisRetry
-from rq import Callback, Queue, Retry, Worker
+from rq import Callback, Queue, Retry, Worker, worker_registration
 from rq.exceptions import DuplicateJobError
 from rq.job import Dependency, JobStatus
 from rq.job import Job as Task
 from rq.registry import DeferredJobRegistry, ReadyJobRegistry, StartedJobRegistry
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from coreset import job as jobs
-from coreset.errors import Conflict, NotFound
+from coreset.errors import Conflict, CoresetError, NotFound, Unavailable
 from coreset.fan_in import fan_in
-from coreset.store import JobStore, answering
+from coreset.problem_types import from_problem
+from coreset.spec import JobSpec
+from coreset.store import JobStore, answering, fingerprint
 
 CPU, GPU = "cpu", "gpu"
 QUEUES = (CPU, GPU)
@@ -37,7 +41,12 @@ KEEP_RESULT_SECONDS = 24 * 3600
 KEEP_FAILURE_SECONDS = 7 * 24 * 3600
 BATCH = 1000
 
+CHECK_WAITS_SECONDS = 600
+KEEP_CHECK_SECONDS = 60
+"""An outcome that nobody fetched is kept this long, for a caller who comes back; so much may it be out of date."""
+
 TASKS = "workers.tasks"
+CHECK = "workers.check.check"
 _NOT_PUSHED = (None, JobStatus.CREATED.value)
 
 
@@ -98,6 +107,57 @@ class TaskQueue:
                 self._save_scores(job_id, waiting)
                 self._enqueue_tree(job_id, len(tasks))
             self._push_scores(job_id, waiting)
+
+    def check(self, spec: JobSpec) -> dict[str, Any] | None:
+        """Return what a check of the spec found, once; None as long as it waits or runs. To be called again and again.
+
+        A check is a task without a job, ahead of all others. It is put on the queue unless one of this spec is there.
+        RQ keeps its outcome; who fetches it takes it away.
+
+        Raises:
+            CoresetError: what the check found wrong, or the check itself failed.
+            Unavailable: no worker is alive.
+        """
+        rq_id = task_id("check", fingerprint(spec)[:32])
+        with answering():
+            if not self._served():
+                raise Unavailable("no worker is alive to look at shards and checkpoints; start `python -m workers`")
+            task = self._checking(rq_id, spec)
+            outcome: Any = task.latest_result()
+            if outcome is None:
+                return None
+            task.delete()
+        return _found(outcome)
+
+    def check_runs(self, spec: JobSpec) -> bool:
+        """Say whether a worker has taken the check of this spec."""
+        with answering():
+            status = self._statuses([task_id("check", fingerprint(spec)[:32])])[0]
+        return status == JobStatus.STARTED.value
+
+    def _served(self) -> bool:
+        """Say whether a live worker takes tasks from the GPU queue; the key of a dead one runs out."""
+        keys = list(worker_registration.get_keys(queue=self._queues[GPU]))
+        return bool(keys and self._redis.exists(*keys))
+
+    def _checking(self, rq_id: str, spec: JobSpec) -> Any:
+        queue = self._queues[GPU]
+        found = queue.fetch_job(rq_id)
+        if found is not None:
+            return found
+        task = queue.create_job(
+            CHECK,
+            args=[spec.model_dump(mode="json")],
+            job_id=rq_id,
+            timeout=-1,
+            ttl=CHECK_WAITS_SECONDS,
+            result_ttl=KEEP_CHECK_SECONDS,
+            failure_ttl=KEEP_CHECK_SECONDS,
+            description="check",
+        )
+        with suppress(DuplicateJobError):
+            queue.enqueue_job(task, at_front=True, unique=True)
+        return task
 
     def cancel_tasks(self, job_id: str) -> int:
         """Take all tasks of the job that no worker has started off the queue. Returns how many.
@@ -271,6 +331,16 @@ _PENDING = (
     JobStatus.READY_TO_ENQUEUE.value,
     JobStatus.SCHEDULED.value,
 )
+
+
+def _found(outcome: Any) -> dict[str, Any]:
+    """Return what a check found. Raises what it found wrong."""
+    if outcome.type is not Result.Type.SUCCESSFUL:
+        raise CoresetError("the check failed; the worker's log has the details")
+    answer: dict[str, Any] = outcome.return_value
+    if "problem" in answer:
+        raise from_problem(answer["problem"])
+    return answer["preflight"]
 
 
 def task_id(job_id: str, name: Literal["prepare", "score", "merge", "finish"] | str, *indices: int) -> str:

@@ -34,6 +34,7 @@ class ServiceSettings(Settings):
         host: the address to listen on. There are no API keys yet, so anything but the loopback is open to all.
         max_body_bytes: larger request bodies are refused with 413.
         redis_patience: tries, at most 2 s apart, before a lost Redis is answered with 503.
+        check_seconds: how long a caller waits for a preflight before the answer is 503.
         reconcile_seconds: how often jobs are checked for lost tasks (coreset.reconciler); 0 is never.
     """
 
@@ -41,6 +42,7 @@ class ServiceSettings(Settings):
     port: int = Field(default=8000, ge=0, le=65_535)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     redis_patience: int = Field(default=2, ge=0)
+    check_seconds: float = Field(default=50.0, ge=0, le=600)
     reconcile_seconds: float = Field(default=15.0, ge=0)
 
 

@@ -4,7 +4,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from coreset.job import Job, JobPage, JobStatus, Progress, SampleCounts, ShardCounts
+from coreset.plan import PlannedCheckpoint, PlannedModel, Sourced
+from coreset.preflight import (
+    HOST,
+    FirstShard,
+    MemoryEstimate,
+    MemoryItem,
+    MemoryStage,
+    Outputs,
+    Preflight,
+    SampleFound,
+    ShardsFound,
+    TimeEstimate,
+)
 from coreset.result import File, Selection
+from coreset.scores import Score
 from coreset.spec import JobSpec, SelectSpec
 
 _SPEC: dict[str, Any] = {
@@ -46,10 +60,90 @@ _selection = Selection(
     files={"subset.npy": _FILE},
 )
 
+_SHA = "0f1e2d3c" * 8
+
+
+def _sourced(value: float, source: str) -> Sourced:
+    return Sourced(value=value, source=source)
+
+
+_preflight = Preflight(
+    plan_id="5f3a2b1c0d9e8f7a5f3a2b1c0d9e8f7a",
+    shards=ShardsFound(number=100, bytes=52_428_800_000, samples=1_000_000, announced={"sizes.json": 100}),
+    target_shards=None,
+    first_shard=FirstShard(
+        uri="s3://pool/000000.tar",
+        samples=[
+            SampleFound(
+                key="000000000",
+                uid="1f0c5a2b7d3e4f608192a3b4c5d6e7f8",
+                uid_source="json",
+                status="ok",
+                members={"jpg": 48_211, "json": 412, "txt": 37},
+                caption="a red bicycle in front of a white wall",
+                image_size=(640, 480),
+            )
+        ],
+    ),
+    n_samples=_sourced(1_000_000, "files beside the shards"),
+    checkpoints=[
+        PlannedCheckpoint(
+            index=0,
+            uri="s3://runs/vit-b-32/checkpoints/epoch_1.pt",
+            size=1_815_000_000,
+            sha256=_SHA,
+            epoch=1,
+            step=_sourced(7812, "global_step"),
+            lr=_sourced(4.9e-4, "optimizer state"),
+            lr_sum=_sourced(3.2, "params.txt"),
+            optimizer="adamw",
+        )
+    ],
+    model=PlannedModel(name="ViT-B-32", config={"embed_dim": 512}, source="params.txt"),
+    clip_model=None,
+    parameters=None,
+    parameters_counted=151_277_313,
+    parameters_total=151_277_313,
+    scores=[Score.DIFFIN, Score.CLIP_SCORE],
+    warnings=["there is one checkpoint only: influence over training wants a few, say five"],
+    memory=MemoryEstimate(
+        device="NVIDIA H200",
+        device_bytes=18_200_000_000,
+        host_bytes=4_100_000_000,
+        free_bytes=150_000_000_000,
+        batch_size=1024,
+        stages=[
+            MemoryStage(
+                name="scoring",
+                items=[
+                    MemoryItem(what="the model", bytes=605_000_000),
+                    MemoryItem(what="a block of decoded samples", bytes=2_147_483_648, place=HOST),
+                ],
+            )
+        ],
+    ),
+    time=TimeEstimate(
+        forwards=3,
+        gflops=14.778,
+        samples_per_second=2400.0,
+        prepare_seconds=130.0,
+        score_seconds=1250.0,
+        assumption="one worker on a device like this one",
+    ),
+    outputs=Outputs(
+        plan="s3://coresets/plans/5f3a2b1c0d9e8f7a5f3a2b1c0d9e8f7a",
+        parts="s3://coresets/plans/5f3a2b1c0d9e8f7a5f3a2b1c0d9e8f7a/parts",
+        result="s3://coresets/jobs/ID/manifest.json",
+        prepared=False,
+        parts_existing=0,
+    ),
+)
+
 SPEC: dict[str, Any] = _SPEC
 SELECT: dict[str, Any] = {"k": 1000, "by": {"clip_score": 1}}
 JOB: dict[str, Any] = _job.model_dump(mode="json")
 JOBS: dict[str, Any] = JobPage(jobs=[_job]).model_dump(mode="json")
+PREFLIGHT: dict[str, Any] = _preflight.model_dump(mode="json")
 SELECTION: dict[str, Any] = _selection.model_dump(mode="json")
 PROBLEM: dict[str, Any] = {
     "type": "/problems/not-found",

@@ -6,6 +6,7 @@ import typer
 
 from coreset.cli.forget import forget
 from coreset.cli.paths import read_spec
+from coreset.cli.preflight import show_preflight
 from coreset.cli.show import show_job, show_jobs, show_result, show_selection, wait_live
 from coreset.cli.tell import exit_with, print_json, telling
 from coreset.cli.up import up
@@ -26,6 +27,7 @@ app.command()(forget)
 Url = Annotated[str, typer.Option(envvar="CORESET_URL", help="of the service")]
 Key = Annotated[str | None, typer.Option(envvar="CORESET_API_KEY", help="bearer token", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+JobFile = Annotated[str, typer.Argument(metavar="JOB.JSON", help="the job spec; - reads stdin")]
 Wait = Annotated[bool, typer.Option("--wait", help="wait until the job has ended")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="of the job")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -33,7 +35,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 @app.command()
 def submit(
-    job_file: Annotated[str, typer.Argument(metavar="JOB.JSON", help="the job spec; - reads stdin")],
+    job_file: JobFile,
     wait: Wait = False,
     url: Url = DEFAULT_URL,
     api_key: Key = None,
@@ -43,6 +45,19 @@ def submit(
     with telling(), Client(url, api_key) as client:
         job = client.submit(validate_spec(read_spec(job_file)))
         _report(client, job, wait, as_json)
+
+
+@app.command()
+def check(
+    job_file: JobFile,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan a job without starting it: what is found, what is doubtful, what it would take. 2 if it would fail."""
+    with telling(), Client(url, api_key) as client:
+        found = client.check(validate_spec(read_spec(job_file)))
+        print_json(found) if as_json else show_preflight(found)
 
 
 @app.command()

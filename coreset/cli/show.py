@@ -62,10 +62,10 @@ def show_job(job: Job) -> None:
         rows["samples"] = f"{samples.scored:,} scored of {samples.read:,}" + (f" (bad: {bad})" if bad else "")
     if job.progress.devices:
         rows["devices"] = ", ".join(job.progress.devices)
-    _show(rows)
+    show_rows(rows)
     for failure in job.failed_shards:
-        _show({"failed": escape(f"{failure.uri}: {failure.message}")})
-    _show_warnings(job.warnings)
+        show_rows({"failed": escape(f"{failure.uri}: {failure.message}")})
+    show_warnings(job.warnings)
 
 
 def show_jobs(jobs: list[Job]) -> None:
@@ -87,8 +87,8 @@ def show_result(manifest: Manifest) -> None:
     }
     if manifest.report:
         rows["report"] = manifest.report.uri
-    _show(rows)
-    _show_warnings(manifest.warnings)
+    show_rows(rows)
+    show_warnings(manifest.warnings)
     show_selection(manifest.selection)
 
 
@@ -99,15 +99,15 @@ def show_selection(selection: Selection) -> None:
         "size": f"{selection.k:,} of {selection.rankable:,} rankable samples",
         "by": f"{by} ({selection.spec.combine})",
     }
-    _show(rows | {name: file.uri for name, file in selection.files.items()})
+    show_rows(rows | {name: file.uri for name, file in selection.files.items()})
 
 
-def _show_warnings(warnings: list[str]) -> None:
+def show_warnings(warnings: list[str]) -> None:
     for warning in warnings:
-        _show({"warning": f"[yellow]{escape(warning)}[/yellow]"})
+        show_rows({"warning": f"[yellow]{escape(warning)}[/yellow]"})
 
 
-def _show(rows: dict[str, str]) -> None:
+def show_rows(rows: dict[str, str]) -> None:
     """Print a line each, never cut or broken: people copy paths from them."""
     for name, value in rows.items():
         out.print(f"{name:<15} {value}", highlight=False, soft_wrap=True)

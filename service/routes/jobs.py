@@ -7,8 +7,9 @@ import anyio
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from coreset.errors import Conflict
+from coreset.errors import Conflict, Unavailable
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
+from coreset.preflight import Preflight
 from coreset.result import Manifest
 from coreset.spec import JobSpec
 from coreset.store import MAX_PAGE, new_job_id
@@ -20,6 +21,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 RETRY_AFTER_SECONDS = "2"
 MAX_WAIT_SECONDS = 60
 POLL_SECONDS = 0.5
+CHECK_POLL_SECONDS = 0.2
 
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="of the job")]
 IdempotencyKey = Annotated[
@@ -28,14 +30,39 @@ IdempotencyKey = Annotated[
 ]
 
 
-@router.post("", status_code=202, responses=examples.answers(examples.JOB, 202))
-def post_job(
+@router.post(
+    "",
+    status_code=202,
+    response_model=Job,
+    responses={
+        **examples.answers(examples.JOB, 202),
+        200: {
+            "model": Preflight,
+            "description": "With `validate_only`: the plan, without the job",
+            "content": {"application/json": {"example": examples.PREFLIGHT}},
+        },
+    },
+)
+async def post_job(
     context: Ctx,
+    request: Request,
     response: Response,
     spec: Annotated[JobSpec, Body(examples=[examples.SPEC])],
+    validate_only: Annotated[bool, Query(description="plan the job, and start nothing")] = False,
     idempotency_key: IdempotencyKey = None,
-) -> Job:
-    """Start a job. Poll the address in `Location` until it has ended."""
+) -> Job | Response:
+    """Start a job. Poll the address in `Location` until it has ended.
+
+    With `validate_only`, a worker looks at shards and checkpoints, and the answer is the plan, what it would take and
+    what is doubtful; no job is made, and an Idempotency-Key is not used. What would make the job fail is refused as it
+    would be. Where the check takes long or workers are busy, the answer is 503; the same request again joins it.
+    """
+    if validate_only:
+        return await _preflight(context, request, spec)
+    return await run_in_threadpool(_start, context, response, spec, idempotency_key)
+
+
+def _start(context: Context, response: Response, spec: JobSpec, idempotency_key: str | None) -> Job:
     key = idempotency_key.strip('"') if idempotency_key else None
     job = context.store.create(spec, new_job_id(), key)
     if job.status is JobStatus.QUEUED:
@@ -124,6 +151,18 @@ def linked(job: Job) -> Job:
     if job.status is JobStatus.SUCCEEDED:
         links |= {"result": f"{base}/result", "report": f"{base}/report", "selections": f"{base}/selections"}
     return job.model_copy(update={"links": links})
+
+
+async def _preflight(context: Context, request: Request, spec: JobSpec) -> Response:
+    """Wait for a worker's answer. Raises what it found wrong, and Unavailable if there is none in time."""
+    deadline = time.monotonic() + context.settings.check_seconds
+    while (found := await run_in_threadpool(context.queue.check, spec)) is None:
+        if time.monotonic() >= deadline or await request.is_disconnected():
+            if await run_in_threadpool(context.queue.check_runs, spec):
+                raise Unavailable("the check takes longer; the same request again waits for it", check="running")
+            raise Unavailable("all workers are busy; the check is the next task that one takes", check="waiting")
+        await anyio.sleep(CHECK_POLL_SECONDS)
+    return Response(Preflight.model_validate(found).model_dump_json(), media_type="application/json")
 
 
 async def _held(context: Context, request: Request, job_id: str, wait: int, known: str | None) -> str:

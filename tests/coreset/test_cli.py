@@ -15,10 +15,13 @@ from typer.testing import CliRunner, Result
 
 from coreset.cli import app
 from coreset.cli.paths import absolute
+from coreset.cli.preflight import show_preflight
 from coreset.job import JobStatus, Reason
+from coreset.preflight import Preflight
 from coreset.settings import ServiceSettings
 from coreset.store import JobStore
 from service.app import create_app
+from service.examples import PREFLIGHT
 
 SPEC: dict[str, Any] = {
     "pool": {"shards": ["pool/{000000..000005}.tar"]},
@@ -86,6 +89,34 @@ def test_wait_ends_with_the_job_and_its_code(url: str, job: str, store: JobStore
     assert "a.tar is not a tar" in answer.stdout
     if as_json:
         assert json.loads(answer.stdout)["status"] == "failed"
+
+
+def test_check_without_a_worker_is_code_3(url: str, job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coreset.client.PATIENCE_SECONDS", 0.0)
+    answer = run(url, "check", str(job_file))
+    assert answer.exit_code == 3
+    assert "no worker is alive" in answer.stderr
+
+
+def test_a_preflight_is_shown_with_its_sources_and_what_it_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    show_preflight(Preflight.model_validate(PREFLIGHT))
+    shown = capsys.readouterr().out
+    for told in (
+        "100, 52.4 GB, 1,000,000 samples announced (by sizes.json of 100)",
+        "N = 1,000,000 (files beside the shards)",
+        "ViT-B-32 (architecture from params.txt)",
+        "all 151,277,313 parameters",
+        "a red bicycle",
+        "7812 (global_step)",
+        "18.2 GB of 150.0 GB free on NVIDIA H200, 4.1 GB beside it",
+        "prepare 130 s, score 1,250 s",
+        "0 of 100 are there",
+        "there is one checkpoint only",
+    ):
+        assert told in shown, told
 
 
 def test_list_status_and_cancel_speak_to_people_and_programs(url: str, job: str) -> None:

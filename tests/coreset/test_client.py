@@ -11,6 +11,7 @@ from coreset.client import Client, validate_spec
 from coreset.job import Job, JobStatus
 from coreset.spec import JobSpec
 from coreset.store import JobStore, new_job_id
+from service.examples import PREFLIGHT
 
 SPEC = {"pool": {"shards": ["/a.tar"]}, "checkpoints": {"run": "/r"}, "select": {"k": 1}}
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -76,6 +77,23 @@ def test_what_cannot_be_reached_is_unavailable() -> None:
         client(lambda _: httpx.Response(404, text="<h1>nginx</h1>")).get("x")
     with pytest.raises(errors.InvalidInput, match="http://HOST:PORT"):
         Client("localhost:8000").get("x")
+
+
+def test_a_check_that_runs_is_waited_for_and_one_that_nobody_takes_is_told() -> None:
+    def busy(word: str) -> httpx.Response:
+        return httpx.Response(503, json={"type": "/problems/unavailable", "title": "t", "detail": word, "check": word})
+
+    asked: list[str] = []
+    answers = [busy("running"), busy("running"), httpx.Response(200, json=PREFLIGHT)]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return answers.pop(0)
+
+    assert client(handler, patience=0).check(SPEC).parameters_counted == PREFLIGHT["parameters_counted"]
+    assert asked == ["http://service/v1/jobs?validate_only=true"] * 3
+    with pytest.raises(errors.Unavailable, match="waiting"):
+        client(lambda _: busy("waiting"), patience=0).check(SPEC)
 
 
 def test_wait_follows_changes_by_etag(store: JobStore, spec: JobSpec) -> None:

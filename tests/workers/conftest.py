@@ -6,17 +6,39 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from redis import Redis
 
 from coreset.queue import TaskQueue
 
+if TYPE_CHECKING:
+    from workers.clip_model import ClipModel
+
 LEASE = 2.0
 ROOT = Path(__file__).parents[2]
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
 Wait = Callable[[Callable[[], object], float], float]
+
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 24, "vocab_size": 64, "width": 16, "heads": 1, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> "ClipModel":
+    """A tiny CLIP on the CPU, all parameters counted; few words, so that activations outweigh parameters."""
+    import torch
+
+    from coreset.plan import PlannedModel
+    from workers.clip_model import ClipModel  # imports open_clip: seconds, which the tests of the queue need not wait
+
+    return ClipModel.build(PlannedModel(name="tiny", config=TINY, source="spec"), torch.device("cpu"))
 
 
 @pytest.fixture

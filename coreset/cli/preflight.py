@@ -1,0 +1,104 @@
+"""A preflight for the eye: what was found with its sources, what the job would take, what is doubtful."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from coreset.cli.show import show_rows, show_warnings
+from coreset.cli.tell import out
+from coreset.preflight import DEVICE, HOST, MemoryEstimate, Preflight, SampleFound, ShardsFound, TimeEstimate
+
+
+def show_preflight(found: Preflight) -> None:
+    counted, total = found.parameters_counted, found.parameters_total
+    rows = {
+        "shards": _shards(found.shards),
+        "samples": f"N = {found.n_samples.value:,.0f} ({found.n_samples.source})",
+        "model": f"{found.model.name} (architecture from {found.model.source})",
+        "counted": f"{'all' if counted == total else f'{counted:,} of'} {total:,} parameters",
+        "scores": ", ".join(found.scores),
+    }
+    if found.target_shards:
+        rows["target"] = _shards(found.target_shards)
+    if found.clip_model:
+        rows["CLIP score by"] = found.clip_model.name
+    show_rows({name: escape(text) for name, text in rows.items()})
+    _show_samples(found)
+    _show_checkpoints(found)
+    _show_memory(found.memory)
+    show_rows(_times(found.time) | _outputs(found))
+    show_warnings(found.warnings)
+
+
+def _shards(shards: ShardsFound) -> str:
+    announced = ", ".join(f"{source} of {number:,}" for source, number in shards.announced.items())
+    return f"{shards.number:,}, {size(shards.bytes)}, {shards.samples:,} samples announced (by {announced})"
+
+
+def _show_samples(found: Preflight) -> None:
+    out.print(f"\nfirst samples of {found.first_shard.uri}", highlight=False, soft_wrap=True, markup=False)
+    table = _table("key", "status", "members", "image", "uid", "caption")
+    for sample in found.first_shard.samples:
+        table.add_row(*map(escape, _sample(sample)))
+    out.print(table, highlight=False)
+
+
+def _sample(sample: SampleFound) -> tuple[str, ...]:
+    members = " ".join(f"{ext} {'not read' if held is None else size(held)}" for ext, held in sample.members.items())
+    image = "x".join(map(str, sample.image_size)) if sample.image_size else ""
+    uid = f"{sample.uid[:8]}... ({sample.uid_source})"
+    return sample.key, sample.status, members, image, uid, (sample.caption or "")[:60]
+
+
+def _show_checkpoints(found: Preflight) -> None:
+    table = _table("checkpoint", "step", "lr", "lr_sum", "P")
+    for one in found.checkpoints:
+        values = (f"{number.value:g} ({number.source})" for number in (one.step, one.lr, one.lr_sum))
+        table.add_row(escape(one.uri), *values, one.optimizer or "1")
+    out.print(table, highlight=False)
+
+
+def _show_memory(memory: MemoryEstimate) -> None:
+    """Show the stages; the items of the largest one."""
+    table = _table("memory", "", "device", "host")
+    largest = max(memory.stages, key=lambda stage: stage.sum_of(DEVICE, HOST))
+    for stage in memory.stages:
+        table.add_row(stage.name, "", *(size(stage.sum_of(place)) for place in (DEVICE, HOST)))
+        for item in stage.items if stage is largest else ():
+            table.add_row("", item.what, *(size(item.bytes) if item.place == place else "" for place in (DEVICE, HOST)))
+    out.print(table, highlight=False)
+    beside = f", {size(memory.host_bytes)} beside it" if memory.host_bytes else ""
+    needed = f"{size(memory.device_bytes)} of {size(memory.free_bytes)} free on {memory.device}{beside}"
+    show_rows({"needs at most": needed, "batch": f"{memory.batch_size} samples"})
+
+
+def _times(time: TimeEstimate) -> dict[str, str]:
+    passes = f"{time.forwards} forward passes a sample, {time.gflops:,.1f} GFLOP each, {time.samples_per_second:,.1f}/s"
+    return {
+        "passes": passes,
+        "time": f"prepare {time.prepare_seconds:,.0f} s, score {time.score_seconds:,.0f} s: {time.assumption}",
+    }
+
+
+def _outputs(found: Preflight) -> dict[str, str]:
+    there = f"{found.outputs.parts_existing:,} of {found.shards.number:,} are there and would be kept"
+    return {
+        "plan": found.plan_id + (" (prepared already)" if found.outputs.prepared else ""),
+        "parts": escape(f"{found.outputs.parts} ({there})"),
+        "result": escape(found.outputs.result),
+    }
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def size(count: float) -> str:
+    """Return bytes in words."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
