@@ -18,9 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from benchmarks.retraining import evidence
 from benchmarks.retraining.digits import digits
-from benchmarks.retraining.evidence import RetrainedProblem, retrain, scores, unrolled
+from benchmarks.retraining.evidence import Choice, RetrainedProblem, retrain, scores, unrolled
 from benchmarks.retraining.resnet import WIDTH, resnet
 from benchmarks.retraining.tiny_clip import tiny_clip
 from benchmarks.retraining.training import Training
@@ -153,8 +152,7 @@ def main() -> None:
 
 
 def write(path: Path, results: dict[str, Any]) -> None:
-    names = ("CHECKPOINTS", "REFERENCE_SIZE", "MINIBATCHES")
-    settings = {name.lower(): getattr(evidence, name) for name in names} | {"bootstrap_resamples": RESAMPLES}
+    settings = asdict(Choice()) | {"bootstrap_resamples": RESAMPLES}
     ordered = {name: results[name] for name in CASES if name in results}
     path.write_text(json.dumps({"settings": settings, "cases": ordered}, indent=2) + "\n")
 

@@ -12,15 +12,32 @@ from torch import Tensor
 
 from benchmarks.retraining.training import Saved, Training
 from diffin import prepare
-from diffin.adjoint import Segment
+from diffin.adjoint import LANCZOS_STEPS, Segment, adjoint
 from diffin.autodiff import derivative
 from diffin.batch_loss import BatchLoss
 from diffin.exact import exact_terms
 from diffin.samples import SampleLosses
 
-CHECKPOINTS = 5
-REFERENCE_SIZE = 256
-MINIBATCHES = 5
+
+@dataclass(frozen=True)
+class Choice:
+    """What `diffin` is told; as it stands here, what a job tells it.
+
+    Attributes:
+        checkpoints: m, evenly apart.
+        pieces: of each segment, a minibatch for each.
+        lanczos_steps: for each minibatch.
+        size: of B and of the minibatches.
+        between: take each piece at a theta between the segment's ends, not at its end.
+        seed: of the draw of B and the minibatches.
+    """
+
+    checkpoints: int = 5
+    pieces: int = 5
+    lanczos_steps: int = LANCZOS_STEPS
+    size: int = 256
+    between: bool = False
+    seed: int = 0
 
 
 class RetrainedProblem(Protocol):
@@ -67,11 +84,11 @@ def of_groups(problem: RetrainedProblem, score: Callable[[Any], dict[str, Tensor
     return {name: values[places].sum(1) for name, values in score(problem.pool[rows]).items()}
 
 
-def scores(problem: RetrainedProblem, saved: list[Saved], seed: int = 0) -> dict[str, Tensor]:
+def scores(problem: RetrainedProblem, saved: list[Saved], choice: Choice = Choice()) -> dict[str, Tensor]:
     """Return each estimator's scores (K,) of the groups, V = validation, and CLIP score where there is one."""
-    checkpoints = _checkpoints(problem, saved, seed)
+    checkpoints = _checkpoints(problem, saved, choice)
     estimators = (prepare.DIFFIN, prepare.EQ9, prepare.TRACIN)
-    asked = prepare.Problem(None, None, estimators, problem.training.samples)
+    asked = prepare.Problem(None, None, estimators, problem.training.samples, choice.lanczos_steps)
     influence = prepare.influence_directions(asked, checkpoints)
     assert influence is not None
 
@@ -88,15 +105,15 @@ def scores(problem: RetrainedProblem, saved: list[Saved], seed: int = 0) -> dict
     return of_groups(problem, of)
 
 
-def _checkpoints(problem: RetrainedProblem, saved: list[Saved], seed: int) -> list[prepare.Checkpoint]:
-    """Return the last theta of each fifth of the training, as a job would be given them."""
-    training, numbers = problem.training, torch.Generator().manual_seed(seed)
-    draw = lambda: torch.randperm(training.samples, generator=numbers)[:REFERENCE_SIZE]  # noqa: E731
+def _checkpoints(problem: RetrainedProblem, saved: list[Saved], choice: Choice) -> list[prepare.Checkpoint]:
+    """Return the last theta of each equal part of the training, as a job would be given them."""
+    training, numbers = problem.training, torch.Generator().manual_seed(choice.seed)
+    draw = lambda: torch.randperm(training.samples, generator=numbers)[: choice.size]  # noqa: E731
     reference = problem.pool[draw()]
-    apart = (len(saved) - 1) // CHECKPOINTS
+    apart = (len(saved) - 1) // choice.checkpoints
     checkpoints, before = [], 0
     for one in saved[apart::apart]:
-        minibatches = [problem.loss(one, problem.pool[draw()]) for _ in range(MINIBATCHES)]
+        minibatches = [problem.loss(one, problem.pool[draw()]) for _ in range(choice.pieces)]
         lr_sum = sum(training.lr(step) for step in range(before, one.step))
         samples = problem.samples(one, reference)
         checkpoints.append(
@@ -114,13 +131,61 @@ def _checkpoints(problem: RetrainedProblem, saved: list[Saved], seed: int) -> li
     return checkpoints
 
 
-def unrolled(problem: RetrainedProblem, saved: list[Saved], seed: int = 0) -> dict[str, Tensor]:
+def diffin_scores(problem: RetrainedProblem, saved: list[Saved], choice: Choice) -> Tensor:
+    """Return `diffin` (K,) alone, by any choice."""
+    checkpoints = _checkpoints(problem, saved, choice)
+    segments = [checkpoint.segment for checkpoint in checkpoints]
+    u_end = checkpoints[-1].target_gradient
+    if choice.between:
+        directions = _between(segments, u_end, choice.lanczos_steps)
+    else:
+        directions = adjoint(segments, u_end, choice.lanczos_steps)
+
+    def of(probes: Any) -> dict[str, Tensor]:
+        terms = [
+            exact_terms(c.samples64, c.segment.theta, {"influence": r}, probes)["diffin"]
+            for c, r in zip(checkpoints, directions, strict=True)
+        ]
+        return {"diffin": torch.stack(terms).sum(0) / problem.training.samples}
+
+    return of_groups(problem, of)["diffin"]
+
+
+def _between(segments: list[Segment], u_end: Tensor, lanczos_steps: int) -> list[Tensor]:
+    """Return the segments' directions where each piece has the theta and P of its middle, found on a straight line.
+
+    Its share of the score goes to the checkpoints at both ends, by how near they are. Before the first checkpoint there
+    is none, so there its own theta is taken.
+    """
+    finer, shares = [], []
+    for place, segment in enumerate(segments):
+        before, count = segments[max(place - 1, 0)], len(segment.minibatches)
+        for piece, loss in enumerate(segment.minibatches):
+            near = (piece + 0.5) / count
+            mixed = [near * a + (1 - near) * b for a, b in ((segment.theta, before.theta), _inverse_p(segment, before))]
+            preconditioner = None if segment.preconditioner is None else 1 / mixed[1]
+            finer.append(Segment(mixed[0], segment.lr_sum / count, [loss], preconditioner))
+            shares.append((place, near))
+    directions = [torch.zeros_like(u_end) for _ in segments]
+    for (place, near), r in zip(shares, adjoint(finer, u_end, lanczos_steps), strict=True):
+        directions[place] += near * r
+        directions[max(place - 1, 0)] += (1 - near) * r
+    return directions
+
+
+def _inverse_p(segment: Segment, before: Segment) -> tuple[Tensor, Tensor]:
+    if segment.preconditioner is None or before.preconditioner is None:
+        return torch.ones(()), torch.ones(())
+    return 1 / segment.preconditioner, 1 / before.preconditioner
+
+
+def unrolled(problem: RetrainedProblem, saved: list[Saved], choice: Choice = Choice()) -> dict[str, Tensor]:
     """Return the scores (K,) of the recursion with nothing frozen, for SGD: what five checkpoints stand for.
 
     Every step has the theta and the minibatch's Hessian that it had; z has weight 1/N in all of them.
     """
-    training, numbers = problem.training, torch.Generator().manual_seed(seed)
-    reference = problem.pool[torch.randperm(training.samples, generator=numbers)[:REFERENCE_SIZE]]
+    training, numbers = problem.training, torch.Generator().manual_seed(choice.seed)
+    reference = problem.pool[torch.randperm(training.samples, generator=numbers)[: choice.size]]
 
     def of(probes: Any) -> dict[str, Tensor]:
         u, total = problem.loss(saved[-1], problem.validation).gradient(saved[-1].theta), torch.zeros(())
