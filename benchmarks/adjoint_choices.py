@@ -14,9 +14,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.environment import environment
 from benchmarks.retraining.evidence import Choice, diffin_scores, retrain, unrolled
 from benchmarks.retraining.two_towers import two_towers
-from benchmarks.truth import CASES, environment
+from benchmarks.truth import CASES
 
 TRAININGS = ("towers_sgd_0.1", "towers_sgd_0.5", "towers_adam")
 CHOICES = {

@@ -2,22 +2,19 @@
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks.environment import environment
 from benchmarks.retraining.digits import digits
 from benchmarks.retraining.evidence import Choice, RetrainedProblem, retrain, scores, unrolled
 from benchmarks.retraining.resnet import WIDTH, resnet
@@ -117,17 +114,6 @@ def measure(case: Case, say: Callable[[str], None] = lambda what: None) -> dict[
         first_order = {name: agreement(score, truths["lowered_weights"]) for name, score in found.items()}
         result["agreement_first_order"] = first_order
     return result | {"seconds": time.monotonic() - started, "environment": environment()}
-
-
-def environment() -> dict[str, Any]:
-    return {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
 
 
 def main() -> None:
