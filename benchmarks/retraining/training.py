@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BETA1, BETA2, EPSILON = 0.9, 0.98, 1e-6
 NUDGE = 0.01
@@ -115,7 +116,8 @@ def side_by_side(
     moments = (torch.zeros_like(theta), torch.zeros_like(theta))
     saved = [Saved(0, start)]
     for step, rows in enumerate(training.minibatches()):
-        slope = vmap(grad(lambda one, w, rows=rows: loss(one, rows, w)))(theta, weights[:, rows])
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention has no batching rule
+            slope = vmap(grad(lambda one, w, rows=rows: loss(one, rows, w)))(theta, weights[:, rows])
         preconditioner, lr = None, training.lr(step)
         if training.optimizer == "adamw":
             slope, moments, preconditioner = _adam(slope, moments, step + 1)
