@@ -53,7 +53,7 @@ CASES = {
     "towers_sgd_0.5": Case(two_towers, TOWERS("sgd", 0.5), "two towers, SGD, rate 0.5"),
     "tiny_clip": Case(
         tiny_clip,
-        Training("adamw", 3e-4, 150, 128, 512, 30, removed=26, warmup=15, weight_decay=0.2),
+        Training("adamw", 3e-4, 150, 128, 512, 30, removed=26, warmup=10, weight_decay=0.2),
         "tiny open_clip CLIP, AdamW, groups of 26",
     ),
     CIFAR: Case(
