@@ -44,9 +44,9 @@ SCORES: dict[Score, ScoreInfo] = {
         "Diff-In eq. 9",
         "the paper's closed form with its literal sign: a second-order correction",
         True,
-        "diffin_eq9, with its literal sign, ran against the truth in every training that was done again without some "
-        "samples: Pearson's correlation with the change of the validation loss was -0.67 to -0.14. Its best samples tend "
-        "to be those that training misses least; rank by diffin (docs/method.md, section 8)",
+        "diffin_eq9, with its literal sign, ran against the truth in all eight trainings that were done again without "
+        "some samples: Pearson's correlation with the change of the validation loss was -0.67 to -0.14. Its best "
+        "samples tend to be those that training misses least; rank by diffin (docs/method.md, section 8)",
     ),
     Score.TRACIN: ScoreInfo("TracIn", "sum over checkpoints of lr / N times <grad of target, grad of sample>", True),
     Score.CLIP_SCORE: ScoreInfo("CLIP score", "cosine of image and caption embeddings, -1 to 1"),
