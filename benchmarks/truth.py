@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,12 +125,12 @@ def main() -> None:
     console = Console()
     results = json.loads(options.json.read_text())["cases"] if options.only and options.json.exists() else {}
     for name in options.only or CASES:
-        if name == CIFAR and options.cifar is None:
-            console.print(f"{name}: skipped, since --cifar gives no folder with its images")
-            continue
-        case = CASES[name]
+        case, folder = CASES[name], options.cifar
         if name == CIFAR:
-            case = Case(partial(resnet, folder=options.cifar), case.training, case.model, case.side_by_side)
+            if folder is None:
+                console.print(f"{name}: skipped, since --cifar gives no folder with its images")
+                continue
+            case = replace(case, make=partial(resnet, folder=folder))
         with console.status(name) as status:
             results[name] = measure(case, lambda what, s=status, n=name: s.update(f"{n}: {what}"))
         show(console, name, results[name])

@@ -36,14 +36,14 @@ class ContrastiveProblem:
     def loss_without(self, theta: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
         return weighted_loss(self.encode(theta, self.pool[rows]), weights)
 
-    def loss(self, saved: Saved, pairs: Pairs) -> ContrastiveLoss:
-        return ContrastiveLoss(self.encode, pairs, LossKind.INFO_NCE, batch_size=len(pairs))
+    def loss(self, saved: Saved, batch: Pairs) -> ContrastiveLoss:
+        return ContrastiveLoss(self.encode, batch, LossKind.INFO_NCE, batch_size=len(batch))
 
     def samples(self, saved: Saved, reference: Pairs) -> ContrastiveLosses:
         return ContrastiveLosses(self.encode, reference, LossKind.INFO_NCE)
 
-    def clip_score(self, saved: Saved, pairs: Pairs) -> Tensor:
-        return cosine(self.encode(saved.theta, pairs))
+    def clip_score(self, saved: Saved, batch: Pairs) -> Tensor:
+        return cosine(self.encode(saved.theta, batch))
 
 
 def weighted_loss(batch: Encoded, weights: Tensor) -> Tensor:

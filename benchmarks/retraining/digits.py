@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ class Labelled:
         return Labelled(self.images[rows], self.classes[rows])
 
 
-def losses(theta: Tensor, batch: Labelled) -> Tensor:
-    """Return each image's cross-entropy (n,)."""
+def losses(theta: Tensor, batch: Any) -> Tensor:
+    """Return each image's cross-entropy (n,); the batch is Labelled."""
     weights, hidden = list(LAYOUT.unflatten(theta).values()), batch.images
     for matrix, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
         hidden = torch.tanh(hidden @ matrix + bias)

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ def _losses(saved: Saved):
     model = resnet18().double().eval()
     layout = Layout.of(dict(model.named_parameters()))
 
-    def losses(theta: Tensor, batch: Labelled) -> Tensor:
+    def losses(theta: Tensor, batch: Any) -> Tensor:
         logits = functional_call(model, layout.unflatten(theta) | saved.fixed, (batch.images,))
         return F.cross_entropy(logits, batch.classes, reduction="none")
 

@@ -25,8 +25,8 @@ def tiny_clip(training: Training) -> ContrastiveProblem:
         torch.manual_seed(training.seed)
         model = open_clip.CLIP(
             embed_dim=32,
-            vision_cfg={"image_size": SIDE, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-            text_cfg={"context_length": 7, "vocab_size": END + 1, "width": 32, "heads": 2, "layers": 2},
+            vision_cfg=open_clip.CLIPVisionCfg(image_size=SIDE, layers=2, width=32, head_width=16, patch_size=8),
+            text_cfg=open_clip.CLIPTextCfg(context_length=7, vocab_size=END + 1, width=32, heads=2, layers=2),
         )
     model = model.double().eval()
     weights = {name: value.detach() for name, value in model.named_parameters()}
