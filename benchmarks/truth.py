@@ -1,125 +1,159 @@
-"""`python -m benchmarks.truth --json OUT`: how well each estimator foretells what leaving a sample out does.
-
-The estimators are those of `diffin/`, with exact derivatives in float64: their differences are measured elsewhere.
-"""
+"""`python -m benchmarks.truth --json OUT`: how well each estimator foretells what leaving samples out does."""
 
 import argparse
 import json
-import platform
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from torch import Tensor
 
-from benchmarks.two_towers import Outcome, Problem, Training, encode
-from diffin import prepare
-from diffin.adjoint import Segment
-from diffin.contrastive import LossKind, cosine
-from diffin.exact import exact_terms
-from diffin.samples import ContrastiveLosses
+from benchmarks.environment import environment
+from benchmarks.retraining.digits import digits
+from benchmarks.retraining.evidence import Choice, RetrainedProblem, retrain, scores, unrolled
+from benchmarks.retraining.resnet import WIDTH, resnet
+from benchmarks.retraining.tiny_clip import tiny_clip
+from benchmarks.retraining.training import Training
+from benchmarks.retraining.two_towers import two_towers
 
-TRAININGS = {
-    "Adam, rate 0.003": Training("adam", 0.003),
-    "SGD, rate 0.1": Training("sgd", 0.1),
-    "SGD, rate 0.5": Training("sgd", 0.5),
-}
-CHECKPOINTS = 5
-REFERENCE_SIZE = 256
-MINIBATCHES = 5
 RESAMPLES = 2000
 
 
-def scores(problem: Problem, outcome: Outcome, seed: int = 0) -> dict[str, Tensor]:
-    """Return each estimator's scores (K,) of the removed samples, V = validation, and CLIP score."""
-    t = problem.training
-    numbers = torch.Generator().manual_seed(seed)
-    reference = problem.pool[torch.randperm(t.samples, generator=numbers)[:REFERENCE_SIZE]]
-    samples = ContrastiveLosses(encode, reference, LossKind.INFO_NCE)
-    probes = problem.pool[outcome.removed]
-    checkpoints, before = [], 0
-    for saved in outcome.saved[t.steps // CHECKPOINTS - 1 :: t.steps // CHECKPOINTS]:
-        chosen = [torch.randperm(t.samples, generator=numbers)[:REFERENCE_SIZE] for _ in range(MINIBATCHES)]
-        segment = Segment(
-            saved.theta,
-            sum(t.lr(step) for step in range(before, saved.step)),
-            [problem.loss(problem.pool[rows]) for rows in chosen],
-            saved.preconditioner,
-        )
-        target, loss = problem.loss(problem.validation), problem.loss(reference)
-        lr = t.lr(saved.step - 1)
-        checkpoints.append(prepare.Checkpoint(segment, saved.step, lr, loss, target, samples, samples))
-        before = saved.step
-    estimators = (prepare.DIFFIN, prepare.EQ9, prepare.TRACIN)
-    asked = prepare.Problem(probes, probes, estimators, t.samples)
-    influence = prepare.influence_directions(asked, checkpoints)
-    assert influence is not None
-    terms = []
-    for checkpoint, r in zip(checkpoints, influence, strict=True):
-        directions = prepare.local_directions(asked, checkpoint) | {"influence": r}
-        exact = exact_terms(samples, checkpoint.segment.theta, directions, probes)
-        factors = prepare.coefficients(checkpoint, t.samples, CHECKPOINTS)
-        terms.append({name: factors[name] * value for name, value in exact.items()})
-    return prepare.total(terms) | {"clip_score": cosine(encode(outcome.saved[-1].theta, probes))}
+@dataclass(frozen=True)
+class Case:
+    """A training of a problem.
+
+    Attributes:
+        model: for people.
+        side_by_side: whether the weights of left out samples can be lowered instead, and every step is saved.
+    """
+
+    make: Callable[[Training], RetrainedProblem]
+    training: Training
+    model: str
+    side_by_side: bool = True
+
+
+DIGITS = partial(Training, "sgd", samples=400, retrainings=60)
+TOWERS = partial(Training, steps=400, batch_size=64, samples=512, retrainings=100, floor=0.02)
+CIFAR = "resnet_cifar10"
+
+CASES = {
+    "digits_300": Case(digits, DIGITS(0.1, 300, 400, cosine=False), "MLP, 300 full-batch steps, rate 0.1"),
+    "digits_1000": Case(digits, DIGITS(0.1, 1000, 400, cosine=False), "MLP, 1000 full-batch steps, rate 0.1"),
+    "digits_sgd": Case(digits, DIGITS(0.2, 1000, 64), "MLP, 1000 SGD steps of 64, cosine from 0.2"),
+    "towers_adam": Case(two_towers, TOWERS("adamw", 0.003), "two towers, Adam, rate 0.003"),
+    "towers_sgd_0.1": Case(two_towers, TOWERS("sgd", 0.1), "two towers, SGD, rate 0.1"),
+    "towers_sgd_0.5": Case(two_towers, TOWERS("sgd", 0.5), "two towers, SGD, rate 0.5"),
+    "tiny_clip": Case(
+        tiny_clip,
+        Training("adamw", 3e-4, 150, 128, 512, 30, removed=26, warmup=10, weight_decay=0.2),
+        "tiny open_clip CLIP, AdamW, groups of 26",
+    ),
+    CIFAR: Case(
+        resnet,  # type: ignore[arg-type] # the folder is bound in `main`
+        Training("sgd", 0.002, 160, 64, 5000, 30),
+        f"ResNet-18 of width {WIDTH}, CIFAR-10",
+        side_by_side=False,
+    ),
+}
 
 
 def agreement(score: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """Return Pearson's and Spearman's correlation with the truth, each with a 95 % bootstrap interval."""
+    chosen = np.random.default_rng(0).integers(len(truth), size=(RESAMPLES, len(truth)))
     found: dict[str, Any] = {}
-    correlations: dict[str, Any] = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}
-    for name, correlation in correlations.items():
-        again = stats.bootstrap(
-            (score, truth),
-            lambda a, b, c=correlation: c(a, b)[0],
-            paired=True,
-            vectorized=False,
-            n_resamples=RESAMPLES,
-            method="percentile",
-            rng=0,
-        ).confidence_interval
-        found[name] = float(correlation(score, truth)[0])
-        found[f"{name}_95"] = [float(again.low), float(again.high)]
+    for name, scale in (("pearson", np.asarray), ("spearman", partial(stats.rankdata, axis=1))):
+        found[name] = float(_correlations(scale(score[None]), scale(truth[None]))[0])
+        again = _correlations(scale(score[chosen]), scale(truth[chosen]))
+        found[f"{name}_95"] = np.percentile(again, [2.5, 97.5]).tolist()
     return found
 
 
-def measure(training: Training) -> dict[str, Any]:
-    problem, started = Problem(training), time.monotonic()
-    outcome = problem.train()
-    found = {name: agreement(s.numpy(), outcome.truth.numpy()) for name, s in scores(problem, outcome).items()}
-    return {"training": vars(training), "seconds": time.monotonic() - started, "agreement": found}
+def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each row of a (n, K) with that of b."""
+    a, b = (x - x.mean(1, keepdims=True) for x in (a, b))
+    return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+
+
+def measure(case: Case, say: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+    """Return how each score agrees with the truth, and how far the truth can be trusted.
+
+    `another_order` is the truth again, of trainings with other minibatches (full-batch ones start elsewhere): a score
+    that does not know the order cannot be expected to do better. `lowered_weights` is the first-order part of the
+    truth, and `agreement_first_order` holds the scores to that part alone.
+    """
+    started, training = time.monotonic(), case.training
+    problem = case.make(training)
+    say(f"{training.retrainings} trainings without {training.removed} of {training.samples}")
+    outcome = retrain(problem, training)
+    found = {name: value.numpy() for name, value in scores(problem, outcome.saved).items()}
+    truth = outcome.truth.numpy()
+    say("the same in another order")
+    truths = {"another_order": retrain(problem, training.again()).truth.numpy()}
+    if case.side_by_side:
+        say("the same with lowered weights")
+        truths["lowered_weights"] = retrain(problem, training.lowered()).truth.numpy()
+        if training.optimizer == "sgd":
+            say("the recursion at every step")
+            found |= {name: value.numpy() for name, value in unrolled(problem, outcome.saved).items()}
+    result = {
+        "model": case.model,
+        "training": asdict(training),
+        "effect": {"mean": float(truth.mean()), "standard_deviation": float(truth.std())},
+        "agreement": {name: agreement(score, truth) for name, score in found.items()},
+        "truth": {name: agreement(other, truth) for name, other in truths.items()},
+    }
+    if case.side_by_side:
+        first_order = {name: agreement(score, truths["lowered_weights"]) for name, score in found.items()}
+        result["agreement_first_order"] = first_order
+    return result | {"seconds": time.monotonic() - started, "environment": environment()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.truth", description=__doc__)
     parser.add_argument("--json", type=Path, required=True, metavar="OUT")
+    parser.add_argument("--only", choices=CASES, action="append", metavar="CASE", help="measure this row of OUT again")
+    parser.add_argument("--cifar", type=Path, metavar="FOLDER", help=f"WebDataset shards of CIFAR-10, for {CIFAR}")
     options = parser.parse_args()
     console = Console()
-    results = {}
-    for name, training in TRAININGS.items():
-        with console.status(f"{name}: {training.left_out} trainings without a sample"):
-            results[name] = measure(training)
+    results = json.loads(options.json.read_text())["cases"] if options.only and options.json.exists() else {}
+    for name in options.only or CASES:
+        case, folder = CASES[name], options.cifar
+        if name == CIFAR:
+            if folder is None:
+                console.print(f"{name}: skipped, since --cifar gives no folder with its images")
+                continue
+            case = replace(case, make=partial(resnet, folder=folder))
+        with console.status(name) as status:
+            results[name] = measure(case, lambda what, s=status, n=name: s.update(f"{n}: {what}"))
         show(console, name, results[name])
-    environment = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
-    settings = {"checkpoints": CHECKPOINTS, "reference": REFERENCE_SIZE, "minibatches": MINIBATCHES}
-    whole = {"environment": environment, "settings": settings, "trainings": results}
-    options.json.write_text(json.dumps(whole, indent=2) + "\n")
+        write(options.json, results)
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    settings = asdict(Choice()) | {"bootstrap_resamples": RESAMPLES}
+    ordered = {name: results[name] for name in CASES if name in results}
+    path.write_text(json.dumps({"settings": settings, "cases": ordered}, indent=2) + "\n")
 
 
 def show(console: Console, name: str, result: dict[str, Any]) -> None:
-    table = Table(title=f"{name}, {result['seconds']:.0f} s", title_justify="left")
-    for heading in ("score", "Pearson", "95 %", "Spearman", "95 %"):
+    table = Table(title=f"{name}: {result['model']}, {result['seconds']:.0f} s", title_justify="left")
+    for heading in ("score", "Pearson", "95 %", "Spearman", "95 %", "Pearson, first order"):
         table.add_column(heading, justify="left" if heading == "score" else "right")
-    for score, found in result["agreement"].items():
+    for score, found in (result["agreement"] | result["truth"]).items():
         cells = []
         for kind in ("pearson", "spearman"):
             low, high = found[f"{kind}_95"]
             cells += [f"{found[kind]:+.2f}", f"{low:+.2f} to {high:+.2f}"]
-        table.add_row(score, *cells)
+        first_order = result.get("agreement_first_order", {}).get(score)
+        table.add_row(score, *cells, f"{first_order['pearson']:+.2f}" if first_order else "")
     console.print(table)
 
 

@@ -48,6 +48,7 @@ class Selection(Strict):
         rankable: samples that could have been chosen.
         threshold: the lowest value of `by` inside; ranks are scaled to 0..1, 1 the best.
         duplicates: rows left out because their uid had come with a better value.
+        warnings: what is measured against ranking by these scores.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Selection(Strict):
     threshold: float
     created_at: datetime
     files: dict[str, File]
+    warnings: list[str] = Field(default_factory=list)
 
 
 class Comparison(Strict):

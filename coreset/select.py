@@ -15,6 +15,7 @@ from coreset.errors import InvalidSpec, PoolUnusable
 from coreset.plan import Plan
 from coreset.ranking import combined, open_samples, rank_columns
 from coreset.result import File, Selection
+from coreset.scores import cautions
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
 from coreset.uids import to_subset
@@ -57,6 +58,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selec
         threshold=threshold,
         created_at=datetime.now(UTC),
         files=files,
+        warnings=cautions(spec.by),
     )
     save_selection(storage, selection)
     return selection

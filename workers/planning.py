@@ -4,6 +4,7 @@ import math
 
 from coreset.errors import CheckpointUnusable
 from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
+from coreset.scores import cautions
 from coreset.spec import ClipModelSpec, JobSpec, ValidationTarget
 from workers.checkpoints import plan_checkpoints, registered
 from workers.lease import stamp
@@ -37,7 +38,7 @@ def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
         scores=spec.scores,
         seed=spec.seed,
     )
-    return plan, warnings + _doubts(plan)
+    return plan, warnings + _doubts(plan) + cautions(spec.select.by)
 
 
 def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:

@@ -88,7 +88,7 @@ def show_result(manifest: Manifest) -> None:
     if manifest.report:
         rows["report"] = manifest.report.uri
     show_rows(rows)
-    show_warnings(manifest.warnings)
+    show_warnings([warning for warning in manifest.warnings if warning not in manifest.selection.warnings])
     show_selection(manifest.selection)
 
 
@@ -100,6 +100,7 @@ def show_selection(selection: Selection) -> None:
         "by": f"{by} ({selection.spec.combine})",
     }
     show_rows(rows | {name: file.uri for name, file in selection.files.items()})
+    show_warnings(selection.warnings)
 
 
 def show_warnings(warnings: list[str]) -> None:

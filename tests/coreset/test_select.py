@@ -16,6 +16,8 @@ from coreset.compare import compare
 from coreset.errors import InvalidSpec, PoolUnusable
 from coreset.part import part_schema
 from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
+from coreset.result import Selection
+from coreset.scores import SCORES as SCORES_TOLD
 from coreset.scores import Score
 from coreset.select import select
 from coreset.spec import SelectSpec
@@ -47,13 +49,14 @@ def plan_of(shards: int) -> Plan:
 def write_part(storage: Storage, plan: Plan, shard: int, rows: Iterable[tuple[str, float, float]]) -> None:
     table = [
         {"uid": uid, "shard": f"{shard}.tar", "key": f"{i:03}", "row": i, "uid_source": "json", "status": "ok",
-         "caption": "c", "clip_score": clip, "random": random}
+         "caption": "c", "clip_score": clip, "random": random, "diffin_eq9": -random}
         for i, (uid, clip, random) in enumerate(rows)
     ]  # fmt: skip
     bad = {"uid": "b" * 32, "shard": f"{shard}.tar", "key": "bad", "row": 99, "uid_source": "json"}
     table.append({**bad, "status": "bad_image"})
     name = f"plans/{plan.id}/parts/{plan.part_name(shard)}"
-    storage.write_with(name, lambda file: pq.write_table(pa.Table.from_pylist(table, part_schema(SCORES, 0)), file))
+    part = pa.Table.from_pylist(table, part_schema(plan.scores, 0))
+    storage.write_with(name, lambda file: pq.write_table(part, file))
     storage.write(name.removesuffix(".parquet") + ".json", b"{}")
 
 
@@ -146,6 +149,17 @@ def test_the_same_question_gets_the_selection_that_is_there(stored: tuple[Storag
     first = select(storage, plan, "job", SelectSpec(k=5, by="random"))
     assert select(storage, plan, "job", SelectSpec(k=5, by="random")) == first
     assert select(storage, plan, "job", SelectSpec(k=6, by="random")).id != first.id
+
+
+@pytest.mark.parametrize(("by", "warned"), [({"random": 1}, False), ({"random": 1, "diffin_eq9": 1}, True)])
+def test_who_ranks_by_a_score_is_told_what_is_measured_against_it(tmp_path: Path, by: dict, warned: bool) -> None:
+    storage = Storage(str(tmp_path))
+    plan = plan_of(1).model_copy(update={"scores": [*SCORES, Score.DIFFIN_EQ9]})
+    write_part(storage, plan, 0, [(f"{i:032x}", 0.5, i / 4) for i in range(4)])
+    selection = select(storage, plan, "job", SelectSpec(k=2, by=by))
+    assert selection.warnings == ([SCORES_TOLD[Score.DIFFIN_EQ9].caution] if warned else [])
+    stored = storage.read(f"jobs/job/selections/{selection.id}/selection.json")
+    assert Selection.model_validate_json(stored).warnings == selection.warnings
 
 
 def test_more_than_there_is_is_refused_with_the_numbers(stored: tuple[Storage, Plan, Rows]) -> None:

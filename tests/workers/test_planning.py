@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from coreset.plan import Sourced
+from coreset.plan import Plan, Sourced
+from coreset.scores import SCORES, Score
 from coreset.spec import JobSpec
 from workers.planning import make_plan
 
@@ -22,15 +23,19 @@ def write_tar(path: Path, samples: int) -> None:
             tar.addfile(header, io.BytesIO(b"red"))
 
 
-def n_samples(tmp_path: Path, shards: str = "{0..1}.tar") -> Sourced:
+def planned(tmp_path: Path, shards: str = "{0..1}.tar", by: str = "diffin") -> tuple[Plan, list[str]]:
     torch.save({"a": torch.ones(1)}, tmp_path / "a.pt")
     spec = {
         "pool": {"shards": [str(tmp_path / shards)]},
         "checkpoints": {"files": [{"uri": str(tmp_path / "a.pt"), "step": 1, "lr": 0.1}]},
         "model": {"config": {"embed_dim": 8}},
-        "select": {"k": 1},
+        "select": {"k": 1, "by": by},
     }
-    return make_plan(JobSpec.model_validate(spec))[0].n_samples
+    return make_plan(JobSpec.model_validate(spec))
+
+
+def n_samples(tmp_path: Path, shards: str = "{0..1}.tar") -> Sourced:
+    return planned(tmp_path, shards)[0].n_samples
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +72,10 @@ def test_n_is_never_zero(tmp_path: Path) -> None:
     assert n_samples(tmp_path).value == 1
     (tmp_path / "0.tar").write_bytes(gzip.compress(b""))
     assert "not known" in n_samples(tmp_path).source
+
+
+@pytest.mark.parametrize("by", [Score.DIFFIN, Score.DIFFIN_EQ9])
+def test_a_job_that_ranks_by_a_score_says_what_is_measured_against_it(tmp_path: Path, by: Score) -> None:
+    caution = SCORES[Score.DIFFIN_EQ9].caution
+    assert caution is not None
+    assert (caution in planned(tmp_path, by=by)[1]) == (by is Score.DIFFIN_EQ9)
