@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from coreset.cli import app
 from coreset.cli.paths import absolute
 from coreset.cli.preflight import show_preflight
+from coreset.cli.tell import out
 from coreset.job import JobStatus, Reason
 from coreset.preflight import Preflight
 from coreset.settings import ServiceSettings
@@ -101,7 +102,7 @@ def test_check_without_a_worker_is_code_3(url: str, job_file: Path, monkeypatch:
 def test_a_preflight_is_shown_with_its_sources_and_what_it_takes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(out, "width", 200)
     show_preflight(Preflight.model_validate(PREFLIGHT))
     shown = capsys.readouterr().out
     for told in (

@@ -100,7 +100,8 @@ def test_wrong_labels_have_a_high_influence_on_themselves(digits: Digits, estima
 
 def test_batches_do_not_matter(digits: Digits) -> None:
     whole = estimated(digits, "tracin", count=2, batch_size=SAMPLES).value
-    torch.testing.assert_close(estimated(digits, "tracin", count=2, batch_size=7).value, whole, rtol=1e-3, atol=0)
+    again = estimated(digits, "tracin", count=2, batch_size=7).value
+    torch.testing.assert_close(again, whole, rtol=0, atol=1e-4 * float(whole.max()))
 
 
 def test_an_idle_segment_counts_nothing(digits: Digits) -> None:

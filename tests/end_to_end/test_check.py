@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from coreset.cli import app
+from coreset.cli.tell import out
 from coreset.client import Client
 from coreset.errors import CheckpointUnusable
 from coreset.preflight import Preflight
@@ -17,8 +18,10 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def check(stack: LocalStack, spec: dict[str, Any], *options: str) -> Result:
-    environment = {"CORESET_URL": stack.url, "COLUMNS": "200"}
-    return CliRunner().invoke(app, ["check", "-", *options], input=json.dumps(spec), env=environment)
+    environment = {"CORESET_URL": stack.url}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(out, "width", 200)
+        return CliRunner().invoke(app, ["check", "-", *options], input=json.dumps(spec), env=environment)
 
 
 def test_the_plan_is_shown_and_no_job_is_made(stack: LocalStack, client: Client, spec: dict[str, Any]) -> None:

@@ -432,7 +432,7 @@ def test_a_real_trainings_preconditioner_is_found_for_every_parameter(trained: P
     module = open_clip.CLIP(**TINY)
     module.load_state_dict(checkpoint.state_dict)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    found = adam_preconditioner(checkpoint.optimizer, shapes)
+    found = adam_preconditioner(checkpoint.optimizer, shapes, list(shapes))
     assert found is not None
     assert found.keys() == shapes.keys()
     words = found["token_embedding.weight"]
