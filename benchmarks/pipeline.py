@@ -32,10 +32,11 @@ from coreset.plan import Plan, PlannedCheckpoint, PlannedModel, PlannedShard, So
 from coreset.scores import Score
 from diffin.stencil import first_difference
 from workers import prepared
+from workers.memory import LARGEST_BATCH
 from workers.pairs import RUN, views
 from workers.samples.loader import SAMPLES_PER_CALL, Block, View
 from workers.samples.tar import RawSample, ShardReader
-from workers.score import BATCH, score_shard
+from workers.score import score_shard
 
 CHECKPOINTS = 5
 VIT_BATCH = 16
@@ -193,7 +194,7 @@ def main() -> None:
     for name, samples in pools.items():
         with console.status(name):
             found = before_the_model(samples[: options.decoded], options.rounds)
-            found["small"] = end_to_end(SMALL, samples, BATCH["cpu"], 1, 1, options.rounds)
+            found["small"] = end_to_end(SMALL, samples, LARGEST_BATCH["cpu"], 1, 1, options.rounds)
             if options.vit_samples and name != "given":
                 few = samples[: options.vit_samples]
                 found["ViT-B-32"] = end_to_end(planned("ViT-B-32"), few, VIT_BATCH, 2, torch_threads, 1)

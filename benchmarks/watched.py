@@ -11,7 +11,7 @@ from torch import Tensor
 from coreset.storage import File, Storage
 from workers.clip_model import view_functions
 from workers.samples.decode import Sample, ViewFunctions, decode
-from workers.samples.loader import Block, Loader, View
+from workers.samples.loader import BLOCK_SAMPLES, Block, Loader, View
 from workers.samples.tar import RawSample
 from workers.score import Beat, Scorer
 
@@ -53,9 +53,9 @@ class WatchedLoader(Loader):
             lambda caption: self.clock.call("tokenize", lambda: functions.tokens(caption), time.thread_time),
         )
 
-    def blocks(self, raw: Iterable[RawSample], batch: int) -> Iterator[Block]:
+    def blocks(self, raw: Iterable[RawSample], batch: int, most: int = BLOCK_SAMPLES) -> Iterator[Block]:
         read = self.clock.each("read", raw, time.thread_time)
-        return self.clock.each("wait", super().blocks(read, batch))
+        return self.clock.each("wait", super().blocks(read, batch, most))
 
     def decode(self, raw: Iterable[RawSample]) -> Iterator[Sample]:
         if self._timed is None:

@@ -17,9 +17,9 @@ from diffin.stencil import Stencil
 from workers.clip_model import ClipModel
 from workers.duration import unit_stencil
 from workers.footprint import Shadow, peak_bytes
-from workers.memory import LARGEST_BATCH, bytes_a_sample, free_bytes, largest_batch
-from workers.samples.loader import BLOCK_BYTES
-from workers.score import HELD_BYTES, device_name
+from workers.memory import LARGEST_BATCH, bytes_a_sample, free_bytes, held_bytes, largest_batch
+from workers.samples.loader import BLOCK_SAMPLES
+from workers.score import LARGER_BLOCKS, device_name
 from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 
 PROCESS_BYTES = 900_000_000
@@ -91,7 +91,7 @@ class MemoryPlan:
         """Number of checkpoints that scoring holds."""
         count = len(self.plan.checkpoints)
         vectors = (1 + len(self._stencil.directions)) * self._counted * count
-        return count if vectors <= HELD_BYTES else 1
+        return count if vectors <= held_bytes(self.model.device) else 1
 
     def _prepared(self) -> list[MemoryItem]:
         """Return what is there through all of the preparation."""
@@ -159,7 +159,8 @@ class MemoryPlan:
     def _scoring(self) -> MemoryStage:
         plan = self.plan
         image = math.prod(self.shadow.image_shape)
-        block = round(min(BLOCK_BYTES, plan.n_samples.value / len(plan.shards) * image))
+        most = BLOCK_SAMPLES * (1 if self._at_once == len(plan.checkpoints) else LARGER_BLOCKS)
+        block = round(min(most, plan.n_samples.value / len(plan.shards)) * image)
         batch = round(self.batch * bytes_a_sample(self.shadow, plan.reference_size))
         return MemoryStage(
             name="scoring",

@@ -38,6 +38,11 @@ def batch_size(model: ClipModel, reference_size: int, share: float = 0.5, free: 
     return largest_batch(each, share * free, LARGEST_BATCH[model.device.type])
 
 
+def held_bytes(device: torch.device) -> int:
+    """Return the bytes of parameters and directions that scoring may hold on a device: half of what is free."""
+    return free_bytes(device) // 2
+
+
 def largest_batch(each: float, budget: float, largest: int) -> int:
     """Return the largest power of two, up to `largest`, of samples of `each` bytes within the budget; at least 1."""
     size = largest

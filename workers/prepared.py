@@ -65,15 +65,18 @@ def save_checkpoint(storage: Storage, plan: Plan, index: int, prepared: Prepared
 
 def load_checkpoint(storage: Storage, plan: Plan, index: int, device: torch.device) -> PreparedCheckpoint:
     tensors = safetensors.torch.load(storage.read(f"{folder(plan)}/{index:03d}.safetensors"))
-    raw = json.loads(storage.read(f"{folder(plan)}/{index:03d}.json"))
-    points: tuple[Coefficients, ...] = tuple(tuple((n, c) for n, c in point) for point in raw["points"])
-    weights = {name: tuple(row) for name, row in raw["weights"].items()}
-    stencil = Stencil(points, weights, tuple(raw["slopes"]))
+    stencil = load_stencil(storage, plan, index)
     directions = {n.removeprefix("direction/"): v for n, v in tensors.items() if n.startswith("direction/")}
-    contexts = [load_encoded(tensors, f"context/{j}/", device) for j in range(len(points))]
+    contexts = [load_encoded(tensors, f"context/{j}/", device) for j in range(len(stencil.points))]
     load = lambda name, kind: load_encoded(tensors, f"slope/{name}/{kind}/", device)  # noqa: E731
     slopes = {name: (load(name, "value"), load(name, "speed")) for name in stencil.slopes}
     return PreparedCheckpoint(stencil, directions, contexts, slopes)
+
+
+def load_stencil(storage: Storage, plan: Plan, index: int) -> Stencil:
+    raw = json.loads(storage.read(f"{folder(plan)}/{index:03d}.json"))
+    points: tuple[Coefficients, ...] = tuple(tuple((n, c) for n, c in point) for point in raw["points"])
+    return Stencil(points, {name: tuple(row) for name, row in raw["weights"].items()}, tuple(raw["slopes"]))
 
 
 def load_encoded(tensors: dict[str, Tensor], prefix: str, device: torch.device) -> Encoded:

@@ -24,17 +24,17 @@ from diffin.stencil import CENTRE
 from workers import checkpoint_files, prepared
 from workers.batches import Batches
 from workers.clip_model import ClipModel, Weights
+from workers.memory import batch_size, held_bytes
 from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_block
 from workers.passes import Columns, Passes
 from workers.precision import PRECISIONS
 from workers.samples.decode import Sample
-from workers.samples.loader import Block, Loader
+from workers.samples.loader import BLOCK_SAMPLES, Block, Loader
 from workers.samples.tar import ShardReader
 from workers.self_influence import frame, self_influence
 
-BATCH = {"cpu": 64, "cuda": 512}
-HELD_BYTES = 8 * 2**30
-"""Parameters and directions of all checkpoints are held in memory up to this; above it they are read for each block."""
+LARGER_BLOCKS = 16
+"""So many times larger are blocks where the checkpoints do not fit into memory together and are read for each block."""
 
 CLIP_SCORES = (Score.CLIP_SCORE, Score.NEG_CLIP_LOSS)
 
@@ -65,7 +65,18 @@ class Scorer:
 
     @cached_property
     def batches(self) -> Batches:
-        return Batches(self.device, BATCH[self.device.type])
+        return Batches(self.device, batch_size(self.model, self.plan.reference_size))
+
+    @cached_property
+    def holds(self) -> bool:
+        """Whether all checkpoints are held in memory together."""
+        stencils = [prepared.load_stencil(self.storage, self.plan, c.index) for c in self.plan.checkpoints]
+        vectors = sum(1 + sum(not name.startswith(SIGN) for name in s.directions) for s in stencils)
+        return vectors * 4 * self.model.layout.size <= held_bytes(self.device)
+
+    @property
+    def block_samples(self) -> int:
+        return BLOCK_SAMPLES * (1 if self.holds else LARGER_BLOCKS)
 
     @cached_property
     def reference(self) -> Pairs:
@@ -94,10 +105,9 @@ class Scorer:
         uri = self.plan.checkpoints[index].uri
         weights = self.model.weights(checkpoint_files.load(uri).state_dict, uri)
         found = weights, prepared.load_checkpoint(self.storage, self.plan, index, self.device)
-        vectors = 1 + len(found[1].directions)
         if Score.SELF_INFLUENCE in self.plan.scores:
             found = weights, replace(found[1], directions=found[1].directions | self.frame)
-        if vectors * weights.theta.nbytes * len(self.plan.checkpoints) <= HELD_BYTES:
+        if self.holds:
             self._held[index] = found
         return found
 
@@ -201,7 +211,7 @@ def score_shard(scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat)
     reader = ShardReader(shard.uri, shard.size or None)
     name = shard.uri.rsplit("/", 1)[-1]
     tables = []
-    for block in loader.blocks(reader, scorer.batches.size):
+    for block in loader.blocks(reader, scorer.batches.size, scorer.block_samples):
         columns = scorer.score(block, beat) if block.good else {}
         tables.append(part_table(plan, name, block.samples, block.good, columns))
     table = pa.concat_tables(tables) if tables else part_schema(plan.scores, len(plan.checkpoints)).empty_table()

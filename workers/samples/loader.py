@@ -114,15 +114,15 @@ class Loader:
             self._pool = self._open()  # for the tasks after this one
             raise RuntimeError("a loader process was killed; is there enough memory?") from error
 
-    def blocks(self, raw: Iterable[RawSample], batch: int) -> Iterator[Block]:
+    def blocks(self, raw: Iterable[RawSample], batch: int, most: int = BLOCK_SAMPLES) -> Iterator[Block]:
         """Yield the samples in blocks; the next one is decoded meanwhile.
 
         The first block has `batch` good samples, so that the model does not wait for more than it can take; each
-        further one has twice as many, up to BLOCK_SAMPLES or more. All but the last make whole batches.
+        further one has twice as many, up to `most` or a few more. All but the last make whole batches.
         """
-        return ahead(self._blocks(raw, batch))
+        return ahead(self._blocks(raw, batch, most))
 
-    def _blocks(self, raw: Iterable[RawSample], wanted: int) -> Iterator[Block]:
+    def _blocks(self, raw: Iterable[RawSample], wanted: int, most: int) -> Iterator[Block]:
         held: list[Sample] = []
         good = 0
         for sample in self.decode(raw):
@@ -131,7 +131,7 @@ class Loader:
             if good == wanted:
                 yield Block.of(held, self.views)
                 held, good = [], 0
-                wanted *= 2 if wanted < BLOCK_SAMPLES else 1
+                wanted *= 2 if wanted < most else 1
         if held:
             yield Block.of(held, self.views)
 

@@ -146,10 +146,9 @@ def test_blocks_hold_all_samples_and_stack_the_good_ones(
 
 
 def test_blocks_start_with_a_batch_and_double_up_to_enough(
-    shards: list[Path], here: Loader, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    shards: list[Path], here: Loader, samples: list[Sample]
 ) -> None:
-    monkeypatch.setattr("workers.samples.loader.BLOCK_SAMPLES", 12)
-    blocks = list(here.blocks(raw(shards), batch=4))
+    blocks = list(here.blocks(raw(shards), batch=4, most=12))
     in_blocks = [sample for block in blocks for sample in block.samples]
     assert in_blocks == [replace(sample, images={}, tokens={}) for sample in samples]
     *whole, last = [len(block.good) for block in blocks]

@@ -21,10 +21,11 @@ from coreset.result import ShardSummary
 from coreset.scores import Score
 from coreset.storage import Storage
 from tests.workers.scoring.test_score import by_key, quietly, replaced, shard_at, write_tar
+from workers.batches import Batches
 from workers.pairs import views
 from workers.samples.loader import Block, Loader
 from workers.samples.tar import ShardReader
-from workers.score import BATCH, Scorer, part_path, score_shard
+from workers.score import Scorer, part_path, score_shard
 
 SMALL = 16
 """Batch size of most tests here: a few samples then make whole and partial batches."""
@@ -64,9 +65,8 @@ def alone(block: Block, make_scorer: MakeScorer) -> Columns:
 
 
 def scored(scorer: Scorer, block: Block, batch: int) -> Columns:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BATCH, "cpu", batch)
-        return scorer.score(block, quietly)
+    scorer.batches = Batches(scorer.device, batch)
+    return scorer.score(block, quietly)
 
 
 def chosen(block: Block, rows: list[int]) -> Block:

@@ -187,7 +187,7 @@ def test_what_does_not_fit_in_memory_is_read_for_each_block_with_the_same_outcom
     summaries: list[ShardSummary],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("workers.score.HELD_BYTES", 0)
+    monkeypatch.setattr("workers.score.held_bytes", lambda device: 0)
     poor = Scorer(plan, results, scorer.device)
     again = score_shard(poor, loader, replaced(plan.shards[1], index=109), quietly)
     assert again.part.sha256 == summaries[1].part.sha256

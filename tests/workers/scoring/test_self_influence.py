@@ -62,7 +62,7 @@ def gradients(plan: Plan, loader: Loader, counted: list[str] | None, scored: Sco
     bare = own_plan(plan, counted).model_copy(update={"scores": [Score.LOSS]})
     traced = trace(bare, draw_samples(bare, loader, lambda *_: None), CPU, torch.float64, lambda *_: None)
     wanted = {row["uid"] for row in scored.rows}
-    (block,) = loader.blocks(ShardReader(plan.shards[0].uri))
+    (block,) = loader.blocks(ShardReader(plan.shards[0].uri), 10**6)
     pairs = pairs_of_block(block, RUN)
     assert {block.samples[i].uid for i in block.good} == wanted
 

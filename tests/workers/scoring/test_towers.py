@@ -223,7 +223,7 @@ def check_losses(plan: Plan, storage: Storage, folder: Path, loader: Loader, ref
     rows = {r["uid"]: r for r in pq.read_table(storage.path(part_path(plan, 0))).to_pylist() if r["status"] == "ok"}
     found: dict[str, Pairs] = {}
     for shard in plan.shards:
-        for block in loader.blocks(ShardReader(shard.uri)):
+        for block in loader.blocks(ShardReader(shard.uri), 64):
             batch = pairs_of_block(block, RUN)
             found |= {block.samples[at].uid: batch[i : i + 1] for i, at in enumerate(block.good)}
     model = ClipModel.build(plan.model, CPU)
