@@ -26,7 +26,13 @@ WORDS = {
     "curve": "tracin, diffin_eq9: curve (V = training)",
     "mixed": "tracin, diffin_eq9: mixed (V = validation)",
 }
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "coreset", "font.size": 9, "axes.titlesize": 9, "axes.grid": True} | {
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "coreset",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.grid": True,
+} | {
     "axes.grid.axis": "y",
     "grid.alpha": 0.3,
     "legend.frameon": False,
@@ -192,7 +198,8 @@ def curve(axes: Axes, points: Iterable[tuple[float, dict[str, Any] | None]], col
     if not known:
         return
     x = [value for value, _ in known]
-    axes.fill_between(x, *zip(*(f["pearson_95"] for _, f in known), strict=True), color=colour, alpha=0.18, linewidth=0)
+    low, high = ([found["pearson_95"][end] for _, found in known] for end in (0, 1))
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
     style = "--" if name == "first_order" else "-"
     axes.plot(x, [f["pearson"] for _, f in known], style, color=colour, label=WORDS.get(name, name))
     seeds = [(value, seed) for value, found in known for seed in found["pearson_by_seed"]]

@@ -18,9 +18,9 @@ from demo.pool import write_pool, write_sound_shard
 from demo.train import Training, train
 from diffin import stencil as st
 from diffin.accuracy import relative_error
-from diffin.calibrate import Calibration, evaluate
+from diffin.calibrate import evaluate
 from diffin.exact import double, exact_terms
-from diffin.prepare import Checkpoint, Directions, Problem, prepare
+from diffin.prepare import Checkpoint, Directions, Problem, Steps, prepare
 from workers.pairs import views
 from workers.planning import make_plan
 from workers.samples.loader import Loader
@@ -72,16 +72,16 @@ def _by_target(plan: Plan) -> list[dict[str, Any]]:
 def _at(traced: dict[str, Traced], index: int, checkpoints: int) -> dict[str, Any]:
     """Return, by difference and precision, the chosen step and the errors along the sweep."""
     chosen = {
-        name: prepare(t.problem, t.checkpoints[index], t.directions[index], checkpoints, centre=False).calibrations
+        name: prepare(t.problem, t.checkpoints[index], t.directions[index], checkpoints, centre=False).steps
         for name, t in traced.items()
     }
     found: dict[str, Any] = {"checkpoint": index + 1, "step": traced["float32"].checkpoints[index].step}
-    for difference, (make, estimators, direction) in differences(traced["float32"].directions[index]).items():
-        centre = chosen["float32"][estimators[0]].step
+    for difference, (make, estimator, direction) in differences(chosen["float32"]).items():
+        centre = chosen["float32"][estimator].steps[direction]
         unit = _share(traced["float32"], index, direction)
         found[difference] = {
             name: {
-                "chosen": _chosen(chosen[name][estimators[0]], unit),
+                "chosen": _chosen(chosen[name][estimator], direction, unit),
                 "errors": errors(t.problem, t.checkpoints[index], t.directions[index], make, centre * FACTORS, unit),
             }
             for name, t in traced.items()
@@ -94,19 +94,25 @@ def _share(traced: Traced, index: int, direction: str) -> float:
     return float(traced.directions[index][direction].norm() / traced.checkpoints[index].segment.theta.norm())
 
 
-def _chosen(calibration: Calibration, unit: float) -> dict[str, float]:
-    return {"h": calibration.step, "move": calibration.step * unit, "error": calibration.error}
+def _chosen(steps: Steps, direction: str, unit: float) -> dict[str, float]:
+    step = steps.steps[direction]
+    return {"h": step, "move": step * unit, "error": steps.error}
 
 
-def differences(directions: Directions) -> dict[str, tuple[Make, tuple[str, ...], str]]:
-    """Return (step -> stencil, estimators, what a step moves along) of the differences that a job takes."""
-    found: dict[str, tuple[Make, tuple[str, ...], str]] = {
-        "diffin": (lambda h: st.first_difference("diffin", "influence", h), ("diffin",), "influence")
+def differences(chosen: dict[str, Steps]) -> dict[str, tuple[Make, str, str]]:
+    """Return (step -> stencil, an estimator, what the step is along) of the differences that a job takes.
+
+    Args:
+        chosen: by estimator. Of two steps the second keeps its ratio to the first.
+    """
+    found: dict[str, tuple[Make, str, str]] = {
+        "diffin": (lambda h: st.first_difference("diffin", "influence", h), "diffin", "influence")
     }
-    if "target_gradient" not in directions:
-        return found | {"curve": (st.curve, ("tracin", "diffin_eq9"), "gradient")}
-    ratio = float(directions["target_gradient"].norm() / directions["gradient"].norm())
-    return found | {"mixed": (lambda h: st.mixed(h, h * ratio), ("tracin", "diffin_eq9"), "target_gradient")}
+    steps = chosen["diffin_eq9"].steps
+    if "target_gradient" not in steps:
+        return found | {"curve": (st.curve, "diffin_eq9", "gradient")}
+    ratio = steps["gradient"] / steps["target_gradient"]
+    return found | {"mixed": (lambda h: st.mixed(h, h * ratio), "diffin_eq9", "target_gradient")}
 
 
 def errors(
