@@ -12,12 +12,19 @@ from coreset.plan import Plan
 from coreset.preflight import DEVICE, HOST, MemoryEstimate, MemoryItem, MemoryStage
 from coreset.scores import ESTIMATORS, Score
 from diffin.adjoint import LANCZOS_STEPS
-from diffin.batch_loss import ContrastiveLoss
 from diffin.stencil import Stencil
 from workers.clip_model import ClipModel
 from workers.duration import unit_stencil
 from workers.footprint import Shadow, peak_bytes
-from workers.memory import LARGEST_BATCH, bytes_a_sample, free_bytes, held_bytes, largest_batch
+from workers.memory import (
+    IN_PIECES,
+    LARGEST_BATCH,
+    bytes_a_sample,
+    free_bytes,
+    graph_samples,
+    held_bytes,
+    largest_batch,
+)
 from workers.samples.loader import BLOCK_SAMPLES
 from workers.score import LARGER_BLOCKS, device_name
 from workers.tracing import MINIBATCHES, PROBES, minibatch_size
@@ -119,15 +126,15 @@ class MemoryPlan:
     def _tracing(self) -> MemoryStage:
         plan, p = self.plan, self._counted
         size = minibatch_size(plan)
-        whole = ContrastiveLoss.batch_size
-        product = peak_bytes(self.shadow.product(min(size, whole + 1))) - 2 * p
+        held = graph_samples(self.model)
+        product = round(peak_bytes(self.shadow.product(min(size, held))) * (1 if size <= held else IN_PIECES)) - 2 * p
         vectors = len(plan.checkpoints) + LANCZOS_STEPS + 4
         return MemoryStage(
             name="tracing the target's gradient back through training",
             items=[
                 *self._prepared(),
                 MemoryItem(what="directions and Lanczos vectors", bytes=vectors * p),
-                MemoryItem(what=f"a Hessian-vector product, graphs of {min(size, whole)} samples", bytes=product),
+                MemoryItem(what=f"a Hessian-vector product, graphs of {min(size, held)} samples", bytes=product),
             ],
         )
 

@@ -19,6 +19,7 @@ from diffin.prepare import Checkpoint, Directions, Problem, influence_directions
 from diffin.samples import ContrastiveLosses
 from workers import checkpoint_files
 from workers.clip_model import ClipModel
+from workers.memory import LARGEST_GRAPH, graph_samples
 from workers.pairs import RUN, pairs_of_samples
 from workers.planning import not_finite, require_finite
 from workers.samples.decode import Sample
@@ -119,7 +120,10 @@ def trace(plan: Plan, drawn: Drawn, device: torch.device, dtype: torch.dtype, pr
     problem = Problem(probes, probes, estimators, plan.n_samples.value)
     samples = pairs_of_samples(drawn.minibatches, RUN)
     reference = pairs_of_samples(drawn.reference, RUN).to(device)
-    loaded = [_checkpoint(plan, planned, model, model64, drawn, reference, samples) for planned in plan.checkpoints]
+    graph = graph_samples(model) if estimators else LARGEST_GRAPH
+    loaded = [
+        _checkpoint(plan, planned, model, model64, drawn, reference, samples, graph) for planned in plan.checkpoints
+    ]
     checkpoints = [checkpoint for checkpoint, _ in loaded]
     influence = _influence(plan, problem, checkpoints, progress)
     directions = [local_directions(problem, checkpoint) for checkpoint in checkpoints]
@@ -175,6 +179,7 @@ def _checkpoint(
     drawn: Drawn,
     reference: Pairs,
     samples: Pairs,
+    graph: int,
 ) -> tuple[Checkpoint, dict[str, Tensor]]:
     """Return a checkpoint, and what of its weights is fixed."""
     loaded = checkpoint_files.load(planned.uri)
@@ -187,7 +192,7 @@ def _checkpoint(
     preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
 
     def loss(pairs: Pairs) -> ContrastiveLoss:
-        return ContrastiveLoss(encode, pairs.to(model.device), model.kind)
+        return ContrastiveLoss(encode, pairs.to(model.device), model.kind, batch_size=graph)
 
     minibatches = [_Minibatch(samples, chosen, loss) for chosen in _choices(plan, planned.index, len(samples))]
     checkpoint = Checkpoint(

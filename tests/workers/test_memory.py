@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workers import memory
 from workers.clip_model import ClipModel
-from workers.footprint import Shadow
+from workers.footprint import Shadow, peak_bytes
 
 
 @given(each=st.floats(1, 1e9), budget=st.floats(0, 1e12))
@@ -39,3 +39,18 @@ def test_a_container_has_what_its_group_leaves(tmp_path: Path, monkeypatch: pyte
     assert memory.free_bytes(torch.device("cpu")) == 2000
     limit.write_text("max\n")
     assert memory.free_bytes(torch.device("cpu")) > 2000
+
+
+def test_a_hessian_vector_product_holds_the_graphs_that_fit(tiny: ClipModel) -> None:
+    shadow = Shadow.of(tiny)
+    eight = peak_bytes(shadow.product(8))
+    size = memory.graph_samples(tiny, free=round(2 * memory.IN_PIECES * eight))
+    assert size == 8
+    assert memory.graph_samples(tiny, free=0) == 1
+    assert memory.graph_samples(tiny) == 64
+
+
+def test_a_split_minibatch_takes_what_is_said_for_its_pieces(tiny: ClipModel) -> None:
+    shadow = Shadow.of(tiny)
+    whole, split = (peak_bytes(shadow.product(size)) for size in (64, 65))
+    assert split <= 1.1 * memory.IN_PIECES * whole
