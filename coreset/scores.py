@@ -44,8 +44,9 @@ SCORES: dict[Score, ScoreInfo] = {
         "Diff-In eq. 9",
         "the paper's closed form with its literal sign: a second-order correction",
         True,
-        "diffin_eq9, with its literal sign, ran against the truth in all eight trainings that were done again without "
-        "some samples: Pearson's correlation with the change of the validation loss was -0.67 to -0.14. Its best "
+        "diffin_eq9, with its literal sign, ran against the truth in all seven trainings whose truth could be measured "
+        "by doing them again without some samples: Pearson's correlation with the change of the validation loss was "
+        "-0.67 to -0.36. Its best "
         "samples tend to be those that training misses least; rank by diffin (docs/method.md, section 8)",
     ),
     Score.TRACIN: ScoreInfo("TracIn", "sum over checkpoints of lr / N times <grad of target, grad of sample>", True),
