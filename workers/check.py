@@ -21,6 +21,7 @@ from coreset.spec import JobSpec
 from coreset.storage import Storage
 from workers import checkpoint_files
 from workers.clip_model import ClipModel, view_functions
+from workers.device import compute_device
 from workers.duration import time_estimate
 from workers.estimate import MemoryPlan
 from workers.lease import stamp
@@ -55,7 +56,7 @@ def preflight(spec: JobSpec, storage: Storage) -> Preflight:
     """
     plan, warnings = make_plan(spec)
     stamp()
-    model = ClipModel.build(plan.model, _device(), counted=plan.parameters)
+    model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
     first, skipped = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
     warnings += skipped
     _fit(plan, model)
@@ -82,10 +83,6 @@ def preflight(spec: JobSpec, storage: Storage) -> Preflight:
         time=time_estimate(plan, model, memory.batch_size),
         outputs=_outputs(plan, storage),
     )
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _shards(shards: list[PlannedShard]) -> ShardsFound:

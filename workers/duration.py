@@ -21,7 +21,7 @@ from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 PRODUCT_FORWARDS = 9.0
 """A Hessian-vector product of all parameters in forward passes (counted on ViT-B-32 and RN50: 8.9 to 9.0)."""
 
-IN_PIECES = 15 / 9
+WORK_IN_PIECES = 15 / 9
 """So much more a product takes of a minibatch that is split into pieces (counted on both: 14.9 to 15.0 forwards)."""
 
 EXACT_FORWARDS = 3
@@ -64,7 +64,7 @@ def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS) -> float:
     products = MINIBATCHES * LANCZOS_STEPS * size if Score.DIFFIN in plan.scores else 0
     if Score.DIFFIN_EQ9 in plan.scores:
         products += plan.reference_size
-    product *= 1 if size <= ContrastiveLoss.batch_size else IN_PIECES
+    product *= 1 if size <= ContrastiveLoss.batch_size else WORK_IN_PIECES
     derivatives = (1 if Score.DIFFIN in plan.scores else 0) + (4 if Score.DIFFIN_EQ9 in plan.scores else 1)
     probed = (PROBES + plan.reference_size) * (
         2 * EXACT_FORWARDS * derivatives + STEPS_TRIED * len(unit_stencil(plan, 0).points)

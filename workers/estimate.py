@@ -14,11 +14,12 @@ from coreset.scores import ESTIMATORS, Score
 from diffin.adjoint import LANCZOS_STEPS
 from diffin.stencil import Stencil
 from workers.clip_model import ClipModel
+from workers.device import device_name
 from workers.duration import unit_stencil
 from workers.footprint import Shadow, peak_bytes
 from workers.memory import (
-    IN_PIECES,
     LARGEST_BATCH,
+    MEMORY_IN_PIECES,
     bytes_a_sample,
     free_bytes,
     graph_samples,
@@ -26,7 +27,7 @@ from workers.memory import (
     largest_batch,
 )
 from workers.samples.loader import BLOCK_SAMPLES
-from workers.score import LARGER_BLOCKS, device_name
+from workers.score import LARGER_BLOCKS
 from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 
 PROCESS_BYTES = 900_000_000
@@ -127,7 +128,9 @@ class MemoryPlan:
         plan, p = self.plan, self._counted
         size = minibatch_size(plan)
         held = graph_samples(self.model)
-        product = round(peak_bytes(self.shadow.product(min(size, held))) * (1 if size <= held else IN_PIECES)) - 2 * p
+        product = (
+            round(peak_bytes(self.shadow.product(min(size, held))) * (1 if size <= held else MEMORY_IN_PIECES)) - 2 * p
+        )
         vectors = len(plan.checkpoints) + LANCZOS_STEPS + 4
         return MemoryStage(
             name="tracing the target's gradient back through training",

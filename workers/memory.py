@@ -41,7 +41,7 @@ def batch_size(model: ClipModel, reference_size: int, share: float = 0.5, free: 
 LARGEST_GRAPH = 64
 """Samples whose graph a Hessian-vector product holds at once; more gain nothing."""
 
-IN_PIECES = 4 / 3
+MEMORY_IN_PIECES = 4 / 3
 """So much more a sample's graph takes where a minibatch is split (traced on ViT-B-32, RN50 and ViT-L-14)."""
 
 
@@ -54,7 +54,7 @@ def graph_samples(model: ClipModel, free: int | None = None) -> int:
     few, many = (peak_bytes(shadow.product(n)) for n in (2, 4))
     each = (many - few) / 2
     free = free_bytes(model.device) if free is None else free
-    return largest_batch(IN_PIECES * each, free / 2 - (few - 2 * each), LARGEST_GRAPH)
+    return largest_batch(MEMORY_IN_PIECES * each, free / 2 - (few - 2 * each), LARGEST_GRAPH)
 
 
 def held_bytes(device: torch.device) -> int:

@@ -24,6 +24,7 @@ from diffin.stencil import CENTRE
 from workers import checkpoint_files, prepared
 from workers.batches import Batches
 from workers.clip_model import ClipModel, Weights
+from workers.device import device_name
 from workers.memory import batch_size, held_bytes
 from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_block
 from workers.passes import Columns, Passes
@@ -246,7 +247,3 @@ def find_summary(storage: Storage, plan: Plan, shard: int) -> ShardSummary | Non
     """Return the summary of a shard that is done, or None."""
     name = summary_path(plan, shard)
     return ShardSummary.model_validate_json(storage.read(name)) if storage.exists(name) else None
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any
 
 import structlog
-import torch
 from redis import Redis
 from rq.job import Job as Task
 
@@ -20,6 +19,7 @@ from coreset.fan_in import fan_in
 from coreset.job import JobStatus, Reason
 from coreset.plan import Plan
 from coreset.storage import Storage
+from workers.device import compute_device, device_name
 from workers.finish import finish_job
 from workers.lease import stamp
 from workers.merge import Counts, merge_counts
@@ -28,7 +28,7 @@ from workers.planning import make_plan
 from workers.prepare import prepare_plan
 from workers.runtime import Runtime, current
 from workers.samples.loader import Loader
-from workers.score import Scorer, device_name, find_summary, score_shard
+from workers.score import Scorer, find_summary, score_shard
 
 BEAT_SECONDS = 0.5
 """How often a running task tells its progress and looks whether its job was cancelled."""
@@ -59,7 +59,7 @@ def _prepare(run: Runtime, job_id: str) -> None:
         run.store.warn(job_id, warning)
     run.storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
     run.storage.write(f"jobs/{job_id}/plan.json", json.dumps({"plan_id": plan.id}).encode())
-    prepare_plan(plan, run.storage, _loader(plan.id), _device(), _progress(run, job_id))
+    prepare_plan(plan, run.storage, _loader(plan.id), compute_device(), _progress(run, job_id))
     run.store.set_plan(job_id, plan.id, len(plan.shards))
     _check_cancelled(run, job_id)
     run.queue.enqueue_scoring(job_id, plan.tasks())
@@ -93,7 +93,7 @@ def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int) -> None:
     if done is not None:
         run.store.shard_done(job_id, done, resumed=True)
         return
-    run.store.shard_started(job_id, shard, device_name(_device()))
+    run.store.shard_started(job_id, shard, device_name(compute_device()))
     planned = plan.shards[shard]
     try:
         summary = score_shard(_scorer(plan.id), _loader(plan.id), planned, _beat(run, job_id, shard))
@@ -224,10 +224,5 @@ def _make_loader(plan_id: str) -> Loader:
 
 _loader: Callable[[str], Loader] = _Latest(_make_loader, Loader.close)
 _scorer: Callable[[str], Scorer] = _Latest(
-    lambda plan_id: Scorer(_plan(plan_id), current().storage, _device()), lambda _: None
+    lambda plan_id: Scorer(_plan(plan_id), current().storage, compute_device()), lambda _: None
 )
-
-
-@cache
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -44,7 +44,7 @@ def test_a_container_has_what_its_group_leaves(tmp_path: Path, monkeypatch: pyte
 def test_a_hessian_vector_product_holds_the_graphs_that_fit(tiny: ClipModel) -> None:
     shadow = Shadow.of(tiny)
     eight = peak_bytes(shadow.product(8))
-    size = memory.graph_samples(tiny, free=round(2 * memory.IN_PIECES * eight))
+    size = memory.graph_samples(tiny, free=round(2 * memory.MEMORY_IN_PIECES * eight))
     assert size == 8
     assert memory.graph_samples(tiny, free=0) == 1
     assert memory.graph_samples(tiny) == 64
@@ -53,4 +53,4 @@ def test_a_hessian_vector_product_holds_the_graphs_that_fit(tiny: ClipModel) -> 
 def test_a_split_minibatch_takes_what_is_said_for_its_pieces(tiny: ClipModel) -> None:
     shadow = Shadow.of(tiny)
     whole, split = (peak_bytes(shadow.product(size)) for size in (64, 65))
-    assert split <= 1.1 * memory.IN_PIECES * whole
+    assert split <= 1.1 * memory.MEMORY_IN_PIECES * whole

@@ -22,6 +22,7 @@ from diffin.parameter_influence import ContrastiveSetLoss, parameter_influence
 from diffin.prepare import Checkpoint
 from diffin.samples import ContrastiveLosses
 from workers import checkpoint_files
+from workers.device import compute_device
 from workers.pairs import RUN, pairs_of_samples, views
 from workers.planning import make_plan, not_finite, require_finite
 from workers.samples.decode import Sample
@@ -75,7 +76,7 @@ def forget(spec: JobSpec, uids: Sequence[str], out: Path, tell: Tell, loader_pro
         loader.close()
     if bad:
         warnings.append(f"{len(bad)} of the samples are bad ones, which no training has seen; they are left out")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     traced = trace(plan, drawn, device, torch.float32, tell)
     removed = _Batches(samples, device)
     influence = _influence(traced, removed, plan, tell)
