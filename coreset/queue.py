@@ -5,8 +5,10 @@ A job's tasks (RQ's own "jobs") form a tree (coreset.fan_in):
     prepare -> score 0..n-1 -> merge level 0, a node for 64 tasks -> merge level 1 ... -> finish
 
 Their ids are deterministic, so a prepare that dies half-way and runs again adds what is missing and repeats nothing.
+Jobs share the workers: whoever adds tasks deals the list anew (coreset.deal).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, cast
@@ -26,6 +28,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from coreset import job as jobs
+from coreset.deal import Standing, deal, withdraw
 from coreset.errors import Conflict, CoresetError, NotFound, Unavailable
 from coreset.fan_in import fan_in
 from coreset.problem_types import from_problem
@@ -84,13 +87,17 @@ class TaskQueue:
         }
 
     def enqueue_prepare(self, job_id: str) -> None:
-        """Put the job's first task on the queue, ahead of score tasks, so that a bad spec is told soon. Idempotent."""
+        """Put the job's first task on the queue, ahead of its priority's score tasks, so that a bad spec is told soon.
+
+        Idempotent.
+        """
         task = self._task(GPU, "prepare", job_id)
         with answering():
             try:
                 self._queues[GPU].enqueue_job(task, at_front=True, unique=True)
             except DuplicateJobError:
                 return
+            self._deal()
 
     def enqueue_scoring(self, job_id: str, tasks: Sequence[range]) -> None:
         """Put the score tasks, the tree of merges and the finish on the queue. Idempotent.
@@ -107,6 +114,7 @@ class TaskQueue:
                 self._save_scores(job_id, waiting)
                 self._enqueue_tree(job_id, len(tasks))
             self._push_scores(job_id, waiting)
+            self._deal()
 
     def check(self, spec: JobSpec) -> dict[str, Any] | None:
         """Return what a check of the spec found, once; None as long as it waits or runs. To be called again and again.
@@ -175,6 +183,8 @@ class TaskQueue:
                 if pending:
                     self._remove(pending)
                 removed += len(pending)
+            for queue in self._queues.values():
+                withdraw(self._redis, queue.key, job_id)
         return removed
 
     def settle(self, job_id: str) -> bool:
@@ -293,7 +303,7 @@ class TaskQueue:
         return [answer.decode() if answer else None for answer in answers]
 
     def _remove(self, rq_ids: Sequence[str]) -> None:
-        """Delete the tasks' records first: a worker skips an id without a record, so the order does not matter."""
+        """Delete the tasks' records: a worker skips an id without one, so the list may hold it a little longer."""
         registries = [
             registry(name, connection=self._redis).key
             for registry in (DeferredJobRegistry, ReadyJobRegistry)
@@ -304,10 +314,13 @@ class TaskQueue:
             pipe.delete(*[key for task in tasks for key in (task.key, task.dependents_key, task.dependencies_key)])
             for key in registries:
                 pipe.zrem(key, *rq_ids)
-            for queue in self._queues.values():
-                for rq_id in rq_ids:
-                    pipe.lrem(queue.key, 1, rq_id)
             pipe.execute()
+
+    def _deal(self) -> None:
+        running = Counter(_job_of(rq_id) for rq_id in self._leased(GPU))
+        priorities = self._store.priorities(list(self._store.active()))
+        standings = {job_id: Standing(priority, running[job_id]) for job_id, priority in priorities.items()}
+        deal(self._redis, self._queues[GPU].key, standings, Worker.count(connection=self._redis))
 
     def _leased(self, queue: str) -> list[str]:
         registry = StartedJobRegistry(queue, connection=self._redis, serializer=JSONSerializer)
@@ -322,6 +335,10 @@ class TaskQueue:
             yield from (task_id(job_id, "merge", level, node) for node in range(len(nodes)))
         yield from (task_id(job_id, "score", index) for index in range(tasks))
         yield task_id(job_id, "prepare")
+
+
+def _job_of(rq_id: str) -> str:
+    return rq_id.split("-", 1)[0]
 
 
 _PENDING = (

@@ -1,13 +1,16 @@
 """The job spec: everything a caller may ask for. Unknown fields are refused."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from coreset.scores import DEFAULT_SCORES, SCORES, Score
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
+
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 _FORBIDDEN_URI = re.compile(r"(^|::)\s*pipe:", re.IGNORECASE)
 
@@ -212,6 +215,9 @@ class JobSpec(Strict):
     select: SelectSpec
     seed: int = Field(default=0, description="of the random score")
     max_failed_shards: int = Field(default=0, ge=0, description="shards that may fail before the job fails")
+    priority: Priority = Field(
+        default="normal", description="jobs of one priority share the workers; lower ones wait for higher ones"
+    )
 
     @field_validator("scores")
     @classmethod

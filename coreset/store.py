@@ -11,16 +11,17 @@
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
     coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
 
-Fields of the record: id, status, reason_code, reason_message, spec, plan_id, created_at, started_at, scoring_at,
-reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction, tasks, shards_total,
-shards_done, shards_failed, shards_resumed, samples_read, samples_scored, samples_resumed, bad:{sample status}, version.
+Fields of the record: id, status, reason_code, reason_message, spec, priority, plan_id, created_at, started_at,
+scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction, tasks,
+shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored, samples_resumed, bad:{sample
+status}, version.
 Nothing here is needed to find results again: they are in the storage.
 """
 
 import hashlib
 import secrets
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
@@ -35,7 +36,7 @@ from coreset.paging import Position, decode_token, encode_token
 from coreset.progress import STAGES
 from coreset.record import RawJob, read_job
 from coreset.result import ShardSummary
-from coreset.spec import JobSpec
+from coreset.spec import JobSpec, Priority
 
 JOBS = "coreset:jobs"
 JOB = "coreset:job:{id}"
@@ -92,7 +93,8 @@ class JobStore:
         if idempotency_key is not None:
             keys.append(IDEMPOTENCY.format(key=hashlib.sha256(idempotency_key.encode()).hexdigest()))
         mark = fingerprint(spec)
-        answer = self._run(lua.CREATE, keys, [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS])
+        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority]
+        answer = self._run(lua.CREATE, keys, arguments)
         if answer == "exists":
             raise Conflict(f"job {job_id} exists", id=job_id)
         if answer == "ok":
@@ -154,6 +156,14 @@ class JobStore:
             statuses: list[Any] = pipe.execute()
         known = {job_id: JobStatus(_text(status)) for job_id, status in zip(job_ids, statuses, strict=True) if status}
         return {job_id: status for job_id, status in known.items() if status not in TERMINAL}
+
+    def priorities(self, job_ids: Sequence[str]) -> dict[str, Priority]:
+        """Return the priorities of the jobs that are there."""
+        with answering(), self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(_job(job_id), "priority")
+            answers: list[Any] = pipe.execute()
+        return {job_id: cast(Priority, _text(one)) for job_id, one in zip(job_ids, answers, strict=True) if one}
 
     def take_turn(self, name: str, seconds: float) -> bool:
         """Say whether the caller is the only one to do `name` for the next seconds."""

@@ -17,14 +17,15 @@ if not status then return 'missing' end
 CREATE = (
     _NOW
     + """
--- KEYS: record, list of jobs, idempotency key (or none). ARGV: id, spec, fingerprint, seconds to keep the key
+-- KEYS: record, list of jobs, idempotency key (or none). ARGV: id, spec, fingerprint, seconds to keep the key, priority
 if KEYS[3] then
     local claimed = redis.call('GET', KEYS[3])
     if claimed then return claimed end
     redis.call('SET', KEYS[3], ARGV[1] .. ' ' .. ARGV[3], 'EX', ARGV[4])
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
-redis.call('HSET', KEYS[1], 'id', ARGV[1], 'status', 'queued', 'spec', ARGV[2], 'created_at', now, 'version', 1)
+redis.call('HSET', KEYS[1], 'id', ARGV[1], 'status', 'queued', 'spec', ARGV[2], 'priority', ARGV[5])
+redis.call('HSET', KEYS[1], 'created_at', now, 'version', 1)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 'ok'
 """
