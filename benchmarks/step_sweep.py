@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from coreset.plan import Plan
-from coreset.spec import CheckpointsSpec, JobSpec, PoolSpec, ReferenceSpec, SelectSpec, ValidationTarget
+from coreset.spec import CheckpointsSpec, JobSpec, PoolSpec, ReferenceSpec, ScoredPoolSpec, SelectSpec, ValidationTarget
 from demo.pool import write_pool, write_sound_shard
 from demo.train import Training, train
 from diffin import stencil as st
@@ -51,7 +51,7 @@ def measure(seeds: Sequence[int], training: Training = TRAINING, samples: int = 
 
 def _plan(shards: list[str], directory: Path, target: Any) -> Plan:
     spec = JobSpec(
-        pool=PoolSpec(shards=shards),
+        pool=ScoredPoolSpec(shards=shards),
         checkpoints=CheckpointsSpec(run=str(directory)),
         target=target,
         reference=ReferenceSpec(size=REFERENCE),

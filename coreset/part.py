@@ -1,11 +1,13 @@
 """The part: one Parquet file with a row for every sample of a shard, bad ones too, in the order of the tar."""
 
-from collections.abc import Sequence
 from enum import StrEnum
 
 import pyarrow as pa
 
-from coreset.scores import ESTIMATORS, Score
+from coreset.plan import Plan
+from coreset.scores import ESTIMATORS
+
+CLUSTER = "cluster"
 
 
 class SampleStatus(StrEnum):
@@ -26,13 +28,22 @@ class UidSource(StrEnum):
     DERIVED = "derived"  # coreset.uids.derive
 
 
-def part_schema(scores: Sequence[Score], checkpoints: int) -> pa.Schema:
-    """Return the Arrow schema of a part.
+def metadata_column(field: str) -> str:
+    """Return the name of the column that holds a field of the json members."""
+    return f"metadata_{field}"
 
-    Columns: uid, shard (basename), key, row (position in the shard, from 0), uid_source, status, caption, then one
+
+def part_schema(plan: Plan) -> pa.Schema:
+    """Return the Arrow schema of a plan's parts.
+
+    Columns: uid, shard (basename), key, row (position in the shard, from 0), uid_source, status, caption, image_width
+    and image_height (pixels of the image as it is stored, null where none was looked at), `metadata_<field>` (text,
+    null where the sample's json has no such text, number or truth value), cluster (null in bad samples), then one
     nullable float32 column a score, then for each estimator `<score>_by_checkpoint`, its terms (m,), in step order.
+    Parts of version 1 lack the columns between caption and the scores.
     """
-    terms = pa.list_(pa.float32(), checkpoints)
+    terms = pa.list_(pa.float32(), len(plan.checkpoints))
+    sizes = ["image_width", "image_height"] if plan.part_version > 1 else []
     return pa.schema(
         [
             pa.field("uid", pa.string(), nullable=False),
@@ -42,7 +53,10 @@ def part_schema(scores: Sequence[Score], checkpoints: int) -> pa.Schema:
             pa.field("uid_source", pa.string(), nullable=False),
             pa.field("status", pa.string(), nullable=False),
             pa.field("caption", pa.string()),
-            *(pa.field(score.value, pa.float32()) for score in scores),
-            *(pa.field(f"{score.value}_by_checkpoint", terms) for score in scores if score in ESTIMATORS),
+            *(pa.field(name, pa.int32()) for name in sizes),
+            *(pa.field(metadata_column(field), pa.string()) for field in plan.metadata),
+            *([pa.field(CLUSTER, pa.int32())] if plan.clusters else []),
+            *(pa.field(score.value, pa.float32()) for score in plan.scores),
+            *(pa.field(f"{score.value}_by_checkpoint", terms) for score in plan.scores if score in ESTIMATORS),
         ]
     )

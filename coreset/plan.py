@@ -15,6 +15,9 @@ from coreset.spec import Strict, ValidationTarget
 SCORING_VERSION = 2
 """Raised by every change of the code that changes a score: parts of older code are then not taken for new ones."""
 
+PART_VERSION = 2
+"""Raised by every change of a part's columns. 2: image_width, image_height, metadata, cluster."""
+
 MAX_TASKS = 16_000
 """Tasks that one job puts on the queue at most; more shards than that are grouped."""
 
@@ -83,6 +86,9 @@ class Plan(Strict):
         parameters: names of those that are counted; None is all.
         n_samples: N of the estimators, the size of the pool.
         reference_seed, reference_size: of the draw of B.
+        part_version: which columns the parts have; plans that do not say it are of version 1.
+        metadata: json fields that the parts keep.
+        clusters: number of clusters of alike images; 0 is none.
     """
 
     version: int = SCORING_VERSION
@@ -100,11 +106,15 @@ class Plan(Strict):
     n_samples: Sourced
     scores: list[Score]
     seed: int
+    part_version: int = 1
+    metadata: list[str] = Field(default_factory=list[str])
+    clusters: int = 0
 
     @property
     def id(self) -> str:
-        """The content key: 32 hex digits of the sha256 of the canonical JSON."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
+        """The content key: 32 hex digits of the sha256 of the canonical JSON. A plan of version 1 keeps its own."""
+        unknown_then = {"part_version", "metadata", "clusters"} if self.part_version == 1 else None
+        return hashlib.sha256(self.model_dump_json(exclude=unknown_then).encode()).hexdigest()[:32]
 
     def part_name(self, shard: int) -> str:
         """Return the file name of the shard's part, in the plan's folder of parts."""

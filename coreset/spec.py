@@ -51,6 +51,26 @@ class PoolSpec(Strict):
         return [_refuse_pipe(uri) for uri in value]
 
 
+class ScoredPoolSpec(PoolSpec):
+    """The pool that is scored.
+
+    Attributes:
+        metadata: fields of the json members to keep beside the scores, as text; selections can filter by them and set
+            quotas on them. Each is the column `metadata_FIELD`.
+    """
+
+    metadata: list[Annotated[str, StringConstraints(pattern=r"^[\w-]{1,100}$")]] = Field(
+        default_factory=list[str], max_length=64, examples=[["language"]]
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _told_apart(cls, value: list[str]) -> list[str]:
+        if len({field.casefold() for field in value}) < len(value):
+            raise ValueError("the same field twice; upper and lower case do not tell fields apart")
+        return value
+
+
 class CheckpointFile(Strict):
     """One checkpoint file, or just its URI; step and lr override what the file itself says."""
 
@@ -204,7 +224,7 @@ class JobSpec(Strict):
         }
     )
 
-    pool: PoolSpec
+    pool: ScoredPoolSpec
     checkpoints: CheckpointsSpec
     model: ModelSpec | None = None
     clip_model: ClipModelSpec | None = None
@@ -213,6 +233,13 @@ class JobSpec(Strict):
     reference: ReferenceSpec = ReferenceSpec()
     scores: list[Score] = Field(default=list(DEFAULT_SCORES), min_length=1)
     select: SelectSpec
+    clusters: int | None = Field(
+        default=None,
+        ge=0,
+        le=1024,
+        description="groups of alike images, for quotas; 0 makes none. They come with the pass that makes clip_score; "
+        "where that is made the default is 32, or an eighth of the reference batch if that is fewer",
+    )
     seed: int = Field(default=0, description="of the random score")
     max_failed_shards: int = Field(default=0, ge=0, description="shards that may fail before the job fails")
     priority: Priority = Field(
@@ -229,4 +256,12 @@ class JobSpec(Strict):
         missing = [score.value for score in self.select.by if score not in self.scores]
         if missing:
             raise ValueError(f"select.by names scores that this job does not compute: {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _clusters_of_embeddings(self) -> Self:
+        if self.clusters and not {Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(self.scores):
+            raise ValueError("clusters are made of the embeddings behind clip_score: add clip_score to `scores`")
+        if self.clusters and self.clusters > self.reference.size:
+            raise ValueError(f"clusters are made of the reference batch: {self.reference.size} at most")
         return self

@@ -3,13 +3,17 @@
 import math
 
 from coreset.errors import CheckpointUnusable
-from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
-from coreset.scores import cautions
+from coreset.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
+from coreset.scores import Score, cautions
 from coreset.spec import ClipModelSpec, JobSpec, ValidationTarget
 from workers.checkpoints import plan_checkpoints, registered
 from workers.lease import stamp
 from workers.parameters import counted_parameters
 from workers.samples.listing import count_samples, list_shards
+
+DEFAULT_CLUSTERS = 32
+MEMBERS_A_CLUSTER = 8
+"""Members of B that a cluster has by default, on average."""
 
 
 def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
@@ -37,8 +41,19 @@ def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
         n_samples=_n_samples(shards),
         scores=spec.scores,
         seed=spec.seed,
+        part_version=PART_VERSION,
+        metadata=spec.pool.metadata,
+        clusters=_clusters(spec),
     )
     return plan, warnings + _doubts(plan) + cautions(spec.select.by)
+
+
+def _clusters(spec: JobSpec) -> int:
+    """Return how many clusters are wanted: where the spec does not say it, none that would cost a pass of their own."""
+    if spec.clusters is not None:
+        return spec.clusters
+    embedded = {Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(spec.scores)
+    return min(DEFAULT_CLUSTERS, spec.reference.size // MEMBERS_A_CLUSTER) if embedded else 0
 
 
 def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:

@@ -19,6 +19,7 @@ from diffin.self_influence import SIGN, named, own_slopes
 from diffin.stencil import CENTRE, Stencil, merge, move
 from workers import prepared
 from workers.clip_model import ClipModel
+from workers.clusters import store_centroids
 from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_samples
 from workers.precision import PRECISIONS, Precision, ladder
 from workers.samples.loader import Loader
@@ -39,11 +40,12 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
         return
     started = time.monotonic()
     drawn = draw_samples(plan, loader, progress)
-    _store_reference(plan, storage, drawn, device)
+    embedded = _store_reference(plan, storage, drawn, device)
     seconds = {"draw": time.monotonic() - started}
     precision, traced, outcomes, raised = _accurate(plan, drawn, device, progress, seconds)
     for index, outcome in enumerate(outcomes):
         _store_checkpoint(storage, plan, index, outcome)
+    clusters = _store_clusters(plan, storage, embedded, outcomes[-1])
     found = _accuracies(outcomes)
     prepared.save_preparation(
         storage,
@@ -54,7 +56,7 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
             reference_uids=[sample.uid for sample in drawn.reference],
             parameters_counted=traced.model.layout.size,
             parameters_total=sum(shape.numel() for shape in traced.model.shapes.values()),
-            warnings=drawn.warnings + traced.warnings + raised + _doubts(found, len(drawn.probes)),
+            warnings=drawn.warnings + traced.warnings + raised + clusters + _doubts(found, len(drawn.probes)),
             steps=[{Score(n): Steps(**vars(s)) for n, s in outcome.prepared.steps.items()} for outcome in outcomes],
             seconds=seconds,
         ),
@@ -68,6 +70,11 @@ class _Outcome:
     theta: Tensor
     samples: ContrastiveLosses
     prepared: Prepared
+
+    def embedded(self) -> Tensor:
+        """Return B's image embeddings (n, d)."""
+        with torch.no_grad():
+            return self.samples.context(self.theta).image
 
 
 def _accurate(
@@ -149,8 +156,9 @@ def _prepared(plan: Plan, traced: Traced, precision: Precision, progress: Progre
     return outcomes
 
 
-def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.device) -> None:
-    """Store who is in B, and B's embeddings under the CLIP-score model if that is another one."""
+def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.device) -> Tensor | None:
+    """Store who is in B, and B's embeddings under the CLIP-score model if that is another one: return its images'."""
+    encoded = None
     pairs = pairs_of_samples(drawn.reference, RUN)
     tensors = {"ids": pairs.ids, "captions": pairs.captions}
     if plan.clip_model is not None:
@@ -162,6 +170,16 @@ def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.d
             encoded = ContrastiveLosses(encoder, reference, model.kind).context(weights.theta)
         tensors |= {f"clip/{name}": value for name, value in vars(encoded).items()}
     prepared.save_tensors(storage, plan, "reference", tensors)
+    return None if encoded is None else encoded.image
+
+
+def _store_clusters(plan: Plan, storage: Storage, embeddings: Tensor | None, last: _Outcome) -> list[str]:
+    """Store the clusters of B's images (n, d), None being those at the last checkpoint; say so if they are too few."""
+    if not plan.clusters:
+        return []
+    made = store_centroids(storage, plan, last.embedded() if embeddings is None else embeddings)
+    short = f"wanted {plan.clusters} clusters, made {made}: the reference batch has no more different images"
+    return [short] if made < plan.clusters else []
 
 
 def _calibrated(problem: Problem, checkpoint: Checkpoint, directions: Directions, plan: Plan, index: int) -> Prepared:

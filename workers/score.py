@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from coreset.part import SampleStatus, part_schema
+from coreset.part import CLUSTER, SampleStatus, metadata_column, part_schema
 from coreset.plan import Plan, PlannedShard
 from coreset.result import ShardSummary
 from coreset.scores import Score
@@ -24,6 +24,7 @@ from diffin.stencil import CENTRE
 from workers import checkpoint_files, prepared
 from workers.batches import Batches
 from workers.clip_model import ClipModel, Weights
+from workers.clusters import load_centroids, nearest
 from workers.device import device_name
 from workers.memory import batch_size, held_bytes
 from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_block
@@ -37,7 +38,8 @@ from workers.self_influence import frame, self_influence
 LARGER_BLOCKS = 16
 """So many times larger are blocks where the checkpoints do not fit into memory together and are read for each block."""
 
-CLIP_SCORES = (Score.CLIP_SCORE, Score.NEG_CLIP_LOSS)
+OF_EMBEDDINGS = (Score.CLIP_SCORE, Score.NEG_CLIP_LOSS, CLUSTER)
+"""Columns made of the embeddings of the CLIP-score model."""
 
 Beat = Callable[[float], None]
 """Called after each batch with the share of the block that is done; raises to stop."""
@@ -95,6 +97,11 @@ class Scorer:
         return model, load_clip_weights(self.plan, model), prepared.load_encoded(tensors, "clip/", self.device)
 
     @cached_property
+    def centroids(self) -> Tensor:
+        """The clusters' centroids (c, d)."""
+        return load_centroids(self.storage, self.plan).to(self.device)
+
+    @cached_property
     def frame(self) -> dict[str, Tensor]:
         """The vectors of self-influence by name; they belong to all checkpoints."""
         return named(frame(self.plan, self.model.layout.size, self.device))
@@ -127,7 +134,7 @@ class Scorer:
                 table = torch.stack([found[c] for c in stencil.columns], 1) if stencil.columns else nothing
                 terms.setdefault(name, []).append(table @ table.new_tensor(row))
             losses += [found[CENTRE]] if CENTRE in found else []
-            columns |= {name: found[name] for name in CLIP_SCORES if name in found}
+            columns |= {name: found[name] for name in OF_EMBEDDINGS if name in found}
         if self.plan.clip_model is not None:
             columns |= self._clip_scores(pairs_of_block(block, CLIP), lambda f: beat((total - 1 + f) / total))
         if Score.SELF_INFLUENCE in self.plan.scores:
@@ -171,12 +178,14 @@ class Scorer:
         if Score.NEG_CLIP_LOSS in self.plan.scores:
             same = batch.ids[:, None] == self.reference.ids[None, :]
             columns[Score.NEG_CLIP_LOSS] = neg_clip_loss(encoded, reference, same)
+        if self.plan.clusters:
+            columns[CLUSTER] = nearest(encoded.image, self.centroids)
         return columns
 
 
 def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], columns: dict[str, Tensor]) -> pa.Table:
     """Return the rows of a part: all samples, bad ones with null scores; non-finite ones turn bad here."""
-    schema = part_schema(plan.scores, len(plan.checkpoints))
+    schema = part_schema(plan)
     finite = torch.ones(len(good), dtype=torch.bool)
     for column in columns.values():  # in the part's precision, in which a large score may overflow
         finite &= column.float().isfinite().reshape(len(good), -1).all(1)
@@ -192,6 +201,8 @@ def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], c
             "uid_source": sample.uid_source.value,
             "status": sample.status.value,
             "caption": sample.caption,
+            **dict(zip(("image_width", "image_height"), sample.size or (), strict=False)),
+            **{metadata_column(field): value for field, value in sample.metadata.items()},
         }
         if position in place:
             scores = {name: column[place[position]] for name, column in values.items()}
@@ -215,7 +226,7 @@ def score_shard(scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat)
     for block in loader.blocks(reader, scorer.batches.size, scorer.block_samples):
         columns = scorer.score(block, beat) if block.good else {}
         tables.append(part_table(plan, name, block.samples, block.good, columns))
-    table = pa.concat_tables(tables) if tables else part_schema(plan.scores, len(plan.checkpoints)).empty_table()
+    table = pa.concat_tables(tables) if tables else part_schema(plan).empty_table()
     part = scorer.storage.write_with(part_path(plan, shard.index), lambda file: pq.write_table(table, file), len(table))
     bad = dict(Counter(str(status) for status in table["status"].to_pylist()))
     scored = bad.pop(SampleStatus.OK.value, 0)

@@ -219,7 +219,7 @@ class _Latest:
 
 def _make_loader(plan_id: str) -> Loader:
     plan = _plan(plan_id)
-    return Loader(views(plan), plan.caption_field, current().settings.loader_processes)
+    return Loader(views(plan), plan.caption_field, current().settings.loader_processes, plan.metadata)
 
 
 _loader: Callable[[str], Loader] = _Latest(_make_loader, Loader.close)

@@ -55,7 +55,7 @@ def write_part(storage: Storage, plan: Plan, shard: int, rows: Iterable[tuple[st
     bad = {"uid": "b" * 32, "shard": f"{shard}.tar", "key": "bad", "row": 99, "uid_source": "json"}
     table.append({**bad, "status": "bad_image"})
     name = f"plans/{plan.id}/parts/{plan.part_name(shard)}"
-    part = pa.Table.from_pylist(table, part_schema(plan.scores, 0))
+    part = pa.Table.from_pylist(table, part_schema(plan))
     storage.write_with(name, lambda file: pq.write_table(part, file))
     storage.write(name.removesuffix(".parquet") + ".json", b"{}")
 

@@ -19,7 +19,7 @@ from coreset.job import Job, JobStatus
 from coreset.part import part_schema
 from coreset.plan import Plan
 from coreset.result import Manifest, Selection
-from coreset.scores import DEFAULT_SCORES, ESTIMATORS
+from coreset.scores import ESTIMATORS
 from coreset.server import LocalStack
 from coreset.uids import from_subset
 from demo.plan import Defect, defect_counts
@@ -109,13 +109,14 @@ def test_every_file_of_the_result_has_the_sha256_that_the_manifest_says(manifest
         assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest()), file.uri
 
 
-def test_each_shard_has_a_part_with_all_its_samples(manifest: Manifest, tiny_pool: Path) -> None:
+def test_each_shard_has_a_part_with_all_its_samples(stack: LocalStack, manifest: Manifest, tiny_pool: Path) -> None:
+    plan = Plan.from_json((Path(stack.storage) / "plans" / manifest.plan_id / "plan.json").read_bytes())
     for path, part in zip(sorted(tiny_pool.glob("*.tar")), manifest.parts, strict=True):
         with tarfile.open(path) as tar:
             keys = list(dict.fromkeys(name.split(".")[0] for name in tar.getnames()))
         table = pq.read_table(part.uri)
         assert table["key"].to_pylist() == keys
-        assert table.schema.equals(part_schema(list(DEFAULT_SCORES), 2))
+        assert table.schema.equals(part_schema(plan))
         assert part.rows == len(keys)
 
 

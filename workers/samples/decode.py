@@ -6,7 +6,7 @@ Images leave as uint8 after resize and crop; scaling and normalisation happen on
 import io
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,12 @@ class ViewFunctions:
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample's identity, caption and status, and for each view its image and tokens if the status is ok."""
+    """A sample's identity, caption and status, and for each view its image and tokens if the status is ok.
+
+    Attributes:
+        metadata: by field of the json member, its text, number or truth value as text.
+        size: (width, height) of the image as it is stored, in pixels; None if it was not looked at.
+    """
 
     uid: str
     uid_source: UidSource
@@ -46,32 +51,38 @@ class Sample:
     row: int
     status: SampleStatus
     caption: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
     images: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     tokens: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
 
-def decode(raw: RawSample, caption_field: str | None, views: dict[str, ViewFunctions]) -> Sample:
+def decode(
+    raw: RawSample, caption_field: str | None, views: dict[str, ViewFunctions], kept: Sequence[str] = ()
+) -> Sample:
     """Return the decoded sample; what is wrong with it is its status, never an exception.
 
     Args:
         caption_field: take the caption from this field of the json member instead of the txt member.
         views: by name.
+        kept: fields of the json member to keep.
     """
     metadata = _metadata(raw)
     identity = (*_uid(raw, metadata), raw.key, raw.row)
     caption, problem = _caption(raw, metadata, caption_field)
+    fields = _fields(metadata or {}, kept)
     data = raw.image()
     if data is None:
-        return Sample(*identity, SampleStatus.NO_IMAGE, caption)
+        return Sample(*identity, SampleStatus.NO_IMAGE, caption, fields)
     if problem is not None:
-        return Sample(*identity, problem, caption)
-    image = _image(data)
+        return Sample(*identity, problem, caption, fields)
+    image, size = _image(data)
     if isinstance(image, SampleStatus):
-        return Sample(*identity, image, caption)
+        return Sample(*identity, image, caption, fields, size)
     assert caption is not None
     images = {name: view.image(image) for name, view in views.items()}
     tokens = {name: view.tokens(caption) for name, view in views.items()}
-    return Sample(*identity, SampleStatus.OK, caption, images, tokens)
+    return Sample(*identity, SampleStatus.OK, caption, fields, size, images, tokens)
 
 
 def uid_of(raw: RawSample) -> str:
@@ -96,6 +107,22 @@ def _metadata(raw: RawSample) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _fields(metadata: dict[str, Any], kept: Sequence[str]) -> dict[str, str]:
+    """Return the fields that are text, numbers or truth values, as text, in json's spelling."""
+    found = {name: metadata[name] for name in kept if isinstance(metadata.get(name), str | int | float)}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
+    return {name: text for name, text in texts.items() if _is_text(text)}
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a file can hold it: json can write half a surrogate pair, which no file and no tokenizer takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _caption(
     raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None
 ) -> tuple[str | None, SampleStatus | None]:
@@ -113,25 +140,24 @@ def _caption(
             return None, SampleStatus.BAD_CAPTION
     else:
         return None, SampleStatus.NO_CAPTION
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which json can write: no tokenizer and no file takes it
+    if not _is_text(value):
         return None, SampleStatus.BAD_CAPTION
     caption = value.strip()
     return (caption, None) if caption else (None, SampleStatus.EMPTY_CAPTION)
 
 
-def _image(data: bytes) -> Image.Image | SampleStatus:
-    """Return the image in RGB, or what is wrong with it. The size is looked at before anything is decoded."""
+def _image(data: bytes) -> tuple[Image.Image | SampleStatus, tuple[int, int] | None]:
+    """Return the image in RGB, or what is wrong with it, and its size, looked at before anything is decoded."""
+    size = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the decoded image is what counts
         try:
             image = Image.open(io.BytesIO(data))
-            long, short = max(image.size), min(image.size)
-            if long * short > LARGEST_IMAGE or long > LONGEST_STRIP * short:
-                return SampleStatus.IMAGE_TOO_LARGE
-            return image.convert("RGB")
+            size = image.size
+            if size[0] * size[1] > LARGEST_IMAGE or max(size) > LONGEST_STRIP * min(size):
+                return SampleStatus.IMAGE_TOO_LARGE, size
+            return image.convert("RGB"), size
         except Image.DecompressionBombError:
-            return SampleStatus.IMAGE_TOO_LARGE
+            return SampleStatus.IMAGE_TOO_LARGE, size
         except Exception:  # Pillow's readers promise no kind: RuntimeError has been seen
-            return SampleStatus.BAD_IMAGE
+            return SampleStatus.BAD_IMAGE, size

@@ -7,10 +7,10 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Self
 
@@ -59,7 +59,7 @@ class Block:
         good = [i for i, sample in enumerate(samples) if sample.status is SampleStatus.OK]
         images = {view: _stack([samples[i].images[view] for i in good]) for view in views}
         tokens = {view: _stack([samples[i].tokens[view] for i in good]) for view in views}
-        bare = [Sample(s.uid, s.uid_source, s.key, s.row, s.status, s.caption) for s in samples]
+        bare = [replace(sample, images={}, tokens={}) for sample in samples]
         return cls(bare, good, images, tokens)
 
 
@@ -74,11 +74,14 @@ class Loader:
         views: by name.
         caption_field: as in the spec.
         processes: 0 decodes in this process.
+        metadata: fields of the json members to keep.
     """
 
-    def __init__(self, views: dict[str, View], caption_field: str | None, processes: int) -> None:
+    def __init__(
+        self, views: dict[str, View], caption_field: str | None, processes: int, metadata: Sequence[str] = ()
+    ) -> None:
         self.views = views
-        self._arguments = (views, caption_field)
+        self._arguments = (views, caption_field, tuple(metadata))
         self._processes = processes
         self._pool = self._open() if processes else None
 
@@ -98,7 +101,7 @@ class Loader:
         if self._pool is None:
             here = _load(*self._arguments)
             for sample in raw:
-                yield decode(sample, here.caption_field, here.views)
+                yield here.decode(sample)
             return
         waiting: deque[Future[list[Sample]]] = deque()
         raw = iter(raw)
@@ -144,23 +147,28 @@ class Loader:
 class _Loaded:
     views: dict[str, ViewFunctions]
     caption_field: str | None
+    metadata: tuple[str, ...]
+
+    def decode(self, raw: RawSample) -> Sample:
+        return decode(raw, self.caption_field, self.views, self.metadata)
 
 
 _loaded: _Loaded
 
 
-def _load(views: dict[str, View], caption_field: str | None) -> _Loaded:
+def _load(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> _Loaded:
     from workers.clip_model import view_functions  # open_clip: not wanted where only Block is
 
-    return _Loaded({name: view_functions(view.model, view.cfg) for name, view in views.items()}, caption_field)
+    functions = {name: view_functions(view.model, view.cfg) for name, view in views.items()}
+    return _Loaded(functions, caption_field, metadata)
 
 
-def _start(views: dict[str, View], caption_field: str | None) -> None:
+def _start(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> None:
     """Build a loader process's functions once."""
     global _loaded
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _loaded = _load(views, caption_field)
+    _loaded = _load(views, caption_field, metadata)
 
 
 def _die_with_parent() -> None:
@@ -176,4 +184,4 @@ def _ready() -> None:
 
 
 def _decode_many(batch: list[RawSample]) -> list[Sample]:
-    return [decode(raw, _loaded.caption_field, _loaded.views) for raw in batch]
+    return [_loaded.decode(raw) for raw in batch]

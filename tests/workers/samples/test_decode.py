@@ -233,3 +233,38 @@ def test_no_damaged_image_makes_it_raise(
         content[start : start + len(noise)] = noise
     status = decoded(jpg=bytes(content[:end]), txt=b"red").status
     assert status in (SampleStatus.OK, SampleStatus.BAD_IMAGE, SampleStatus.IMAGE_TOO_LARGE)
+
+
+def test_the_size_is_that_of_the_stored_image_and_known_of_what_is_too_large() -> None:
+    assert decoded(jpg=JPEG, txt=b"red").size == (12, 8)
+    strip = encoded(Image.new("L", (302, 1)), "PNG")
+    assert (decoded(png=strip, txt=b"red").status, decoded(png=strip, txt=b"red").size) == ("image_too_large", (302, 1))
+    assert decoded(jpg=b"no image", txt=b"red").size is None
+    assert decoded(txt=b"red").size is None
+
+
+def test_the_fields_asked_for_are_kept_as_text_where_they_are_text_numbers_or_truth_values() -> None:
+    document = {
+        "a": "été",
+        "b": 12,
+        "c": 0.25,
+        "d": True,
+        "e": None,
+        "f": ["x"],
+        "g": {"x": 1},
+        "h": "\ud800",
+        "i": "no",
+    }
+    sample = decode(raw(jpg=JPEG, txt=b"red", json=json.dumps(document).encode()), None, VIEWS, [*"abcdefgh", "absent"])
+    assert sample.metadata == {"a": "été", "b": "12", "c": "0.25", "d": "true"}
+
+
+@pytest.mark.parametrize("document", [b"", b"{", b"[1]", b"\xff"])
+def test_without_a_readable_json_no_field_is_kept(document: bytes) -> None:
+    sample = decode(raw(jpg=JPEG, txt=b"red", json=document), None, VIEWS, ["a"])
+    assert (sample.status, sample.metadata) == (SampleStatus.OK, {})
+
+
+def test_a_bad_sample_keeps_its_fields_too() -> None:
+    sample = decode(raw(txt=b"red", json=b'{"a": 1}'), None, VIEWS, ["a"])
+    assert (sample.status, sample.metadata) == (SampleStatus.NO_IMAGE, {"a": "1"})

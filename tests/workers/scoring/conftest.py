@@ -24,7 +24,7 @@ from workers.score import Scorer, part_path, score_shard
 def scored_spec(tiny_pool: Path, tiny_run: Path) -> JobSpec:
     return JobSpec.model_validate(
         {
-            "pool": {"shards": [str(tiny_pool / "{000000..000005}.tar")]},
+            "pool": {"shards": [str(tiny_pool / "{000000..000005}.tar")], "metadata": ["uid", "nothing"]},
             "checkpoints": {"run": str(tiny_run)},
             "reference": {"size": 24},
             "select": {"k": 40},
@@ -46,7 +46,7 @@ def plan(scored_spec: JobSpec) -> Plan:
 
 @pytest.fixture(scope="session")
 def loader(plan: Plan) -> Loader:
-    return Loader(views(plan), plan.caption_field, processes=0)
+    return Loader(views(plan), plan.caption_field, processes=0, metadata=plan.metadata)
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def worst(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.fixture(scope="module")
 def processes(plan: Plan) -> Iterator[Loader]:
-    loader = Loader(views(plan), plan.caption_field, processes=2)
+    loader = Loader(views(plan), plan.caption_field, processes=2, metadata=plan.metadata)
     yield loader
     loader.close()
 
@@ -158,7 +158,13 @@ def test_other_shards_and_loaders_change_no_bit(
         rows = pq.read_table(results.path(part_path(plan, 200 + number))).to_pylist()
         found |= {row["uid"]: row for row in rows if row["status"] == SampleStatus.OK}
     assert len(found) == len(good)
-    names = [*plan.scores, *(name for name in good[0] if name.endswith("_by_checkpoint"))]
+    names = [
+        *plan.scores,
+        "cluster",
+        "metadata_uid",
+        "image_width",
+        *(name for name in good[0] if name.endswith("_by_checkpoint")),
+    ]
     for row in good:
         assert {name: found[row["uid"]][name] for name in names} == {name: row[name] for name in names}
 

@@ -20,6 +20,8 @@ from coreset.result import ShardSummary
 from coreset.scores import ESTIMATORS, Score
 from coreset.storage import Storage
 from demo.plan import Defect, defect_counts
+from workers import prepared
+from workers.clusters import load_centroids, nearest
 from workers.samples.decode import Sample
 from workers.samples.loader import Loader
 from workers.score import Scorer, find_summary, part_path, part_table, score_shard
@@ -34,7 +36,7 @@ def quietly(fraction: float) -> None:
 
 
 def test_a_parts_schema_is_the_one_that_coreset_promises(plan: Plan, parts: list[pa.Table]) -> None:
-    expected = part_schema(plan.scores, len(plan.checkpoints))
+    expected = part_schema(plan)
     assert all(part.schema.equals(expected) for part in parts)
     assert expected.field("diffin_by_checkpoint").type == pa.list_(pa.float32(), 2)
 
@@ -61,6 +63,42 @@ def test_bad_samples_have_their_reason_and_no_scores(plan: Plan, rows: list[Row]
     for row in rows:
         missing = [row[name] is None for name in names]
         assert all(missing) if row["status"] != SampleStatus.OK else not any(missing)
+
+
+def test_a_part_holds_the_images_size_and_the_json_fields_that_the_spec_names(rows: list[Row], good: list[Row]) -> None:
+    assert all(row["image_width"] >= row["image_height"] > 30 for row in good)
+    assert {row["image_width"] for row in rows if row["status"] == "no_image"} == {None}
+    assert [row["metadata_uid"] for row in rows] == [row["uid"] for row in rows]
+    assert {row["metadata_nothing"] for row in rows} == {None}
+
+
+def test_every_good_sample_has_the_cluster_of_the_nearest_centroid(
+    plan: Plan, results: Storage, good: list[Row], rows: list[Row]
+) -> None:
+    assert plan.clusters == 24 // 8
+    counts = Counter(row["cluster"] for row in good)
+    assert counts.keys() <= {0, 1, 2}
+    assert len(counts) > 1
+    assert {row["cluster"] for row in rows if row["status"] != SampleStatus.OK} == {None}
+    centroids = load_centroids(results, plan)
+    torch.testing.assert_close(centroids.norm(dim=1), torch.ones(3, dtype=torch.float64))
+    members = prepared.load_checkpoint(results, plan, 1, torch.device("cpu")).contexts
+    images = members[prepared.load_stencil(results, plan, 1).points.index(())].image
+    uids = prepared.load_preparation(results, plan).reference_uids
+    expected = dict(zip(uids, nearest(images, centroids).tolist(), strict=True))
+    found = {row["uid"]: row["cluster"] for row in good if row["uid"] in expected}
+    assert len(found) == 24
+    assert found == expected
+
+
+def test_a_plan_of_older_parts_goes_on_with_their_columns(plan: Plan) -> None:
+    older = plan.model_copy(update={"part_version": 1, "metadata": [], "clusters": 0})
+    sample = Sample("a", UidSource.DERIVED, "a", 0, SampleStatus.NO_IMAGE, "red", {"nothing": "x"}, (3, 4))
+    table = part_table(older, "0.tar", [sample], [], {})
+    assert table.schema.names[:8] == [
+        *("uid", "shard", "key", "row", "uid_source", "status", "caption"),
+        plan.scores[0],
+    ]
 
 
 def test_the_summary_counts_the_part_and_names_its_bytes(
@@ -114,7 +152,7 @@ def test_a_shard_without_good_samples_has_a_part_too(
     write_tar(tmp_path / "0.tar", members)
     summary = score_shard(scorer, loader, shard_at(tmp_path / "0.tar", 105), quietly)
     part = pq.read_table(results.path(part_path(plan, 105)))
-    assert part.schema.equals(part_schema(plan.scores, 2))
+    assert part.schema.equals(part_schema(plan))
     assert part["status"].to_pylist() == ["no_image"] * len(members)
     assert (summary.read, summary.scored) == (len(members), 0)
     assert summary.bad == ({"no_image": len(members)} if members else {})
