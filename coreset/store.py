@@ -8,6 +8,7 @@
     coreset:job:{id}:failed      hash    none  shard -> FailedShard as JSON                    shard_failed   get
     coreset:job:{id}:devices     set     none  what the workers of the job compute on          shard_*        get
     coreset:job:{id}:warnings    zset    none  texts, scored by time                           warn           get
+    coreset:job:{id}:events      stream  none  milestones: type, data as JSON; 1000 or so      with a change  events
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
     coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
 
@@ -31,6 +32,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from coreset import store_scripts as lua
 from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
+from coreset.events import News, failure_entry, read_entry, status_entry, warning_entry
 from coreset.job import TERMINAL, TRANSITIONS, FailedShard, Job, JobPage, JobStatus, Reason
 from coreset.paging import Position, decode_token, encode_token
 from coreset.progress import STAGES
@@ -89,11 +91,12 @@ class JobStore:
             InvalidInput: the key was used with another spec.
             Conflict: there is a job of this id.
         """
-        keys = [_job(job_id), JOBS]
+        keys = [_job(job_id), JOBS, _events(job_id)]
         if idempotency_key is not None:
             keys.append(IDEMPOTENCY.format(key=hashlib.sha256(idempotency_key.encode()).hexdigest()))
         mark = fingerprint(spec)
-        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority]
+        told = status_entry(JobStatus.QUEUED)
+        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *told]
         answer = self._run(lua.CREATE, keys, arguments)
         if answer == "exists":
             raise Conflict(f"job {job_id} exists", id=job_id)
@@ -180,9 +183,8 @@ class JobStore:
         sources = [source.value for source, targets in TRANSITIONS.items() if to in targets]
         field = "ended_at" if to in TERMINAL else _TIME_FIELD.get(to, "")
         code, message = (reason.code, reason.message) if reason else ("", "")
-        answer = self._run(
-            lua.TRANSITION, [_job(job_id)], [to.value, STAGES[to], code, message, field, *sources], job_id
-        )
+        arguments = [to.value, STAGES[to], code, message, field, *status_entry(to, reason), *sources]
+        answer = self._run(lua.TRANSITION, [_job(job_id), _events(job_id)], arguments, job_id)
         if answer not in ("ok", "same"):
             raise Conflict(f"job {job_id} is {answer}, so it cannot become {to.value}", id=job_id, status=answer)
         return self.get(job_id)
@@ -246,17 +248,31 @@ class JobStore:
     def shard_failed(self, job_id: str, shard: int, uri: str, message: str) -> bool:
         """Count a shard that failed for good, once; a shard that is done stays done. Returns whether it counted."""
         record, outcomes, running, _, failed = _shard_keys(job_id)
-        failure = FailedShard(shard=shard, uri=uri, message=message).model_dump_json()
-        return self._run(lua.SHARD_FAILED, [record, outcomes, running, failed], [shard, failure], job_id) == "ok"
+        told = failure_entry(FailedShard(shard=shard, uri=uri, message=message))
+        keys = [record, outcomes, running, failed, _events(job_id)]
+        return self._run(lua.SHARD_FAILED, keys, [shard, *told], job_id) == "ok"
 
     def warn(self, job_id: str, text: str) -> None:
         """Add a warning to the job; the same text is kept once. Raises NotFound."""
-        self._run(lua.WARN, [_job(job_id), f"{_job(job_id)}:warnings"], [text], job_id)
+        keys = [_job(job_id), f"{_job(job_id)}:warnings", _events(job_id)]
+        self._run(lua.WARN, keys, [text, *warning_entry(text)], job_id)
+
+    def events(self, job_id: str, after: str = "0-0") -> News:
+        """Return the milestones of the job that came after the one of that id, oldest first. Raises NotFound."""
+        with answering(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(_job(job_id), "version", "status")
+            pipe.xrange(_events(job_id), min=f"({after}", count=lua.EVENTS_KEPT)
+            (version, status), entries = pipe.execute()
+        if version is None or status is None:
+            _missing(job_id)
+        now = JobStatus(_text(status))
+        complete = now in TERMINAL and len(entries) < lua.EVENTS_KEPT
+        return News(int(version), now, [read_entry(*entry) for entry in entries], complete)
 
     def delete(self, job_id: str) -> None:
         """Forget the job; nothing happens if it is not there. Results in the storage stay."""
         with answering():
-            self._redis.delete(*_shard_keys(job_id), f"{_job(job_id)}:warnings")
+            self._redis.delete(*_shard_keys(job_id), f"{_job(job_id)}:warnings", _events(job_id))
             self._redis.zrem(JOBS, job_id)
 
     def ping(self) -> None:
@@ -312,6 +328,10 @@ class JobStore:
 
 def _job(job_id: str) -> str:
     return JOB.format(id=job_id)
+
+
+def _events(job_id: str) -> str:
+    return f"{_job(job_id)}:events"
 
 
 def _shard_keys(job_id: str) -> list[str]:

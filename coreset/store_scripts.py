@@ -9,6 +9,15 @@ local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 """
 
+EVENTS_KEPT = 1000
+"""Milestones of a job that its stream holds at least; older ones go first."""
+
+_TELL = f"""
+local function tell(stream, kind, data)
+    redis.call('XADD', stream, 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'type', kind, 'data', data)
+end
+"""
+
 _RECORD = """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end
@@ -16,34 +25,40 @@ if not status then return 'missing' end
 
 CREATE = (
     _NOW
+    + _TELL
     + """
--- KEYS: record, list of jobs, idempotency key (or none). ARGV: id, spec, fingerprint, seconds to keep the key, priority
-if KEYS[3] then
-    local claimed = redis.call('GET', KEYS[3])
+-- KEYS: record, list of jobs, events, idempotency key (or none)
+-- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data
+if KEYS[4] then
+    local claimed = redis.call('GET', KEYS[4])
     if claimed then return claimed end
-    redis.call('SET', KEYS[3], ARGV[1] .. ' ' .. ARGV[3], 'EX', ARGV[4])
+    redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[3], 'EX', ARGV[4])
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'status', 'queued', 'spec', ARGV[2], 'priority', ARGV[5])
 redis.call('HSET', KEYS[1], 'created_at', now, 'version', 1)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
+tell(KEYS[3], ARGV[6], ARGV[7])
 return 'ok'
 """
 )
 
 TRANSITION = (
     _NOW
+    + _TELL
     + _RECORD
     + """
--- ARGV: to, stage, reason code, reason message, name of the time field or '', then the states it may come from
+-- KEYS: record, events. ARGV: to, stage, reason code, reason message, name of the time field or '', event's type,
+-- its data, then the states it may come from
 if status == ARGV[1] then return 'same' end
 local legal = false
-for i = 6, #ARGV do legal = legal or ARGV[i] == status end
+for i = 8, #ARGV do legal = legal or ARGV[i] == status end
 if not legal then return status end
 redis.call('HSET', KEYS[1], 'status', ARGV[1], 'stage', ARGV[2])
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'reason_code', ARGV[3], 'reason_message', ARGV[4]) end
 if ARGV[5] ~= '' then redis.call('HSETNX', KEYS[1], ARGV[5], now) end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
+tell(KEYS[2], ARGV[6], ARGV[7])
 return 'ok'
 """
 )
@@ -99,25 +114,29 @@ return 'ok'
 )
 
 SHARD_FAILED = (
-    _RECORD
+    _TELL
+    + _RECORD
     + """
--- KEYS: record, outcomes, running, failed. ARGV: shard, what is known of the failure
+-- KEYS: record, outcomes, running, failed, events. ARGV: shard, event's type, its data: what is known of the failure
 redis.call('HDEL', KEYS[3], ARGV[1])
 if redis.call('HSETNX', KEYS[2], ARGV[1], 'failed') == 0 then return 'counted' end
-redis.call('HSET', KEYS[4], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'shards_failed', 1)
 redis.call('HINCRBY', KEYS[1], 'version', 1)
+tell(KEYS[5], ARGV[2], ARGV[3])
 return 'ok'
 """
 )
 
 WARN = (
     _NOW
+    + _TELL
     + _RECORD
     + """
--- KEYS: record, warnings. ARGV: text
+-- KEYS: record, warnings, events. ARGV: text, event's type, its data
 if redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1]) == 0 then return 'counted' end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
+tell(KEYS[3], ARGV[2], ARGV[3])
 return 'ok'
 """
 )

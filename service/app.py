@@ -20,7 +20,7 @@ from coreset.store import JobStore
 from service import problems
 from service.context import Context, Select
 from service.middleware import Envelope
-from service.routes import health, jobs, page, selections
+from service.routes import events, health, jobs, page, selections
 
 
 def create_app(
@@ -40,7 +40,7 @@ def create_app(
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
     app.state.context = Context(settings, store, queue, storage or Storage(settings.storage), select or _select)
-    for router in (jobs.router, selections.router, health.router, page.router):
+    for router in (jobs.router, events.router, selections.router, health.router, page.router):
         app.include_router(router)
     problems.install(app)
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)

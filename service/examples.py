@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from coreset.events import Ended, JobEvent, ShardFailed, StatusChanged
 from coreset.job import Job, JobPage, JobStatus, Progress, SampleCounts, ShardCounts
 from coreset.plan import PlannedCheckpoint, PlannedModel, Sourced
 from coreset.preflight import (
@@ -46,7 +47,11 @@ _job = Job(
         eta_seconds=252.0,
         devices=["NVIDIA H200"],
     ),
-    links={"self": f"/v1/jobs/{_JOB_ID}", "cancel": f"/v1/jobs/{_JOB_ID}/cancel"},
+    links={
+        "self": f"/v1/jobs/{_JOB_ID}",
+        "events": f"/v1/jobs/{_JOB_ID}/events",
+        "cancel": f"/v1/jobs/{_JOB_ID}/cancel",
+    },
 )
 _selection = Selection(
     id="s5f3a2b1c",
@@ -139,12 +144,22 @@ _preflight = Preflight(
     ),
 )
 
+_MILESTONES: list[JobEvent] = [
+    StatusChanged(at=_WHEN, status=JobStatus.SCORING),
+    ShardFailed(at=_WHEN, shard=7, uri="s3://pool/000007.tar", message="s3://pool/000007.tar is not a tar file"),
+    Ended(at=_WHEN, status=JobStatus.SUCCEEDED),
+]
+
 SPEC: dict[str, Any] = _SPEC
 SELECT: dict[str, Any] = {"k": 1000, "by": {"clip_score": 1}}
 JOB: dict[str, Any] = _job.model_dump(mode="json")
 JOBS: dict[str, Any] = JobPage(jobs=[_job]).model_dump(mode="json")
 PREFLIGHT: dict[str, Any] = _preflight.model_dump(mode="json")
 SELECTION: dict[str, Any] = _selection.model_dump(mode="json")
+EVENTS = "".join(
+    f"event: {event.type}\nid: 1764072000000-{number}\ndata: {event.model_dump_json()}\n\n"
+    for number, event in enumerate(_MILESTONES)
+)
 PROBLEM: dict[str, Any] = {
     "type": "/problems/not-found",
     "title": "There is no such thing",

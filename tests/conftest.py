@@ -5,17 +5,24 @@ There is no skip: without a server the tests that need one fail, and say how to 
 
 import json
 import os
-from collections.abc import Iterator
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 import structlog
+import uvicorn
 from redis import Redis
 
 from coreset.embedded import EmbeddedRedis
 from coreset.queue import TaskQueue, connect
+from coreset.settings import ServiceSettings
 from coreset.spec import JobSpec
 from coreset.store import JobStore
+from service.app import create_app
 
 # Before a test imports torch: its threads then sleep while they wait for each other. Spinning ones, on a small machine
 # whose cores are busy with workers and other tests, take the time that those would need.
@@ -67,6 +74,39 @@ def store(redis: Redis) -> JobStore:
 @pytest.fixture
 def queue(redis: Redis) -> TaskQueue:
     return TaskQueue(redis)
+
+
+Serve = Callable[[Redis], AbstractContextManager[str]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    """Start a service on a free port, in a thread; gives its URL."""
+
+    @contextmanager
+    def serving(redis: Redis) -> Iterator[str]:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            service = create_app(ServiceSettings(storage=str(tmp_path / "storage")), redis=redis)
+            server = uvicorn.Server(uvicorn.Config(service, log_config=None, timeout_graceful_shutdown=1))
+            thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+            thread.start()
+            deadline = time.monotonic() + 10
+            while not server.started and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert server.started
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            server.should_exit = True
+            thread.join(timeout=10)
+
+    return serving
+
+
+@pytest.fixture
+def url(serve: Serve, redis: Redis) -> Iterator[str]:
+    """A service on the session's Redis."""
+    with serve(redis) as address:
+        yield address
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def require_success(context: Context, job_id: str) -> Job:
 def linked(job: Job) -> Job:
     """Add the addresses that make sense in the job's state."""
     base = f"/v1/jobs/{job.id}"
-    links = {"self": base, "page": f"/jobs/{job.id}"}
+    links = {"self": base, "events": f"{base}/events", "page": f"/jobs/{job.id}"}
     if job.status not in TERMINAL:
         links["cancel"] = f"{base}/cancel"
     if job.status is JobStatus.SUCCEEDED:

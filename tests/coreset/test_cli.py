@@ -1,16 +1,11 @@
 """The command line against a real service: exit codes, JSON, one-sentence errors, absolute paths."""
 
 import json
-import socket
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from redis import Redis
 from typer.testing import CliRunner, Result
 
 from coreset.cli import app
@@ -19,9 +14,7 @@ from coreset.cli.preflight import show_preflight
 from coreset.cli.tell import out
 from coreset.job import JobStatus, Reason
 from coreset.preflight import Preflight
-from coreset.settings import ServiceSettings
 from coreset.store import JobStore
-from service.app import create_app
 from service.examples import PREFLIGHT
 
 SPEC: dict[str, Any] = {
@@ -29,24 +22,6 @@ SPEC: dict[str, Any] = {
     "checkpoints": {"run": "logs/demo"},
     "select": {"k": 10},
 }
-
-
-@pytest.fixture
-def url(redis: Redis, tmp_path: Path) -> Iterator[str]:
-    """A service on a free port, in a thread."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        service = create_app(ServiceSettings(storage=str(tmp_path / "storage")), redis=redis)
-        server = uvicorn.Server(uvicorn.Config(service, log_config=None, timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 10
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert server.started
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(timeout=10)
 
 
 def run(url: str, *arguments: str, stdin: str | None = None) -> Result:
