@@ -53,6 +53,10 @@ def test_scores_are_one_set_whatever_their_order() -> None:
         ("pool.shards", [], "at least 1 item"),
         ("pool.shards", ["pipe:cat a.tar"], "pipe: runs a shell command"),
         ("pool.shards", ["a.tar::pipe:cat b.tar"], "pipe: runs a shell command"),
+        ("pool.metadata", ["a.b"], "should match pattern"),
+        ("pool.metadata", ["Lang", "lang"], "the same field twice"),
+        ("clusters", 1025, "less than or equal to 1024"),
+        ("clusters", 257, "clusters are made of the reference batch: 256 at most"),
         ("checkpoints.files", ["a.pt"], "either `run`"),
         ("checkpoints.run", None, "either `run`"),
         ("checkpoints.last", 0, "greater than or equal to 1"),
@@ -91,3 +95,10 @@ def strict_models() -> list[type[BaseModel]]:
 def test_no_model_of_the_contract_takes_unknown_fields(model: type[BaseModel]) -> None:
     assert model.model_config["extra"] == "forbid"
     assert model.model_config["frozen"]
+
+
+def test_clusters_want_the_pass_that_makes_clip_score() -> None:
+    alone = {**MINIMAL, "scores": ["tracin"], "select": {"k": 1, "by": "tracin"}}
+    assert JobSpec.model_validate({**alone, "clusters": 0}).clusters == 0
+    with pytest.raises(ValidationError, match="add clip_score to `scores`"):
+        JobSpec.model_validate({**alone, "clusters": 2})
