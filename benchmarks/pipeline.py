@@ -95,12 +95,12 @@ class Case:
             self.scorer.score(block, lambda share: None)
         return time.perf_counter() - started
 
-    def whole(self, loader: WatchedLoader) -> dict[str, float]:
+    def whole(self, loader: WatchedLoader, thumbnails: bool = False) -> dict[str, float]:
         """Score the shard, and return the seconds of each stage and of all."""
         clock = Clock()
         loader.clock = self.scorer.clock = clock
         WatchedStorage.clock = clock
-        clock.call("all", lambda: score_shard(self.scorer, loader, self.shard, lambda share: None))
+        clock.call("all", lambda: score_shard(self.scorer, loader, self.shard, lambda share: None, thumbnails))
         return dict(clock.seconds)
 
 
@@ -138,10 +138,11 @@ def end_to_end(
         blocks = case.blocks()
         loader = WatchedLoader(views(case.scorer.plan), processes, Clock())
         list(loader.decode(samples[:SAMPLES_PER_CALL]))  # its processes have started
-        alone, whole = [case.alone(blocks[:1]), case.alone(blocks)][1:], []
+        alone, whole, pictured = [case.alone(blocks[:1]), case.alone(blocks)][1:], [], []
         for _ in range(rounds):
             whole.append(case.whole(loader))
             alone.append(case.alone(blocks))
+            pictured.append(case.whole(loader, thumbnails=True))
         loader.close()
         stages = case.whole(WatchedLoader(views(case.scorer.plan), 0, Clock()))
     torch.set_num_threads(before)
@@ -156,6 +157,7 @@ def end_to_end(
         "shard_s": statistics.median(w["all"] for w in whole),
         "overhead": statistics.median(ratios) - 1,
         "overheads": [ratio - 1 for ratio in ratios],
+        "thumbnails": statistics.median(p["all"] / w["all"] for p, w in zip(pictured, whole, strict=True)) - 1,
         "share_waiting": statistics.median(w["wait"] / w["all"] for w in whole),
         "write_s": statistics.median(w["write"] for w in whole),
         "stage_ms": {s: 1000 * stages[s] / count for s in ("read", "decode", "resize", "tokenize", "forward", "write")},
@@ -227,7 +229,8 @@ def show(console: Console, name: str, found: dict[str, Any]) -> None:
             stages = ", ".join(f"{stage} {value:.2f}" for stage, value in row["stage_ms"].items())
             console.print(
                 f"{model}: {100 * row['overhead']:+.1f} % over the model alone, waiting "
-                f"{100 * row['share_waiting']:.1f} % of the time; ms a sample: {stages}"
+                f"{100 * row['share_waiting']:.1f} % of the time, {100 * row['thumbnails']:+.1f} % with thumbnails; "
+                f"ms a sample: {stages}"
             )
 
 

@@ -53,19 +53,21 @@ class WatchedLoader(Loader):
             lambda caption: self.clock.call("tokenize", lambda: functions.tokens(caption), time.thread_time),
         )
 
-    def blocks(self, raw: Iterable[RawSample], batch: int, most: int = BLOCK_SAMPLES) -> Iterator[Block]:
+    def blocks(
+        self, raw: Iterable[RawSample], batch: int, most: int = BLOCK_SAMPLES, thumbnails: bool = False
+    ) -> Iterator[Block]:
         read = self.clock.each("read", raw, time.thread_time)
-        return self.clock.each("wait", super().blocks(read, batch, most))
+        return self.clock.each("wait", super().blocks(read, batch, most, thumbnails))
 
-    def decode(self, raw: Iterable[RawSample]) -> Iterator[Sample]:
+    def decode(self, raw: Iterable[RawSample], thumbnails: bool = False) -> Iterator[Sample]:
         if self._timed is None:
-            yield from super().decode(raw)
+            yield from super().decode(raw, thumbnails)
             return
         inner = ("resize", "tokenize")
         for sample in raw:
             before = sum(self.clock.seconds[stage] for stage in inner)
             started = time.thread_time()
-            found = decode(sample, None, self._timed)
+            found = decode(sample, None, self._timed, thumbnails=thumbnails)
             inside = sum(self.clock.seconds[stage] for stage in inner) - before
             self.clock.seconds["decode"] += time.thread_time() - started - inside
             yield found

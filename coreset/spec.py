@@ -242,6 +242,9 @@ class JobSpec(Strict):
     )
     seed: int = Field(default=0, description="of the random score")
     max_failed_shards: int = Field(default=0, ge=0, description="shards that may fail before the job fails")
+    thumbnails: bool = Field(
+        default=True, description="keep a small JPEG of every sample, about 1.5 kB, for the page and the report"
+    )
     priority: Priority = Field(
         default="normal", description="jobs of one priority share the workers; lower ones wait for higher ones"
     )

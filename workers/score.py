@@ -34,6 +34,7 @@ from workers.samples.decode import Sample
 from workers.samples.loader import BLOCK_SAMPLES, Block, Loader
 from workers.samples.tar import ShardReader
 from workers.self_influence import frame, self_influence
+from workers.thumbnails import write_thumbnails
 
 LARGER_BLOCKS = 16
 """So many times larger are blocks where the checkpoints do not fit into memory together and are read for each block."""
@@ -213,8 +214,10 @@ def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], c
     return pa.Table.from_pylist(rows, schema)
 
 
-def score_shard(scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat) -> ShardSummary:
-    """Score a shard and write its part, then its summary, which says that the part is complete.
+def score_shard(
+    scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat, thumbnails: bool = False
+) -> ShardSummary:
+    """Score a shard and write its thumbnails, if wanted, its part, then its summary, which says that it is complete.
 
     Raises:
         ShardUnreadable: the shard cannot be opened or is no tar.
@@ -222,11 +225,14 @@ def score_shard(scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat)
     plan, started = scorer.plan, time.monotonic()
     reader = ShardReader(shard.uri, shard.size or None)
     name = shard.uri.rsplit("/", 1)[-1]
-    tables = []
-    for block in loader.blocks(reader, scorer.batches.size, scorer.block_samples):
+    tables, samples = [], list[Sample]()
+    for block in loader.blocks(reader, scorer.batches.size, scorer.block_samples, thumbnails):
         columns = scorer.score(block, beat) if block.good else {}
         tables.append(part_table(plan, name, block.samples, block.good, columns))
+        samples += block.samples if thumbnails else []
     table = pa.concat_tables(tables) if tables else part_schema(plan).empty_table()
+    if thumbnails:
+        write_thumbnails(scorer.storage, plan, shard.index, samples)
     part = scorer.storage.write_with(part_path(plan, shard.index), lambda file: pq.write_table(table, file), len(table))
     bad = dict(Counter(str(status) for status in table["status"].to_pylist()))
     scored = bad.pop(SampleStatus.OK.value, 0)

@@ -58,7 +58,8 @@ def _prepare(run: Runtime, job_id: str) -> None:
     for warning in warnings:
         run.store.warn(job_id, warning)
     run.storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
-    run.storage.write(f"jobs/{job_id}/plan.json", json.dumps({"plan_id": plan.id}).encode())
+    noted = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
+    run.storage.write(f"jobs/{job_id}/plan.json", json.dumps(noted).encode())
     prepare_plan(plan, run.storage, _loader(plan.id), compute_device(), _progress(run, job_id))
     run.store.set_plan(job_id, plan.id, len(plan.shards))
     _check_cancelled(run, job_id)
@@ -80,15 +81,15 @@ def score(job_id: str, task: int) -> None:
     run = current()
     if run.store.cancel_requested(job_id):
         return
-    plan = _plan_of(run, job_id)
+    plan, thumbnails = _plan_of(run, job_id), _noted(run, job_id).get("thumbnails", False)
     try:
         for shard in plan.tasks()[task]:
-            _score_shard(run, job_id, plan, shard)
+            _score_shard(run, job_id, plan, shard, thumbnails)
     except Cancelled:
         structlog.get_logger().info("cancelled", job=job_id, task=task)
 
 
-def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int) -> None:
+def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int, thumbnails: bool) -> None:
     done = find_summary(run.storage, plan, shard)
     if done is not None:
         run.store.shard_done(job_id, done, resumed=True)
@@ -96,7 +97,8 @@ def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int) -> None:
     run.store.shard_started(job_id, shard, device_name(compute_device()))
     planned = plan.shards[shard]
     try:
-        summary = score_shard(_scorer(plan.id), _loader(plan.id), planned, _beat(run, job_id, shard))
+        beat = _beat(run, job_id, shard)
+        summary = score_shard(_scorer(plan.id), _loader(plan.id), planned, beat, thumbnails)
     except ShardUnreadable as error:
         run.store.shard_failed(job_id, shard, planned.uri, error.detail)
         return
@@ -192,8 +194,12 @@ def _check_cancelled(run: Runtime, job_id: str) -> None:
 
 
 def _plan_of(run: Runtime, job_id: str) -> Plan:
-    plan_id = json.loads(run.storage.read(f"jobs/{job_id}/plan.json"))["plan_id"]
-    return _plan(plan_id)
+    return _plan(_noted(run, job_id)["plan_id"])
+
+
+def _noted(run: Runtime, job_id: str) -> dict[str, Any]:
+    """Return what `prepare` left for the job's other tasks."""
+    return json.loads(run.storage.read(f"jobs/{job_id}/plan.json"))
 
 
 @cache

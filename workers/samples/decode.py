@@ -17,6 +17,7 @@ from PIL import Image
 from coreset import uids
 from coreset.part import SampleStatus, UidSource
 from workers.samples.tar import RawSample
+from workers.samples.thumbnail import thumbnail
 
 LARGEST_IMAGE = 89_478_485
 """Pixels; Pillow's own limit against decompression bombs. A larger image is a bad sample."""
@@ -43,6 +44,7 @@ class Sample:
     Attributes:
         metadata: by field of the json member, its text, number or truth value as text.
         size: (width, height) of the image as it is stored, in pixels; None if it was not looked at.
+        thumbnail: a JPEG, if it is wanted and the status is ok.
     """
 
     uid: str
@@ -55,10 +57,15 @@ class Sample:
     size: tuple[int, int] | None = None
     images: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     tokens: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    thumbnail: bytes | None = None
 
 
 def decode(
-    raw: RawSample, caption_field: str | None, views: dict[str, ViewFunctions], kept: Sequence[str] = ()
+    raw: RawSample,
+    caption_field: str | None,
+    views: dict[str, ViewFunctions],
+    kept: Sequence[str] = (),
+    thumbnails: bool = False,
 ) -> Sample:
     """Return the decoded sample; what is wrong with it is its status, never an exception.
 
@@ -66,6 +73,7 @@ def decode(
         caption_field: take the caption from this field of the json member instead of the txt member.
         views: by name.
         kept: fields of the json member to keep.
+        thumbnails: whether to make one.
     """
     metadata = _metadata(raw)
     identity = (*_uid(raw, metadata), raw.key, raw.row)
@@ -82,7 +90,8 @@ def decode(
     assert caption is not None
     images = {name: view.image(image) for name, view in views.items()}
     tokens = {name: view.tokens(caption) for name, view in views.items()}
-    return Sample(*identity, SampleStatus.OK, caption, fields, size, images, tokens)
+    small = thumbnail(image) if thumbnails else None
+    return Sample(*identity, SampleStatus.OK, caption, fields, size, images, tokens, small)
 
 
 def uid_of(raw: RawSample) -> str:

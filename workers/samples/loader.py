@@ -43,7 +43,7 @@ class Block:
     """Consecutive samples of a shard, bad ones too, and the tensors of the good ones.
 
     Attributes:
-        samples: all samples, in the order of the tar, without their arrays.
+        samples: all samples, in the order of the tar, without their arrays, with their thumbnails.
         good: (n,) positions in `samples` of those whose status is ok.
         images: by view, (n, 3, H, W) uint8.
         tokens: by view, (n, L) int64.
@@ -92,8 +92,8 @@ class Loader:
         pool.submit(_ready)  # the fork server imports open_clip while this process goes on
         return pool
 
-    def decode(self, raw: Iterable[RawSample]) -> Iterator[Sample]:
-        """Yield the decoded samples in their order.
+    def decode(self, raw: Iterable[RawSample], thumbnails: bool = False) -> Iterator[Sample]:
+        """Yield the decoded samples in their order, with thumbnails if they are wanted.
 
         Raises:
             RuntimeError: a loader process was killed, for example for memory. The next call has new ones.
@@ -101,13 +101,13 @@ class Loader:
         if self._pool is None:
             here = _load(*self._arguments)
             for sample in raw:
-                yield here.decode(sample)
+                yield here.decode(sample, thumbnails)
             return
         waiting: deque[Future[list[Sample]]] = deque()
         raw = iter(raw)
         try:
             while batch := list(islice(raw, SAMPLES_PER_CALL)):
-                waiting.append(self._pool.submit(_decode_many, batch))
+                waiting.append(self._pool.submit(_decode_many, batch, thumbnails))
                 if len(waiting) > 2 * self._processes:
                     yield from waiting.popleft().result()
             while waiting:
@@ -117,18 +117,20 @@ class Loader:
             self._pool = self._open()  # for the tasks after this one
             raise RuntimeError("a loader process was killed; is there enough memory?") from error
 
-    def blocks(self, raw: Iterable[RawSample], batch: int, most: int = BLOCK_SAMPLES) -> Iterator[Block]:
+    def blocks(
+        self, raw: Iterable[RawSample], batch: int, most: int = BLOCK_SAMPLES, thumbnails: bool = False
+    ) -> Iterator[Block]:
         """Yield the samples in blocks; the next one is decoded meanwhile.
 
         The first block has `batch` good samples, so that the model does not wait for more than it can take; each
         further one has twice as many, up to `most` or a few more. All but the last make whole batches.
         """
-        return ahead(self._blocks(raw, batch, most))
+        return ahead(self._blocks(self.decode(raw, thumbnails), batch, most))
 
-    def _blocks(self, raw: Iterable[RawSample], wanted: int, most: int) -> Iterator[Block]:
+    def _blocks(self, samples: Iterable[Sample], wanted: int, most: int) -> Iterator[Block]:
         held: list[Sample] = []
         good = 0
-        for sample in self.decode(raw):
+        for sample in samples:
             held.append(sample)
             good += sample.status is SampleStatus.OK
             if good == wanted:
@@ -149,8 +151,8 @@ class _Loaded:
     caption_field: str | None
     metadata: tuple[str, ...]
 
-    def decode(self, raw: RawSample) -> Sample:
-        return decode(raw, self.caption_field, self.views, self.metadata)
+    def decode(self, raw: RawSample, thumbnails: bool) -> Sample:
+        return decode(raw, self.caption_field, self.views, self.metadata, thumbnails)
 
 
 _loaded: _Loaded
@@ -183,5 +185,5 @@ def _ready() -> None:
     """Do nothing: a process that answers has started."""
 
 
-def _decode_many(batch: list[RawSample]) -> list[Sample]:
-    return [_loaded.decode(raw) for raw in batch]
+def _decode_many(batch: list[RawSample], thumbnails: bool) -> list[Sample]:
+    return [_loaded.decode(raw, thumbnails) for raw in batch]
