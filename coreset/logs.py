@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from types import TracebackType
 
 import structlog
 from structlog.types import Processor
@@ -30,8 +31,23 @@ def configure(log_format: LogFormat = "auto", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
     for name, quiet in NOISY.items():
         logging.getLogger(name).setLevel(quiet)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what ends the process, so that the last lines are JSON too."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        structlog.get_logger("uncaught").critical("process ends", exc_info=(kind, error, trace))
+
+
+def request_id() -> str | None:
+    """Return the id of the HTTP request that the work of this context goes back to, if one is bound."""
+    return structlog.contextvars.get_contextvars().get("request_id")
 
 
 def _last(log_format: LogFormat) -> list[Processor]:

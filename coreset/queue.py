@@ -31,6 +31,7 @@ from coreset import job as jobs
 from coreset.deal import Standing, deal, withdraw
 from coreset.errors import Conflict, CoresetError, NotFound, Unavailable
 from coreset.fan_in import fan_in
+from coreset.logs import request_id
 from coreset.problem_types import from_problem
 from coreset.spec import JobSpec
 from coreset.store import JobStore, answering, fingerprint
@@ -161,6 +162,7 @@ class TaskQueue:
             ttl=CHECK_WAITS_SECONDS,
             result_ttl=KEEP_CHECK_SECONDS,
             failure_ttl=KEEP_CHECK_SECONDS,
+            meta=_meta(),
             description="check",
         )
         with suppress(DuplicateJobError):
@@ -249,6 +251,21 @@ class TaskQueue:
         with answering():
             return Worker.count(connection=self._redis)
 
+    def leased(self) -> dict[str, int]:
+        """Return the number of tasks that a worker holds, by queue."""
+        with answering():
+            return {name: len(self._leased(name)) for name in QUEUES}
+
+    def worker_states(self) -> dict[str, str]:
+        """Return the live workers: name and `busy` or `idle`."""
+        with answering(), self._redis.pipeline(transaction=False) as pipe:
+            keys = sorted(worker_registration.get_keys(connection=self._redis))
+            for key in keys:
+                pipe.hget(key, "state")
+            states: list[bytes | None] = pipe.execute()
+        live = {key.rsplit(":", 1)[-1]: state.decode() for key, state in zip(keys, states, strict=True) if state}
+        return {name: "busy" if state == "busy" else "idle" for name, state in live.items()}
+
     def _task(self, queue: str, name: str, job_id: str, *indices: int, **options: Any) -> Any:
         """Make a task without putting it anywhere. Timeouts are the worker's stall watch, not RQ's alarm."""
         return self._queues[queue].create_job(
@@ -260,6 +277,7 @@ class TaskQueue:
             on_failure=Callback(f"{self._tasks}.task_failed"),
             result_ttl=KEEP_RESULT_SECONDS,
             failure_ttl=KEEP_FAILURE_SECONDS,
+            meta=_meta(),
             description=f"{name} {' '.join(map(str, (job_id, *indices)))}",
             **options,
         )
@@ -348,6 +366,12 @@ _PENDING = (
     JobStatus.READY_TO_ENQUEUE.value,
     JobStatus.SCHEDULED.value,
 )
+
+
+def _meta() -> dict[str, str]:
+    """Return what a task carries beside its ids: the request that it goes back to, for the logs of workers."""
+    found = request_id()
+    return {"request_id": found} if found else {}
 
 
 def _found(outcome: Any) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class Reconciler:
         active = self._store.active()
         for job_id, status in active.items():
             if status is JobStatus.QUEUED:
-                self._queue.enqueue_prepare(job_id)
+                with structlog.contextvars.bound_contextvars(request_id=self._store.request_id(job_id)):
+                    self._queue.enqueue_prepare(job_id)
             elif status is JobStatus.CANCELLING:
                 self._queue.settle(job_id)
         alive = [job_id for job_id, status in active.items() if status is not JobStatus.CANCELLING]

@@ -11,11 +11,13 @@
     coreset:job:{id}:events      stream  none  milestones: type, data as JSON; 1000 or so      with a change  events
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
     coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
+    coreset:totals               hash    none  counters of all jobs and workers since ever     shard_*, Totals Totals
+    coreset:worker:{name}        string  short what a living worker says of itself, JSON       Totals         Totals
 
-Fields of the record: id, status, reason_code, reason_message, spec, priority, plan_id, created_at, started_at,
-scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction, tasks,
-shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored, samples_resumed, bad:{sample
-status}, version.
+Fields of the record: id, status, reason_code, reason_message, spec, priority, request_id, plan_id, created_at,
+started_at, scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction,
+tasks, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored, samples_resumed,
+bad:{sample status}, version.
 Nothing here is needed to find results again: they are in the storage.
 """
 
@@ -34,6 +36,7 @@ from coreset import store_scripts as lua
 from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
 from coreset.events import News, failure_entry, read_entry, status_entry, warning_entry
 from coreset.job import TERMINAL, TRANSITIONS, FailedShard, Job, JobPage, JobStatus, Reason
+from coreset.logs import request_id
 from coreset.paging import Position, decode_token, encode_token
 from coreset.progress import STAGES
 from coreset.record import RawJob, read_job
@@ -44,6 +47,8 @@ JOBS = "coreset:jobs"
 JOB = "coreset:job:{id}"
 IDEMPOTENCY = "coreset:idempotency:{key}"
 TURN = "coreset:turn:{name}"
+TOTALS = "coreset:totals"
+WORKER = "coreset:worker:{name}"
 IDEMPOTENCY_SECONDS = 24 * 3600
 MAX_PAGE = 100
 
@@ -95,7 +100,7 @@ class JobStore:
         if idempotency_key is not None:
             keys.append(IDEMPOTENCY.format(key=hashlib.sha256(idempotency_key.encode()).hexdigest()))
         mark = fingerprint(spec)
-        told = status_entry(JobStatus.QUEUED)
+        told = [*status_entry(JobStatus.QUEUED), request_id() or ""]
         arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *told]
         answer = self._run(lua.CREATE, keys, arguments)
         if answer == "exists":
@@ -184,7 +189,7 @@ class JobStore:
         field = "ended_at" if to in TERMINAL else _TIME_FIELD.get(to, "")
         code, message = (reason.code, reason.message) if reason else ("", "")
         arguments = [to.value, STAGES[to], code, message, field, *status_entry(to, reason), *sources]
-        answer = self._run(lua.TRANSITION, [_job(job_id), _events(job_id)], arguments, job_id)
+        answer = self._run(lua.TRANSITION, [_job(job_id), _events(job_id), TOTALS], arguments, job_id)
         if answer not in ("ok", "same"):
             raise Conflict(f"job {job_id} is {answer}, so it cannot become {to.value}", id=job_id, status=answer)
         return self.get(job_id)
@@ -220,6 +225,12 @@ class JobStore:
         with answering():
             return int(self._redis.hget(_job(job_id), "tasks") or 0)
 
+    def request_id(self, job_id: str) -> str | None:
+        """Return the id of the request that the job came with, if it is known."""
+        with answering():
+            found = self._redis.hget(_job(job_id), "request_id")
+        return None if found is None else _text(found)
+
     def touch(self, job_id: str) -> None:
         """Raise the version, so that those who wait for a change look again. Raises NotFound."""
         self._set(job_id)
@@ -243,13 +254,13 @@ class JobStore:
         """
         counts = [item for pair in summary.bad.items() for item in pair]
         arguments = [summary.shard, summary.device, summary.read, summary.scored, int(resumed), *counts]
-        return self._run(lua.SHARD_DONE, _shard_keys(job_id), arguments, job_id) == "ok"
+        return self._run(lua.SHARD_DONE, [*_shard_keys(job_id), TOTALS], arguments, job_id) == "ok"
 
     def shard_failed(self, job_id: str, shard: int, uri: str, message: str) -> bool:
         """Count a shard that failed for good, once; a shard that is done stays done. Returns whether it counted."""
         record, outcomes, running, _, failed = _shard_keys(job_id)
         told = failure_entry(FailedShard(shard=shard, uri=uri, message=message))
-        keys = [record, outcomes, running, failed, _events(job_id)]
+        keys = [record, outcomes, running, failed, _events(job_id), TOTALS]
         return self._run(lua.SHARD_FAILED, keys, [shard, *told], job_id) == "ok"
 
     def warn(self, job_id: str, text: str) -> None:

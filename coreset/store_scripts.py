@@ -28,7 +28,7 @@ CREATE = (
     + _TELL
     + """
 -- KEYS: record, list of jobs, events, idempotency key (or none)
--- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data
+-- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data, request id or ''
 if KEYS[4] then
     local claimed = redis.call('GET', KEYS[4])
     if claimed then return claimed end
@@ -37,6 +37,7 @@ end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'status', 'queued', 'spec', ARGV[2], 'priority', ARGV[5])
 redis.call('HSET', KEYS[1], 'created_at', now, 'version', 1)
+if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], 'request_id', ARGV[8]) end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 tell(KEYS[3], ARGV[6], ARGV[7])
 return 'ok'
@@ -48,8 +49,8 @@ TRANSITION = (
     + _TELL
     + _RECORD
     + """
--- KEYS: record, events. ARGV: to, stage, reason code, reason message, name of the time field or '', event's type,
--- its data, then the states it may come from
+-- KEYS: record, events, totals. ARGV: to, stage, reason code, reason message, name of the time field or '', event's
+-- type, its data, then the states it may come from
 if status == ARGV[1] then return 'same' end
 local legal = false
 for i = 8, #ARGV do legal = legal or ARGV[i] == status end
@@ -57,6 +58,7 @@ if not legal then return status end
 redis.call('HSET', KEYS[1], 'status', ARGV[1], 'stage', ARGV[2])
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'reason_code', ARGV[3], 'reason_message', ARGV[4]) end
 if ARGV[5] ~= '' then redis.call('HSETNX', KEYS[1], ARGV[5], now) end
+if ARGV[5] == 'ended_at' then redis.call('HINCRBY', KEYS[3], 'jobs:' .. ARGV[1], 1) end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 tell(KEYS[2], ARGV[6], ARGV[7])
 return 'ok'
@@ -89,7 +91,7 @@ return 'ok'
 SHARD_DONE = (
     _RECORD
     + """
--- KEYS: record, outcomes, running, devices, failed
+-- KEYS: record, outcomes, running, devices, failed, totals
 -- ARGV: shard, device, samples read, scored, resumed 0|1, then kind of bad sample, count ...
 redis.call('HDEL', KEYS[3], ARGV[1])
 local before = redis.call('HGET', KEYS[2], ARGV[1])
@@ -103,11 +105,16 @@ redis.call('SADD', KEYS[4], ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'shards_done', 1)
 redis.call('HINCRBY', KEYS[1], 'samples_read', ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'samples_scored', ARGV[4])
+redis.call('HINCRBY', KEYS[6], ARGV[5] == '1' and 'shards:resumed' or 'shards:scored', 1)
 if ARGV[5] == '1' then
     redis.call('HINCRBY', KEYS[1], 'shards_resumed', 1)
     redis.call('HINCRBY', KEYS[1], 'samples_resumed', ARGV[4])
 end
-for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], 'bad:' .. ARGV[i], ARGV[i + 1]) end
+if ARGV[5] == '0' then redis.call('HINCRBY', KEYS[6], 'samples:ok', ARGV[4]) end
+for i = 6, #ARGV, 2 do
+    redis.call('HINCRBY', KEYS[1], 'bad:' .. ARGV[i], ARGV[i + 1])
+    if ARGV[5] == '0' then redis.call('HINCRBY', KEYS[6], 'samples:' .. ARGV[i], ARGV[i + 1]) end
+end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 return 'ok'
 """
@@ -117,11 +124,13 @@ SHARD_FAILED = (
     _TELL
     + _RECORD
     + """
--- KEYS: record, outcomes, running, failed, events. ARGV: shard, event's type, its data: what is known of the failure
+-- KEYS: record, outcomes, running, failed, events, totals
+-- ARGV: shard, event's type, its data: what is known of the failure
 redis.call('HDEL', KEYS[3], ARGV[1])
 if redis.call('HSETNX', KEYS[2], ARGV[1], 'failed') == 0 then return 'counted' end
 redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'shards_failed', 1)
+redis.call('HINCRBY', KEYS[6], 'shards:failed', 1)
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 tell(KEYS[5], ARGV[2], ARGV[3])
 return 'ok'

@@ -17,8 +17,10 @@ from coreset.settings import ServiceSettings
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
 from coreset.store import JobStore
+from coreset.totals import Totals
 from service import problems
 from service.context import Context, Select
+from service.metrics import RequestMeter, registry_of
 from service.middleware import Envelope
 from service.routes import events, health, jobs, page, selections
 
@@ -39,11 +41,14 @@ def create_app(
         lifespan=_reconciling(Reconciler(store, queue, settings.reconcile_seconds)),
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
-    app.state.context = Context(settings, store, queue, storage or Storage(settings.storage), select or _select)
+    metrics = registry_of(store, queue, Totals(redis))
+    app.state.context = Context(
+        settings, store, queue, storage or Storage(settings.storage), select or _select, metrics
+    )
     for router in (jobs.router, events.router, selections.router, health.router, page.router):
         app.include_router(router)
     problems.install(app)
-    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, answered=RequestMeter(metrics).answered)
     return app
 
 

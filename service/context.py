@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol, cast
 
 from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
 
 from coreset.plan import Plan
 from coreset.queue import TaskQueue
@@ -27,6 +28,7 @@ class Context:
     queue: TaskQueue
     storage: Storage
     select: Select
+    metrics: CollectorRegistry
 
 
 def context_of(request: Request) -> Context:

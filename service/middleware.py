@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,11 +27,13 @@ class Envelope:
     Args:
         max_body_bytes: bodies above are answered with 413. The body is read here as a whole, so that the limit holds
             for bodies that do not announce their length too.
+        answered: told each request's scope, the status, and the seconds until the answer began.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, answered: Callable[[Scope, int, float], object]) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,12 +54,15 @@ class Envelope:
             await problems.problem(slug, title, 413, detail, send.request_id)(scope, receive, send)
         except Exception:
             log.exception("unhandled error")
-            if send.started:  # too late for another answer; the server closes the connection
+            if send.started_at:  # too late for another answer; the server closes the connection
                 raise
             await problems.internal(send.request_id)(scope, receive, send)
         finally:
-            took = round(time.perf_counter() - start, 4)
-            log.info("request", method=scope["method"], path=scope["path"], status=send.status, seconds=took)
+            ended = time.perf_counter()
+            self._answered(scope, send.status, (send.started_at or ended) - start)
+            told = {"job": scope["path_params"]["job_id"]} if "job_id" in scope.get("path_params", {}) else {}
+            told |= {"status": send.status, "seconds": round(ended - start, 4)}
+            log.info("request", method=scope["method"], path=scope["path"], **told)
 
     async def _limited(self, scope: Scope, receive: Receive) -> Receive:
         length = Headers(scope=scope).get("content-length", "0")
@@ -80,12 +86,12 @@ class _Labelled:
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self.request_id = request_id
-        self.started = False
+        self.started_at = 0.0
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
+            self.started_at = time.perf_counter()
             self.status = message["status"]
             MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
         await self._send(message)

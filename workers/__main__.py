@@ -13,8 +13,11 @@ import structlog
 from coreset.logs import configure
 from coreset.queue import QUEUES, connect
 from coreset.settings import WorkerSettings
+from workers.activity import activity
 from workers.lease import LeaseWorker
+from workers.reporter import Reporter, gpu_memory
 from workers.runtime import Runtime, install
+from workers.task_watch import TaskWatch
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Before torch is imported: threads that wait for each other sleep. Spinning ones, on cores that
     # the loader processes keep busy, made a worker up to 200 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # For loader processes, whose own words are no lines of our log; what ends them is told here.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     if options.device is not None:
         # The process then sees this device alone, as cuda:0.
         os.environ["CUDA_VISIBLE_DEVICES"] = options.device
@@ -33,13 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runtime.redis,
         lease=settings.lease_seconds,
         stall=60 * settings.stall_minutes,
+        around=TaskWatch(runtime.totals, activity),
         task_ended=lambda task: runtime.queue.settle(task.split("-", 1)[0]),
     )
+    structlog.contextvars.bind_contextvars(worker=worker.name)
     log = structlog.get_logger("workers")
-    log.info("worker started", queues=options.queues, device=options.device, worker=worker.name, pid=os.getpid())
-    import_module("workers.tasks")  # torch and open_clip take seconds, which the first task need not wait for
-    worker.work(burst=options.burst, logging_level=None)
-    log.info("worker stopped", worker=worker.name)
+    log.info("worker started", queues=options.queues, device=options.device, pid=os.getpid())
+    with Reporter(runtime.totals, activity, worker.name, gpu_memory):
+        import_module("workers.tasks")  # torch and open_clip take seconds, which the first task need not wait for
+        worker.work(burst=options.burst, logging_level=None)
+    log.info("worker stopped")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

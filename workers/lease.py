@@ -10,6 +10,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from functools import partial
 
 import structlog
 from redis import Redis
@@ -61,6 +64,7 @@ class LeaseWorker(SimpleWorker):
         queues: names, in the order in which they are served.
         lease: seconds after which a dead worker's task runs again.
         stall: seconds without a stamp after which the process ends itself.
+        around: gives the context in which a task runs (workers.task_watch).
         task_ended: called with the RQ id of each task when it has ended, well or not.
         on_stall: called instead of ending the process; for tests.
     """
@@ -71,12 +75,14 @@ class LeaseWorker(SimpleWorker):
         connection: Redis,
         lease: float = 60.0,
         stall: float = 600.0,
+        around: Callable[[Task], AbstractContextManager[object]] = lambda _: nullcontext(),
         task_ended: Callable[[str], object] = lambda _: None,
         on_stall: Callable[[float, str], None] = _die,
     ) -> None:
         self.lease = lease
         self.beat = lease / 3
         self.stall = stall
+        self._around = around
         self._task_ended = task_ended
         self._on_stall = on_stall
         super().__init__(
@@ -95,9 +101,15 @@ class LeaseWorker(SimpleWorker):
 
     def execute_job(self, job: Task, queue: Queue) -> None:
         """Run the task here while a thread renews its lease and watches its progress."""
+        with self._around(job):
+            self._execute(job, queue)
+            self._tell_ended(job.id)
+
+    def _execute(self, job: Task, queue: Queue) -> None:
         execution = self.prepare_execution(job)
         ended = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(job, execution, ended), name="lease", daemon=True)
+        keep = partial(copy_context().run, self._keep, job, execution, ended)  # with what the logs tell of the task
+        keeper = threading.Thread(target=keep, name="lease", daemon=True)
         _clock.stamp()
         keeper.start()
         try:
@@ -106,7 +118,6 @@ class LeaseWorker(SimpleWorker):
             ended.set()
             keeper.join(timeout=self.beat)
         self.set_state(WorkerStatus.IDLE)
-        self._tell_ended(job.id)
 
     def _tell_ended(self, task: str) -> None:
         try:

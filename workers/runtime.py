@@ -8,6 +8,7 @@ from coreset.queue import TaskQueue
 from coreset.settings import WorkerSettings
 from coreset.storage import Storage
 from coreset.store import JobStore
+from coreset.totals import Totals
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,11 @@ class Runtime:
     store: JobStore
     queue: TaskQueue
     storage: Storage
+    totals: Totals
 
     @classmethod
     def build(cls, settings: WorkerSettings, redis: Redis) -> "Runtime":
-        return cls(settings, redis, JobStore(redis), TaskQueue(redis), Storage(settings.storage))
+        return cls(settings, redis, JobStore(redis), TaskQueue(redis), Storage(settings.storage), Totals(redis))
 
 
 _current: Runtime | None = None

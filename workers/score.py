@@ -22,6 +22,7 @@ from diffin.contrastive import Encoded, Pairs, cosine, neg_clip_loss
 from diffin.self_influence import SIGN, named
 from diffin.stencil import CENTRE
 from workers import checkpoint_files, prepared
+from workers.activity import activity
 from workers.batches import Batches
 from workers.clip_model import ClipModel, Weights
 from workers.clusters import load_centroids, nearest
@@ -226,8 +227,9 @@ def score_shard(
     reader = ShardReader(shard.uri, shard.size or None)
     name = shard.uri.rsplit("/", 1)[-1]
     tables, samples = [], list[Sample]()
-    for block in loader.blocks(reader, scorer.batches.size, scorer.block_samples, thumbnails):
-        columns = scorer.score(block, beat) if block.good else {}
+    for block in activity.waiting(loader.blocks(reader, scorer.batches.size, scorer.block_samples, thumbnails)):
+        with activity.doing("model"):
+            columns = scorer.score(block, beat) if block.good else {}
         tables.append(part_table(plan, name, block.samples, block.good, columns))
         samples += block.samples if thumbnails else []
     table = pa.concat_tables(tables) if tables else part_schema(plan).empty_table()

@@ -12,7 +12,9 @@ from typing import Any
 
 import structlog
 from redis import Redis
+from rq.exceptions import AbandonedJobError
 from rq.job import Job as Task
+from structlog.contextvars import bound_contextvars
 
 from coreset.errors import CoresetError, ShardUnreadable
 from coreset.fan_in import fan_in
@@ -29,6 +31,9 @@ from workers.prepare import prepare_plan
 from workers.runtime import Runtime, current
 from workers.samples.loader import Loader
 from workers.score import Scorer, find_summary, score_shard
+from workers.task_watch import attempt_of, ids_of, name_of
+
+log = structlog.get_logger("workers.tasks")
 
 BEAT_SECONDS = 0.5
 """How often a running task tells its progress and looks whether its job was cancelled."""
@@ -84,9 +89,10 @@ def score(job_id: str, task: int) -> None:
     plan, thumbnails = _plan_of(run, job_id), _noted(run, job_id).get("thumbnails", False)
     try:
         for shard in plan.tasks()[task]:
-            _score_shard(run, job_id, plan, shard, thumbnails)
+            with bound_contextvars(shard=shard):
+                _score_shard(run, job_id, plan, shard, thumbnails)
     except Cancelled:
-        structlog.get_logger().info("cancelled", job=job_id, task=task)
+        log.info("cancelled")
 
 
 def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int, thumbnails: bool) -> None:
@@ -100,9 +106,11 @@ def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int, thumbnails: 
         beat = _beat(run, job_id, shard)
         summary = score_shard(_scorer(plan.id), _loader(plan.id), planned, beat, thumbnails)
     except ShardUnreadable as error:
+        log.warning("shard failed", uri=planned.uri, detail=error.detail)
         run.store.shard_failed(job_id, shard, planned.uri, error.detail)
         return
     run.store.shard_done(job_id, summary)
+    log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
 
 
 def _beat(run: Runtime, job_id: str, shard: int) -> Callable[[float], None]:
@@ -167,13 +175,20 @@ def task_failed(
     task: Task, connection: Redis, kind: type[BaseException], error: BaseException, traceback: TracebackType
 ) -> None:
     """Record a task that failed for good. The queue calls it at every attempt, also for a dead worker's task."""
-    if task.should_retry:
-        return
     run = current()
-    job_id = str(task.args[0])
-    name = str(task.func_name).rsplit(".", 1)[-1]
-    message = f"{name} failed {task.number_of_retries or 0} times; the last time: {_in_words(kind, error)}"
-    structlog.get_logger().error("task failed", job=job_id, task=task.id, error=repr(error))
+    with bound_contextvars(**ids_of(task)):
+        if issubclass(kind, AbandonedJobError):
+            log.warning("lease expired: the worker of the task died or was cut off")
+            run.totals.add({"leases_expired": 1})
+        if not task.should_retry:
+            _failed_for_good(run, task, kind, error)
+
+
+def _failed_for_good(run: Runtime, task: Task, kind: type[BaseException], error: BaseException) -> None:
+    job_id, name = str(task.args[0]), name_of(task)
+    run.totals.add({f"failures:{name}": 1})
+    message = f"{name} failed {attempt_of(task)} times; the last time: {_in_words(kind, error)}"
+    log.error("task failed", error=repr(error))
     if name == "score":
         plan = _plan_of(run, job_id)
         for shard in plan.tasks()[int(task.args[1])]:

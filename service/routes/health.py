@@ -2,8 +2,9 @@
 
 import platform
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from coreset import __version__
 from coreset.errors import NotFound
@@ -25,7 +26,15 @@ def readyz(context: Ctx) -> dict[str, object]:
     """Redis and the storage answer. A service without workers is ready: it takes jobs that wait."""
     context.store.ping()
     context.storage.exists("jobs")
-    return {"status": "ok", "waiting": context.queue.depth(), "workers": context.queue.workers()}
+    waiting, running = context.queue.depth(), context.queue.leased()
+    tasks = sum(waiting.values()) + sum(running.values())
+    return {"status": "ok", "waiting": waiting, "running": running, "tasks": tasks, "workers": context.queue.workers()}
+
+
+@router.get("/metrics")
+def metrics(context: Ctx) -> Response:
+    """For Prometheus: this process's requests, and all jobs, tasks and workers (service.metrics)."""
+    return Response(generate_latest(context.metrics), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version")

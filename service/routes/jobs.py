@@ -4,6 +4,7 @@ import time
 from typing import Annotated
 
 import anyio
+import structlog
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -17,6 +18,8 @@ from service import examples
 from service.context import Context, Ctx
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+log = structlog.get_logger("service.jobs")
 
 RETRY_AFTER_SECONDS = "2"
 MAX_WAIT_SECONDS = 60
@@ -65,6 +68,7 @@ async def post_job(
 def _start(context: Context, response: Response, spec: JobSpec, idempotency_key: str | None) -> Job:
     key = idempotency_key.strip('"') if idempotency_key else None
     job = context.store.create(spec, new_job_id(), key)
+    log.info("job accepted", job=job.id)
     if job.status is JobStatus.QUEUED:
         context.queue.enqueue_prepare(job.id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

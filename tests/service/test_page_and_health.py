@@ -11,6 +11,7 @@ from coreset.job import JobStatus, Reason
 from coreset.store import JobStore
 
 ROOT = Path(__file__).parents[2]
+NONE = {"cpu": 0, "gpu": 0}
 SPEC = {"pool": {"shards": ["/<b>.tar"]}, "checkpoints": {"run": "/r"}, "select": {"k": 1}}
 
 
@@ -44,7 +45,7 @@ def test_pages_have_no_outside_parts_and_a_strict_policy(api: TestClient) -> Non
 
 def test_health(api: TestClient) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
-    assert api.get("/readyz").json() == {"status": "ok", "waiting": {"cpu": 0, "gpu": 0}, "workers": 0}
+    assert api.get("/readyz").json() == {"status": "ok", "waiting": NONE, "running": NONE, "tasks": 0, "workers": 0}
     assert api.get("/version").json()["version"]
 
 
