@@ -88,7 +88,11 @@ class FailedShard(Strict):
 
 
 class Job(Strict):
-    """The body of every job answer."""
+    """The body of every job answer.
+
+    Attributes:
+        expires_at: when an ended job will be deleted, if its spec says so.
+    """
 
     id: str
     object: Literal["job"] = "job"
@@ -99,6 +103,7 @@ class Job(Strict):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    expires_at: datetime | None = None
     progress: Progress = Progress()
     failed_shards: list[FailedShard] = Field(default_factory=list[FailedShard])
     warnings: list[str] = Field(default_factory=list)

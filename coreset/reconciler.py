@@ -8,6 +8,7 @@
 
 import contextlib
 import threading
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -24,12 +25,16 @@ SILENT_FAILURE = Reason(code="task-failed", message="a task of the job failed fo
 class Reconciler:
     """Args:
     seconds: between two looks; 0 never starts.
+    chores: what else is to be done at every look.
     """
 
-    def __init__(self, store: JobStore, queue: TaskQueue, seconds: float) -> None:
+    def __init__(
+        self, store: JobStore, queue: TaskQueue, seconds: float, chores: Sequence[Callable[[], object]] = ()
+    ) -> None:
         self._store = store
         self._queue = queue
         self._seconds = seconds
+        self._chores = chores
         self._suspects: set[str] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -84,6 +89,8 @@ class Reconciler:
                 # A little less than the pause, so that the same service has the next turn as a rule.
                 if self._store.take_turn("reconcile", 0.9 * self._seconds):
                     self.look()
+                    for chore in self._chores:
+                        chore()
             except CoresetError as error:
                 log.warning("cannot look after jobs", detail=error.detail)
             except Exception:

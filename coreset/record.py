@@ -37,6 +37,7 @@ def read_job(raw: RawJob, now: float) -> Job | None:
         created_at=datetime.fromtimestamp(float(record["created_at"]), UTC),
         started_at=_time(record, "started_at"),
         ended_at=_time(record, "ended_at"),
+        expires_at=_time(record, "expires_at"),
         progress=progress_of(status, record, [_running(entry) for entry in raw.running], devices, now),
         failed_shards=sorted(failures, key=lambda failure: failure.shard),
         warnings=[text.decode() for text in raw.warnings],

@@ -248,6 +248,12 @@ class JobSpec(Strict):
     priority: Priority = Field(
         default="normal", description="jobs of one priority share the workers; lower ones wait for higher ones"
     )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=60,  # whoever polls should see the end
+        le=10 * 365 * 24 * 3600,
+        description="delete the job and its files this long after its end; null keeps them",
+    )
 
     @field_validator("scores")
     @classmethod

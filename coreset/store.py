@@ -9,6 +9,8 @@
     coreset:job:{id}:devices     set     none  what the workers of the job compute on          shard_*        get
     coreset:job:{id}:warnings    zset    none  texts, scored by time                           warn           get
     coreset:job:{id}:events      stream  none  milestones: type, data as JSON; 1000 or so      with a change  events
+    coreset:expiries             zset    none  job id, scored by when it is to be deleted      transition     expired
+    coreset:removals             zset    none  deleted jobs whose files are still there        delete         removals
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
     coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
     coreset:totals               hash    none  counters of all jobs and workers since ever     shard_*, Totals Totals
@@ -17,7 +19,7 @@
 Fields of the record: id, status, reason_code, reason_message, spec, priority, request_id, plan_id, created_at,
 started_at, scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction,
 tasks, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored, samples_resumed,
-bad:{sample status}, version.
+bad:{sample status}, ttl, expires_at, version.
 Nothing here is needed to find results again: they are in the storage.
 """
 
@@ -45,6 +47,8 @@ from coreset.spec import JobSpec, Priority
 
 JOBS = "coreset:jobs"
 JOB = "coreset:job:{id}"
+EXPIRIES = "coreset:expiries"
+REMOVALS = "coreset:removals"
 IDEMPOTENCY = "coreset:idempotency:{key}"
 TURN = "coreset:turn:{name}"
 TOTALS = "coreset:totals"
@@ -94,14 +98,15 @@ class JobStore:
 
         Raises:
             InvalidInput: the key was used with another spec.
-            Conflict: there is a job of this id.
+            Conflict: there is a job of this id, or the one of this key was deleted.
         """
         keys = [_job(job_id), JOBS, _events(job_id)]
         if idempotency_key is not None:
             keys.append(IDEMPOTENCY.format(key=hashlib.sha256(idempotency_key.encode()).hexdigest()))
         mark = fingerprint(spec)
         told = [*status_entry(JobStatus.QUEUED), request_id() or ""]
-        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *told]
+        ttl = "" if spec.ttl_seconds_after_finished is None else spec.ttl_seconds_after_finished
+        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *told, ttl]
         answer = self._run(lua.CREATE, keys, arguments)
         if answer == "exists":
             raise Conflict(f"job {job_id} exists", id=job_id)
@@ -112,7 +117,10 @@ class JobStore:
             raise InvalidInput(
                 "this Idempotency-Key came with another job spec; use a new key for a new job", id=claimed_id
             )
-        return self.get(claimed_id)
+        try:
+            return self.get(claimed_id)
+        except NotFound:
+            raise Conflict("the job of this Idempotency-Key was deleted; use a new key", id=claimed_id) from None
 
     def get(self, job_id: str) -> Job:
         """Raises NotFound."""
@@ -178,6 +186,16 @@ class JobStore:
         with answering():
             return bool(self._redis.set(TURN.format(name=name), "taken", nx=True, px=max(1, int(1000 * seconds))))
 
+    def turn_taken(self, name: str) -> bool:
+        """Say whether somebody has the turn."""
+        with answering():
+            return bool(self._redis.exists(TURN.format(name=name)))
+
+    def end_turn(self, name: str) -> None:
+        """Give the turn back before its time is over."""
+        with answering():
+            self._redis.delete(TURN.format(name=name))
+
     def transition(self, job_id: str, to: JobStatus, reason: Reason | None = None) -> Job:
         """Move the job to another state; being there already is fine.
 
@@ -189,7 +207,8 @@ class JobStore:
         field = "ended_at" if to in TERMINAL else _TIME_FIELD.get(to, "")
         code, message = (reason.code, reason.message) if reason else ("", "")
         arguments = [to.value, STAGES[to], code, message, field, *status_entry(to, reason), *sources]
-        answer = self._run(lua.TRANSITION, [_job(job_id), _events(job_id), TOTALS], arguments, job_id)
+        keys = [_job(job_id), _events(job_id), TOTALS, EXPIRIES]
+        answer = self._run(lua.TRANSITION, keys, arguments, job_id)
         if answer not in ("ok", "same"):
             raise Conflict(f"job {job_id} is {answer}, so it cannot become {to.value}", id=job_id, status=answer)
         return self.get(job_id)
@@ -281,10 +300,34 @@ class JobStore:
         return News(int(version), now, [read_entry(*entry) for entry in entries], complete)
 
     def delete(self, job_id: str) -> None:
-        """Forget the job; nothing happens if it is not there. Results in the storage stay."""
+        """Forget a job that has ended, and note that its files are to be removed (coreset.retention).
+
+        Raises:
+            NotFound: no such job.
+            Conflict: it has not ended.
+        """
+        keys = [JOBS, REMOVALS, EXPIRIES, *_shard_keys(job_id)[1:], f"{_job(job_id)}:warnings", _events(job_id)]
+        answer = self._run(lua.DELETE, [_job(job_id), *keys], [job_id, *(one.value for one in TERMINAL)], job_id)
+        if answer != "ok":
+            raise Conflict(
+                f"job {job_id} is {answer}; cancel it and wait for its end, then delete it", id=job_id, status=answer
+            )
+
+    def expired(self) -> list[str]:
+        """Return the jobs whose time to be kept is over."""
         with answering():
-            self._redis.delete(*_shard_keys(job_id), f"{_job(job_id)}:warnings", _events(job_id))
-            self._redis.zrem(JOBS, job_id)
+            seconds, _ = self._redis.time()
+            return [_text(member) for member in self._redis.zrange(EXPIRIES, "-inf", seconds, byscore=True)]
+
+    def removals(self) -> list[str]:
+        """Return the deleted jobs whose files are still to be removed, oldest first."""
+        with answering():
+            return [_text(member) for member in self._redis.zrange(REMOVALS, 0, -1)]
+
+    def removed(self, job_id: str) -> None:
+        """Note that the files of a deleted job are gone."""
+        with answering():
+            self._redis.zrem(REMOVALS, job_id)
 
     def ping(self) -> None:
         """Raises Unavailable."""

@@ -28,7 +28,8 @@ CREATE = (
     + _TELL
     + """
 -- KEYS: record, list of jobs, events, idempotency key (or none)
--- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data, request id or ''
+-- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data, request id or '', seconds to
+-- keep the job or ''
 if KEYS[4] then
     local claimed = redis.call('GET', KEYS[4])
     if claimed then return claimed end
@@ -38,6 +39,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'status', 'queued', 'spec', ARGV[2], 'priority', ARGV[5])
 redis.call('HSET', KEYS[1], 'created_at', now, 'version', 1)
 if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], 'request_id', ARGV[8]) end
+if ARGV[9] ~= '' then redis.call('HSET', KEYS[1], 'ttl', ARGV[9]) end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 tell(KEYS[3], ARGV[6], ARGV[7])
 return 'ok'
@@ -49,8 +51,9 @@ TRANSITION = (
     + _TELL
     + _RECORD
     + """
--- KEYS: record, events, totals. ARGV: to, stage, reason code, reason message, name of the time field or '', event's
--- type, its data, then the states it may come from
+-- KEYS: record, events, totals, expiries
+-- ARGV: to, stage, reason code, reason message, name of the time field or '', event's type, its data, then the states
+-- it may come from
 if status == ARGV[1] then return 'same' end
 local legal = false
 for i = 8, #ARGV do legal = legal or ARGV[i] == status end
@@ -61,6 +64,11 @@ if ARGV[5] ~= '' then redis.call('HSETNX', KEYS[1], ARGV[5], now) end
 if ARGV[5] == 'ended_at' then redis.call('HINCRBY', KEYS[3], 'jobs:' .. ARGV[1], 1) end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 tell(KEYS[2], ARGV[6], ARGV[7])
+local keep = redis.call('HGET', KEYS[1], 'ttl')
+if keep and ARGV[6] == 'ended' then
+    redis.call('HSET', KEYS[1], 'expires_at', now + keep)
+    redis.call('ZADD', KEYS[4], now + keep, redis.call('HGET', KEYS[1], 'id'))
+end
 return 'ok'
 """
 )
@@ -146,6 +154,22 @@ WARN = (
 if redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1]) == 0 then return 'counted' end
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 tell(KEYS[3], ARGV[2], ARGV[3])
+return 'ok'
+"""
+)
+
+DELETE = (
+    _NOW
+    + _RECORD
+    + """
+-- KEYS: record, list of jobs, removals, expiries, then the job's other keys. ARGV: id, then the states that allow it
+local legal = false
+for i = 2, #ARGV do legal = legal or ARGV[i] == status end
+if not legal then return status end
+redis.call('DEL', KEYS[1], unpack(KEYS, 5))
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
 return 'ok'
 """
 )

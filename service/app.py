@@ -13,6 +13,7 @@ from coreset.plan import Plan
 from coreset.queue import TaskQueue, connect
 from coreset.reconciler import Reconciler
 from coreset.result import Selection
+from coreset.retention import Retention
 from coreset.settings import ServiceSettings
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
@@ -33,18 +34,17 @@ def create_app(
 ) -> FastAPI:
     """Make the app. What is not given is made from the settings."""
     redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
-    store, queue = JobStore(redis), TaskQueue(redis)
+    store, queue, storage = JobStore(redis), TaskQueue(redis), storage or Storage(settings.storage)
+    chores = [Retention(store, queue, storage).look]
     app = FastAPI(
         title="Coreset selection service",
         version=__version__,
         redirect_slashes=False,
-        lifespan=_reconciling(Reconciler(store, queue, settings.reconcile_seconds)),
+        lifespan=_reconciling(Reconciler(store, queue, settings.reconcile_seconds, chores)),
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
     metrics = registry_of(store, queue, Totals(redis))
-    app.state.context = Context(
-        settings, store, queue, storage or Storage(settings.storage), select or _select, metrics
-    )
+    app.state.context = Context(settings, store, queue, storage, select or _select, metrics)
     for router in (jobs.router, events.router, selections.router, health.router, page.router):
         app.include_router(router)
     problems.install(app)

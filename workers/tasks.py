@@ -20,6 +20,7 @@ from coreset.errors import CoresetError, ShardUnreadable
 from coreset.fan_in import fan_in
 from coreset.job import JobStatus, Reason
 from coreset.plan import Plan
+from coreset.plan_users import join
 from coreset.storage import Storage
 from workers.device import compute_device, device_name
 from workers.finish import finish_job
@@ -62,9 +63,10 @@ def _prepare(run: Runtime, job_id: str) -> None:
     plan, warnings = make_plan(spec)
     for warning in warnings:
         run.store.warn(job_id, warning)
-    run.storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
     noted = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
     run.storage.write(f"jobs/{job_id}/plan.json", json.dumps(noted).encode())
+    join(run.storage, run.store, plan.id, job_id)
+    run.storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
     prepare_plan(plan, run.storage, _loader(plan.id), compute_device(), _progress(run, job_id))
     run.store.set_plan(job_id, plan.id, len(plan.shards))
     _check_cancelled(run, job_id)

@@ -1,4 +1,4 @@
-"""Jobs: post, list, look at, wait for, cancel, result."""
+"""Jobs: post, list, look at, wait for, cancel, delete, result."""
 
 import time
 from typing import Annotated
@@ -12,6 +12,7 @@ from coreset.errors import Conflict, Unavailable
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.preflight import Preflight
 from coreset.result import Manifest
+from coreset.retention import Retention
 from coreset.spec import JobSpec
 from coreset.store import MAX_PAGE, new_job_id
 from service import examples
@@ -121,6 +122,16 @@ def cancel_job(context: Ctx, background: BackgroundTasks, job_id: JobId) -> Job:
     job = context.store.request_cancel(job_id)
     background.add_task(context.queue.settle, job_id)  # after the answer: 16,000 tasks take seconds
     return linked(job)
+
+
+@router.delete("/{job_id}", status_code=204, responses=examples.PROBLEMS)
+def delete_job(context: Ctx, background: BackgroundTasks, job_id: JobId) -> None:
+    """Delete a job that has ended: its record, its result, its selections, and its scores unless another job uses them.
+
+    The job is gone with the answer; its files go in the seconds after.
+    """
+    context.store.delete(job_id)
+    background.add_task(Retention(context.store, context.queue, context.storage).clean, job_id)
 
 
 @router.get("/{job_id}/result", response_model=Manifest, responses=examples.PROBLEMS)

@@ -208,14 +208,50 @@ def test_a_token_is_bound_to_its_filter(store: JobStore, spec: JobSpec) -> None:
             store.page(token=garbage)
 
 
-def test_delete_leaves_nothing(store: JobStore, spec: JobSpec, redis: Redis) -> None:
+def test_only_an_ended_job_is_deleted_and_its_files_are_still_known(
+    store: JobStore, spec: JobSpec, redis: Redis
+) -> None:
     job_id = scoring(store, spec)
     store.shard_started(job_id, 0, "cpu")
     store.shard_failed(job_id, 1, "uri", "no")
     store.warn(job_id, "text")
+    with pytest.raises(Conflict, match="cancel it"):
+        store.delete(job_id)
+    store.transition(job_id, JobStatus.FAILED)
     store.delete(job_id)
+    with pytest.raises(NotFound):
+        store.delete(job_id)
+    assert set(redis.keys("coreset:*")) == {b"coreset:removals", b"coreset:totals"}
+    assert store.removals() == [job_id]
+    store.removed(job_id)
+    assert redis.keys("coreset:*") == [b"coreset:totals"]
+
+
+def test_the_key_of_a_deleted_job_makes_no_second_one(store: JobStore, spec: JobSpec) -> None:
+    job_id = store.create(spec, "j1", idempotency_key="key").id
+    store.transition(job_id, JobStatus.FAILED)
     store.delete(job_id)
-    assert set(redis.keys("coreset:*")) <= {b"coreset:totals"}
+    with pytest.raises(Conflict, match="deleted"):
+        store.create(spec, "j2", idempotency_key="key")
+    assert store.page().jobs == []
+
+
+def test_a_job_expires_after_its_end_as_its_spec_says(store: JobStore, spec: JobSpec, redis: Redis) -> None:
+    kept = store.create(spec, "kept").id
+    brief = store.create(spec.model_copy(update={"ttl_seconds_after_finished": 60}), "brief").id
+    assert store.get(brief).expires_at is None
+    for job_id in (kept, brief):
+        store.transition(job_id, JobStatus.FAILED)
+    job = store.get(brief)
+    assert job.ended_at is not None
+    assert job.expires_at is not None
+    assert (job.expires_at - job.ended_at).total_seconds() == pytest.approx(60)
+    assert store.get(kept).expires_at is None
+    assert store.expired() == []
+    redis.zincrby("coreset:expiries", -61, brief)
+    assert store.expired() == [brief]
+    store.delete(brief)
+    assert store.expired() == []
 
 
 def test_no_redis_is_unavailable(spec: JobSpec) -> None:

@@ -12,6 +12,7 @@ from coreset.job import JobStatus
 from coreset.queue import connect
 from coreset.settings import ServiceSettings
 from coreset.spec import JobSpec
+from coreset.storage import Storage
 from coreset.store import JobStore, new_job_id
 from service.app import create_app
 
@@ -133,3 +134,17 @@ def test_no_redis_is_503_with_retry_after(tmp_path: Path) -> None:
             assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
             assert "Retry-After" in answer.headers
         assert api.get("/healthz").status_code == 200
+
+
+def test_only_an_ended_job_is_deleted_and_its_files_with_it(
+    api: TestClient, storage: Storage, job: str, succeeded: str
+) -> None:
+    early = api.delete(f"/v1/jobs/{job}")
+    assert (early.status_code, early.json()["type"]) == (409, "/problems/conflict")
+    assert api.get(f"/v1/jobs/{job}").status_code == 200
+    answer = api.delete(f"/v1/jobs/{succeeded}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    for call in (api.get, api.delete):
+        assert call(f"/v1/jobs/{succeeded}").status_code == 404
+    assert storage.names("jobs") == []
+    assert [one["id"] for one in api.get("/v1/jobs").json()["jobs"]] == [job]
