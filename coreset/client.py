@@ -10,10 +10,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from coreset.errors import CoresetError, InvalidInput, InvalidSpec, NotFound, Unavailable
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
@@ -28,6 +28,8 @@ LONG_POLL_SECONDS = 20
 NOT_MODIFIED = 304
 PATIENCE_SECONDS = 60.0
 RETRY_STATUS = frozenset({502, 503, 504})
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Client:
@@ -59,7 +61,7 @@ class Client:
         """Start a job. A lost connection is tried again with the same key, so there is one job."""
         body = spec.model_dump(mode="json") if isinstance(spec, JobSpec) else dict(spec)
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        return Job.model_validate(self._send("POST", "/v1/jobs", json=body, headers=headers).json())
+        return _read(Job, self._send("POST", "/v1/jobs", json=body, headers=headers))
 
     def check(self, spec: JobSpec | Mapping[str, Any]) -> Preflight:
         """Plan a job without starting it: what a worker found, what the job would take, and where it would write.
@@ -73,19 +75,19 @@ class Client:
         while True:
             try:
                 answer = self._send("POST", "/v1/jobs", **options)
-                return Preflight.model_validate(answer.json())
+                return _read(Preflight, answer)
             except Unavailable as error:
                 if error.data.get("check") != "running":
                     raise
 
     def get(self, job_id: str) -> Job:
-        return Job.model_validate(self._send("GET", f"/v1/jobs/{job_id}").json())
+        return _read(Job, self._send("GET", f"/v1/jobs/{job_id}"))
 
     def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
         """Return a page of jobs, newest first."""
         query = {"page_size": size, "page_token": token, "status": status.value if status else None}
         given = {name: value for name, value in query.items() if value is not None}
-        return JobPage.model_validate(self._send("GET", "/v1/jobs", params=given).json())
+        return _read(JobPage, self._send("GET", "/v1/jobs", params=given))
 
     def jobs(self, status: JobStatus | None = None) -> Iterator[Job]:
         """Yield all jobs, newest first."""
@@ -113,7 +115,7 @@ class Client:
             held = 0 if job is None else max(0, int(left))  # else the first answer would be held to the end
             answer = self._send("GET", f"/v1/jobs/{job_id}", params={"wait": held}, headers={"If-None-Match": etag})
             if answer.status_code != NOT_MODIFIED:
-                etag, job = answer.headers.get("ETag", ""), Job.model_validate(answer.json())
+                etag, job = answer.headers.get("ETag", ""), _read(Job, answer)
                 if progress is not None:
                     progress(job)
             if job is not None and job.status in TERMINAL:
@@ -125,15 +127,15 @@ class Client:
 
     def result(self, job_id: str) -> Manifest:
         """Return the manifest. Raises Conflict until the job has succeeded."""
-        return Manifest.model_validate(self._send("GET", f"/v1/jobs/{job_id}/result").json())
+        return _read(Manifest, self._send("GET", f"/v1/jobs/{job_id}/result"))
 
     def select(self, job_id: str, spec: SelectSpec | Mapping[str, Any]) -> Selection:
         """Cut another coreset from the job's scores."""
         body = spec.model_dump(mode="json") if isinstance(spec, SelectSpec) else dict(spec)
-        return Selection.model_validate(self._send("POST", f"/v1/jobs/{job_id}/selections", json=body).json())
+        return _read(Selection, self._send("POST", f"/v1/jobs/{job_id}/selections", json=body))
 
     def selection(self, job_id: str, selection_id: str) -> Selection:
-        return Selection.model_validate(self._send("GET", f"/v1/jobs/{job_id}/selections/{selection_id}").json())
+        return _read(Selection, self._send("GET", f"/v1/jobs/{job_id}/selections/{selection_id}"))
 
     def download(self, job_id: str, selection_id: str, name: str) -> bytes:
         """Return a file of a selection: subset.npy, subset.parquet or selection.json."""
@@ -141,7 +143,7 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the job's end. Raises Conflict when it has ended."""
-        return Job.model_validate(self._send("POST", f"/v1/jobs/{job_id}/cancel").json())
+        return _read(Job, self._send("POST", f"/v1/jobs/{job_id}/cancel"))
 
     def close(self) -> None:
         self._http.close()
@@ -177,6 +179,11 @@ class Client:
 
     def _unreachable(self, error: httpx.TransportError) -> httpx.Response:
         raise Unavailable(f"no service answers at {self.url}; is `coreset up` running?", url=self.url) from error
+
+
+def _read(model: type[Model], answer: httpx.Response) -> Model:
+    """Return the answer's body. Fields that a later service has added are left out."""
+    return model.model_validate_json(answer.content, extra="ignore")
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

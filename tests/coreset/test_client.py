@@ -67,6 +67,14 @@ def test_problems_become_typed_errors(slug: str, status: int, kind: type[errors.
     assert raised.value.data == {"request_id": "r", "id": 1}
 
 
+def test_fields_of_a_later_service_are_ignored(store: JobStore, spec: JobSpec) -> None:
+    later = json.loads(job_json(store, spec))
+    later |= {"mood": "good"}
+    later["spec"]["haste"] = 3
+    later["progress"]["shards"]["lost"] = 0
+    assert client(lambda _: httpx.Response(200, json=later)).get("x").id == later["id"]
+
+
 def test_what_cannot_be_reached_is_unavailable() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
