@@ -74,6 +74,5 @@ ENV OMP_WAIT_POLICY=PASSIVE \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 STOPSIGNAL SIGTERM
 # Healthy is a worker whose registration in Redis lives: it expires when the worker beats no more.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-c", \
-    "import os, socket, sys, redis; r = redis.Redis.from_url(os.environ['CORESET_REDIS_URL'], socket_timeout=4); here = socket.gethostname().encode(); sys.exit(not any(r.hget(key, 'hostname') == here for key in r.smembers('rq:workers')))"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-m", "workers", "--healthy"]
 CMD ["python", "-m", "workers"]

@@ -45,5 +45,5 @@ clean:
 	rm -rf $(VENV) demo/out demo/summary.json
 
 # Builds the images, runs them and submits a job; says so and passes where no Docker engine runs.
-compose-test:
+compose-test: $(VENV)/demo-ready
 	bash tests/compose/smoke.sh

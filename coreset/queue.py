@@ -258,13 +258,20 @@ class TaskQueue:
 
     def worker_states(self) -> dict[str, str]:
         """Return the live workers: name and `busy` or `idle`."""
+        return {name: "busy" if state == "busy" else "idle" for name, state in self._of_workers("state").items()}
+
+    def hosts(self) -> set[str]:
+        """Return the names of the hosts that live workers are on."""
+        return set(self._of_workers("hostname").values())
+
+    def _of_workers(self, field: str) -> dict[str, str]:
+        """Return a field of each live worker's registration, by its name; that of a dead one runs out."""
         with answering(), self._redis.pipeline(transaction=False) as pipe:
             keys = sorted(worker_registration.get_keys(connection=self._redis))
             for key in keys:
-                pipe.hget(key, "state")
-            states: list[bytes | None] = pipe.execute()
-        live = {key.rsplit(":", 1)[-1]: state.decode() for key, state in zip(keys, states, strict=True) if state}
-        return {name: "busy" if state == "busy" else "idle" for name, state in live.items()}
+                pipe.hget(key, field)
+            values: list[bytes | None] = pipe.execute()
+        return {key.rsplit(":", 1)[-1]: value.decode() for key, value in zip(keys, values, strict=True) if value}
 
     def _task(self, queue: str, name: str, job_id: str, *indices: int, **options: Any) -> Any:
         """Make a task without putting it anywhere. Timeouts are the worker's stall watch, not RQ's alarm."""

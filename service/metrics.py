@@ -5,7 +5,7 @@ Every service tells the same of jobs, queue and workers: with several of them, t
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -19,6 +19,8 @@ from coreset.totals import Totals
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds. Answers that are waited for (`wait=60`) end in the last ones."""
+
+disable_created_metrics()  # a second series for each counter, which nobody asks for
 
 NO_ROUTE = "none"
 """The route of an address that is not ours; such addresses are endless, so they are one."""

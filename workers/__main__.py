@@ -5,13 +5,15 @@ SIGTERM lets the running task end. Settings are CORESET_* variables (coreset.set
 
 import argparse
 import os
+import socket
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import structlog
 
 from coreset.logs import configure
-from coreset.queue import QUEUES, connect
+from coreset.queue import QUEUES, TaskQueue, connect
 from coreset.settings import WorkerSettings
 from workers.activity import activity
 from workers.lease import LeaseWorker
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The process then sees this device alone, as cuda:0.
         os.environ["CUDA_VISIBLE_DEVICES"] = options.device
     settings = WorkerSettings()
+    if options.healthy:
+        sys.exit(socket.gethostname() not in TaskQueue(connect(settings.redis_url, patience=0)).hosts())
     configure(settings.log_format, settings.log_level)
     runtime = install(Runtime.build(settings, connect(settings.redis_url)))
     worker = LeaseWorker(
@@ -55,6 +59,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queues", nargs="+", choices=QUEUES, default=list(QUEUES), help="in order of preference")
     parser.add_argument("--device", metavar="N", help="the GPU this worker sees (CUDA_VISIBLE_DEVICES)")
     parser.add_argument("--burst", action="store_true", help="stop when the queues are empty")
+    parser.add_argument("--healthy", action="store_true", help="start none; exit 0 if one on this host is alive")
     return parser.parse_args(arguments)
 
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# The whole stack in containers: the API takes a job, the queue carries it, a worker refuses it, the API says why.
+# The whole stack in containers: a job that cannot be done says why; a job whose worker is killed, and one whose stack is
+# stopped in the middle and started again, end with every sample accounted for; /metrics tells of it.
 #
 # Exits 0 with "skipped: ..." where no Docker engine runs. Variables:
-#   CORESET_SMOKE_SPEC     a job (JSON) to submit as well, which must succeed; its paths begin with /pools
-#   CORESET_POOLS          what is mounted as /pools; by default an empty folder
+#   CORESET_SMOKE_PYTHON   a Python with the demo's packages, to make pool and checkpoints; .venv/bin/python by default
+#   CORESET_SMOKE_SPEC     a job (JSON) to submit instead; its paths begin with /pools
+#   CORESET_POOLS          what is mounted as /pools then
+#   CORESET_SMOKE_MONITORING  1 starts Prometheus too and asks it what it has scraped; the default where its image is there
 #   CORESET_SMOKE_BUILD    0 tests the images that there are, without building
 #   CORESET_BUILD_OPTIONS  further options of `docker build`, e.g. "--network host --build-arg PIP_INDEX_URL=..."
 #   CORESET_SMOKE_SECONDS  how long that job may take, 600 by default
@@ -19,13 +22,31 @@ fi
 
 PROJECT=coreset-smoke
 WORK=$(mktemp -d)
-mkdir "$WORK/pools"
-export CORESET_POOLS=${CORESET_POOLS:-$WORK/pools}
+PYTHON=${CORESET_SMOKE_PYTHON:-.venv/bin/python}
+SPEC=${CORESET_SMOKE_SPEC:-}
+if [ -z "$SPEC" ]; then
+  mkdir "$WORK/pools"
+  "$PYTHON" tests/compose/pool.py "$WORK/pools" >"$WORK/pool.log" 2>&1 || { cat "$WORK/pool.log" >&2; exit 1; }
+  chmod 755 "$WORK"
+  CORESET_POOLS=$WORK/pools
+  SPEC=$WORK/pools/job.json
+fi
+export CORESET_POOLS
+PROMETHEUS_IMAGE=${PROMETHEUS_IMAGE:-prom/prometheus:v3.5.0}
+MONITORING=${CORESET_SMOKE_MONITORING:-$("$DOCKER" image inspect "$PROMETHEUS_IMAGE" >/dev/null 2>&1 && echo 1 || echo 0)}
 # A volume of the project's own, never the caller's results.
 unset CORESET_DATA CORESET_STORAGE
-CORESET_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-export CORESET_PORT
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+CORESET_PORT=$(free_port)
+CORESET_PROMETHEUS_PORT=$(free_port)
+# A killed worker's task is taken up soon, so that the test is short.
+CORESET_LEASE_SECONDS=5
+CORESET_LOADER_PROCESSES=0
+export CORESET_PORT CORESET_PROMETHEUS_PORT CORESET_LEASE_SECONDS CORESET_LOADER_PROCESSES PROMETHEUS_IMAGE
 API=http://127.0.0.1:$CORESET_PORT
+SECONDS_A_JOB=${CORESET_SMOKE_SECONDS:-600}
 STARTED=
 
 compose() {
@@ -70,11 +91,47 @@ for name in sys.argv[1:]:
 print("" if value is None else value)' "$@"
 }
 
-# submit FILE: prints the job's id.
+# submit FILE [SEED]: prints the job's id. Another seed is another plan, so that nothing is taken from an earlier job.
 submit() {
   local answer
-  answer=$(call -H 'Content-Type: application/json' --data-binary "@$1" "$API/v1/jobs")
+  answer=$(python3 -c 'import json, sys; print(json.dumps(json.load(open(sys.argv[1])) | {"seed": int(sys.argv[2])}))' "$1" "${2:-0}" |
+    call -H 'Content-Type: application/json' --data-binary @- "$API/v1/jobs")
   printf '%s' "$answer" | field id | grep . || fail "the job was not taken: $answer"
+}
+
+# scoring ID: waits until some shards are done and some are not.
+scoring() {
+  local deadline=$((SECONDS + SECONDS_A_JOB)) job=""
+  while [ $SECONDS -lt $deadline ]; do
+    job=$(call "$API/v1/jobs/$1")
+    case $(printf '%s' "$job" | field status) in
+    scoring) [ "$(printf '%s' "$job" | field progress shards done)" -lt 2 ] || return 0 ;;
+    queued | preparing) ;;
+    *) fail "job $1 was to be disturbed while scoring: $job" ;;
+    esac
+    sleep 0.1
+  done
+  fail "job $1 does not get to scoring: $job"
+}
+
+# whole ID: the job must succeed, with every shard done and every sample in the result.
+whole() {
+  local job counts
+  job=$(ended "$1" "$SECONDS_A_JOB")
+  [ "$(printf '%s' "$job" | field status)" = succeeded ] || fail "job $1: $job"
+  printf '%s' "$job" >"$WORK/job.json"
+  call --fail "$API/v1/jobs/$1/result" >"$WORK/result.json" || fail "job $1 has no result"
+  counts=$(python3 - "$WORK/job.json" "$WORK/result.json" <<'PY'
+import json, sys
+job, result = (json.load(open(path)) for path in sys.argv[1:])
+shards = job["progress"]["shards"]
+rows = sum(part["rows"] for part in result["parts"])
+assert shards["done"] == shards["total"] == len(result["parts"]) and not job["failed_shards"], shards
+assert rows == result["read"] == result["scored"] + sum(result["bad"].values()), (rows, result["read"], result["bad"])
+print(f"{shards['done']} shards, {rows} samples")
+PY
+  ) || fail "job $1 is not whole"
+  echo "$counts"
 }
 
 # ended ID SECONDS: waits until the job has ended and prints it.
@@ -109,14 +166,18 @@ esac
 
 compose down -v --remove-orphans >/dev/null 2>&1 # of a run that was killed
 STARTED=yes
-compose up -d --no-build >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log" >&2; fail "the stack does not start"; }
+compose up -d --no-build --scale worker=2 >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log" >&2; fail "the stack does not start"; }
 
-deadline=$((SECONDS + 120))
-until [ "$(call --fail "$API/readyz" 2>"$WORK/ready.log" | field workers 2>>"$WORK/ready.log")" = 1 ]; do
-  [ $SECONDS -lt $deadline ] || fail "not ready in 120 s: $(tail -1 "$WORK/ready.log")"
-  sleep 1
-done
-echo "ready, with a worker"
+# ready WORKERS
+ready() {
+  local deadline=$((SECONDS + 180))
+  until [ "$(call --fail "$API/readyz" 2>"$WORK/ready.log" | field workers 2>>"$WORK/ready.log")" = "$1" ]; do
+    [ $SECONDS -lt $deadline ] || fail "not ready in 180 s: $(tail -1 "$WORK/ready.log")"
+    sleep 1
+  done
+}
+ready 2
+echo "ready, with two workers"
 
 # refused CODE SHARDS: submits a job on those shards whose run is nowhere; it must fail with that problem.
 refused() {
@@ -129,16 +190,48 @@ refused() {
 }
 
 refused shard-unreadable "/pools/none/{000000..000001}.tar"
-# Shards are looked at before checkpoints, so there is one for this job: a tar without members.
-compose exec -T worker python -c 'open("/tmp/empty.tar", "wb").write(bytes(10240))' </dev/null
-refused checkpoint-unusable /tmp/empty.tar
 
-if [ -n "${CORESET_SMOKE_SPEC:-}" ]; then
-  id=$(submit "$CORESET_SMOKE_SPEC")
-  job=$(ended "$id" "${CORESET_SMOKE_SECONDS:-600}")
-  [ "$(printf '%s' "$job" | field status)" = succeeded ] || fail "$CORESET_SMOKE_SPEC: $job"
-  call --fail "$API/v1/jobs/$id/result" >/dev/null || fail "job $id has no result"
-  echo "$CORESET_SMOKE_SPEC: succeeded"
+id=$(submit "$SPEC" 1)
+scoring "$id"
+killed=$(compose ps -q worker | head -1)
+"$DOCKER" kill "$killed" >/dev/null
+echo "a worker was killed in the middle of a job; $(whole "$id")"
+"$DOCKER" start "$killed" >/dev/null
+ready 2
+
+id=$(submit "$SPEC" 2)
+scoring "$id"
+workers=$(compose ps -q worker)
+compose stop >"$WORK/stop.log" 2>&1 || { cat "$WORK/stop.log" >&2; fail "the stack does not stop"; }
+for worker in $workers; do
+  code=$("$DOCKER" inspect --format '{{.State.ExitCode}}' "$worker")
+  [ "$code" = 0 ] || fail "a worker exited with $code when it was stopped"
+done
+compose start >"$WORK/start.log" 2>&1 || { cat "$WORK/start.log" >&2; fail "the stack does not start again"; }
+ready 2
+echo "both workers exited 0 when the stack was stopped in the middle of a job; started again: $(whole "$id")"
+
+# metric LINE: whether /metrics has a line that begins so and whose value is not 0.
+metric() {
+  call --fail "$API/metrics" >"$WORK/metrics"
+  awk -v line="$1" 'index($0, line " ") == 1 && $NF + 0 > 0 { found = 1 } END { exit !found }' "$WORK/metrics" ||
+    fail "/metrics does not tell $1: $(grep "^coreset" "$WORK/metrics")"
+}
+metric 'coreset_leases_expired_total'
+metric 'coreset_shards_total{outcome="scored"}'
+metric 'coreset_jobs_ended_total{status="succeeded"}'
+echo "/metrics tells of the lost lease, the shards and the jobs"
+
+if [ "$MONITORING" = 1 ]; then
+  compose --profile monitoring up -d --no-build --no-deps prometheus >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log" >&2; fail "Prometheus does not start"; }
+  deadline=$((SECONDS + 120))
+  query='query=sum(max by (outcome) (coreset_shards_total))'
+  until [ "$(call --get --data-urlencode "$query" "http://127.0.0.1:$CORESET_PROMETHEUS_PORT/api/v1/query" 2>/dev/null |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["data"]["result"][0]["value"][1])' 2>/dev/null)" ]; do
+    [ $SECONDS -lt $deadline ] || fail "Prometheus has scraped nothing in 120 s"
+    sleep 2
+  done
+  echo "Prometheus has scraped the service"
 fi
 
 echo OK
