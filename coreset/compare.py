@@ -5,12 +5,15 @@ import math
 import duckdb
 
 from coreset.plan import Plan
-from coreset.ranking import combined, open_samples, rank_columns, scaled_rank
+from coreset.ranking import combined, make_ranks, open_samples, ranked
 from coreset.result import Comparison
 from coreset.scores import Score
 from coreset.storage import Storage
 
 DIFFIN_WITH_CLIP_SCORE = "diffin+clip_score"
+
+SAMPLED_ROWS = 2_000_000
+"""Of a larger pool about so many are compared, drawn by uid: the numbers then err in the third digit."""
 
 
 def compare(storage: Storage, plan: Plan, k: int) -> dict[str, Comparison]:
@@ -23,9 +26,23 @@ def compare(storage: Storage, plan: Plan, k: int) -> dict[str, Comparison]:
     rankings = _rankings(plan)
     best = ", ".join(f'max({value}) AS "{name}"' for name, value in rankings.items())
     with open_samples(storage, plan) as db:
-        ranks = f"SELECT uid, {rank_columns(plan.scores)} FROM samples"
-        db.execute(f"CREATE TEMP TABLE rankings AS SELECT uid, {best} FROM ({ranks}) GROUP BY uid")
-        return {name: _agreement(db, name, k) for name in rankings}
+        share = _sample(db, plan)
+        make_ranks(db, "scored", plan.scores)
+        db.execute(
+            f"CREATE TEMP TABLE rankings AS SELECT uid, {best} FROM {ranked('scored', plan.scores)} GROUP BY uid"
+        )
+        make_ranks(db, "rankings", rankings)
+        return {name: _agreement(db, name, max(1, round(share * k))) for name in rankings}
+
+
+def _sample(db: duckdb.DuckDBPyConnection, plan: Plan) -> float:
+    """Make the table `scored` of the samples to compare; return their share of all."""
+    (rows,) = db.execute("SELECT count(*) FROM samples").fetchone() or (0,)
+    stride = max(1, rows // SAMPLED_ROWS)
+    scores = ", ".join(plan.scores)
+    db.execute(f"CREATE TEMP TABLE scored AS SELECT uid, {scores} FROM samples WHERE hash(uid) % {stride} = 0")
+    (sampled,) = db.execute("SELECT count(*) FROM scored").fetchone() or (0,)
+    return sampled / rows if rows else 0.0
 
 
 def _rankings(plan: Plan) -> dict[str, str]:
@@ -40,9 +57,9 @@ def _agreement(db: duckdb.DuckDBPyConnection, name: str, k: int) -> Comparison:
     clip = Score.CLIP_SCORE.value
     row = db.execute(f"""
         SELECT count(*) FILTER (place <= {k} AND clip_place <= {k}) / {k}, corr(rank, clip_rank) FROM (
-            SELECT row_number() OVER (ORDER BY "{name}" DESC, uid) AS place, {scaled_rank(f'"{name}"')} AS rank,
-                row_number() OVER (ORDER BY {clip} DESC, uid) AS clip_place, {scaled_rank(clip)} AS clip_rank
-            FROM rankings)
+            SELECT row_number() OVER (ORDER BY "{name}" DESC, uid) AS place, "rank_of_{name}" AS rank,
+                row_number() OVER (ORDER BY {clip} DESC, uid) AS clip_place, "rank_of_{clip}" AS clip_rank
+            FROM {ranked("rankings", {name, clip})})
     """).fetchone()
     assert row is not None
     overlap, spearman = row

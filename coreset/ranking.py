@@ -1,12 +1,20 @@
-"""Ranks over a plan's parts, as SQL for DuckDB: what a selection and a comparison have in common."""
+"""Ranks over a plan's parts, as SQL for DuckDB: what a selection and a comparison have in common.
 
+A pool may have far more samples than memory has room for: 100 million uids are 3 GB as text. So tables hold a sample's
+`place` instead of its columns and its uid as 16 bytes, and ranks are counted over the distinct values of a score, not
+sorted row by row. What does not fit into MEMORY is spilled.
+"""
+
+import os
+import re
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
 import duckdb
 
+from coreset.errors import PoolUnusable
 from coreset.part import SampleStatus
 from coreset.plan import Plan
 from coreset.scores import Score
@@ -14,17 +22,37 @@ from coreset.storage import Storage
 
 Combine = Literal["mix", "intersection", "union"]
 
+MEMORY = "2GB"
+"""DuckDB's own limit; the process needs up to 1 GB more. Less makes sorts of 100 million rows fail."""
+
+THREADS = 8
+"""At most: each wants a share of MEMORY for itself."""
+
 
 @contextmanager
 def open_samples(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConnection]:
     """Yield a connection with the view `samples`: the rows of all finished parts that have their scores.
 
-    Larger than memory is no matter: DuckDB spills into a temporary folder.
+    Its columns are the part's, and `place` (BIGINT), which tells a row from all others: they ascend with the shard's
+    index and the row in it. Larger than memory is no matter: DuckDB spills into a folder below TMPDIR.
+
+    Raises:
+        PoolUnusable: there is no finished part.
     """
+    paths = _finished_parts(storage, plan)
+    if not paths:
+        raise PoolUnusable("no sample has scores: no shard was scored. The job's failed shards say why.")
     with tempfile.TemporaryDirectory(prefix="coreset-") as folder, duckdb.connect() as db:
         db.execute("SET temp_directory = $1", [folder])
-        db.register("parts", storage.parquet(_finished_parts(storage, plan)))
-        db.execute(f"CREATE VIEW samples AS SELECT * FROM parts WHERE status = '{SampleStatus.OK}'")
+        db.execute(f"SET memory_limit = '{MEMORY}'")
+        db.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}")
+        db.execute("SET preserve_insertion_order = false")
+        storage.register_in(db)
+        files = ", ".join(_quoted(_literal(path)) for path in paths)
+        db.execute(f"""
+            CREATE TEMP VIEW samples AS SELECT *, file_index::BIGINT * {2**32} + file_row_number AS place
+            FROM read_parquet([{files}]) WHERE status = '{SampleStatus.OK}'
+        """)
         yield db
 
 
@@ -33,13 +61,40 @@ def _finished_parts(storage: Storage, plan: Plan) -> list[str]:
     folder = f"plans/{plan.id}/parts"
     names = set(storage.names(folder))
     parts = (plan.part_name(shard.index) for shard in plan.shards)
-    return [f"{folder}/{part}" for part in parts if part in names and f"{part.removesuffix('.parquet')}.json" in names]
+    whole = [part for part in parts if part in names and f"{part.removesuffix('.parquet')}.json" in names]
+    return [storage.uri(f"{folder}/{part}") for part in whole]
 
 
-def scaled_rank(column: str) -> str:
-    """Return SQL for a row's rank by a column, scaled to 0..1, 1 the best; equal values share their mean rank."""
-    ties = f"(count(*) OVER (PARTITION BY {column}) - 1) / 2.0"
-    return f"(rank() OVER (ORDER BY {column}) - 1 + {ties}) / greatest(count(*) OVER () - 1, 1)"
+def _literal(path: str) -> str:
+    """Return the path so that DuckDB takes none of its characters for a pattern."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def make_ranks(db: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str]) -> None:
+    """Make the tables `ranks_<column>` (value, rank) of the distinct values of a table's columns.
+
+    A rank is scaled to 0..1, 1 the best; rows of one value share their mean rank.
+    """
+    (rows,) = db.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)
+    for column in columns:
+        db.execute(f"""
+            CREATE OR REPLACE TEMP TABLE "ranks_{column}" AS
+            SELECT value, (sum(rows) OVER (ORDER BY value) - rows + (rows - 1) / 2.0) / {max(rows - 1, 1)} AS rank
+            FROM (SELECT "{column}" AS value, count(*) AS rows FROM {table} GROUP BY 1)
+        """)
+
+
+def ranked(table: str, columns: Iterable[str]) -> str:
+    """Return SQL for the table with a further column `rank_of_<column>` for each, from what `make_ranks` made."""
+    joins = [
+        f'JOIN (SELECT value AS "value_of_{c}", rank AS "rank_of_{c}" FROM "ranks_{c}") ON "{c}" = "value_of_{c}"'
+        for c in columns
+    ]
+    return f"{table} {' '.join(joins)}"
 
 
 def combined(by: Mapping[Score, float], combine: Combine) -> str:
@@ -53,8 +108,3 @@ def combined(by: Mapping[Score, float], combine: Combine) -> str:
         weighted = " + ".join(f"{weight!r} * {rank}" for rank, weight in zip(ranks, by.values(), strict=True))
         return f"({weighted}) / {sum(by.values())!r}"
     return f"{'least' if combine == 'intersection' else 'greatest'}({', '.join(ranks)})"
-
-
-def rank_columns(scores: list[Score]) -> str:
-    """Return SQL for the columns `rank_of_<score>` over the view `samples`."""
-    return ", ".join(f"{scaled_rank(score.value)} AS rank_of_{score.value}" for score in scores)

@@ -1,27 +1,19 @@
 """Cut a coreset from a plan's parts: exactly k samples, by one query, without a GPU."""
 
 import hashlib
-import io
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import BinaryIO, cast
+from typing import cast
 
 import duckdb
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from coreset.errors import InvalidSpec, PoolUnusable
+from coreset.kept import write_kept
 from coreset.plan import Plan
-from coreset.ranking import combined, open_samples, rank_columns
-from coreset.result import File, Selection
+from coreset.ranking import combined, make_ranks, open_samples, ranked
+from coreset.result import Selection
 from coreset.scores import cautions
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
-from coreset.uids import to_subset
-
-ROWS = 100_000
-"""Rows that are in Python's hands at once."""
 
 
 def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selection:
@@ -39,22 +31,23 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selec
     if storage.exists(f"{folder}/selection.json"):
         return Selection.model_validate_json(storage.read(f"{folder}/selection.json"))
     with open_samples(storage, plan) as db:
-        _rank(db, plan, spec)
-        rows, rankable = _one_row(db, "SELECT (SELECT count(*) FROM samples), count(*) FROM ranked")
-        k = _k(spec, int(rankable))
-        kept = f"SELECT * FROM ranked ORDER BY value DESC, uid LIMIT {k}"
-        db.execute(
-            f"CREATE TEMP TABLE kept AS SELECT *, row_number() OVER (ORDER BY value DESC, uid) AS rank FROM ({kept})"
-        )
-        files = _write(db, storage, folder, plan, k)
+        _rank(db, spec)
+        (rows,) = _one_row(db, "SELECT count(*) FROM valued")
+        (duplicates,) = _one_row(db, "SELECT coalesce(sum(times - 1), 0) FROM repeated")
+        rankable = int(rows - duplicates)
+        k = _k(spec, rankable)
+        place = "row_number() OVER (ORDER BY value DESC, uid) AS rank"
+        db.execute(f"CREATE TEMP TABLE kept AS SELECT *, {place} FROM ranked QUALIFY rank <= {k}")
+        db.execute("DROP VIEW ranked; DROP TABLE valued")
+        files = write_kept(db, storage, folder, plan.scores, k)
         (threshold,) = _one_row(db, "SELECT min(value) FROM kept")
     selection = Selection(
         id=selection_id,
         job_id=job_id,
         spec=spec,
         k=k,
-        rankable=int(rankable),
-        duplicates=int(rows) - int(rankable),
+        rankable=rankable,
+        duplicates=int(duplicates),
         threshold=threshold,
         created_at=datetime.now(UTC),
         files=files,
@@ -78,13 +71,22 @@ def _id(plan: Plan, spec: SelectSpec) -> str:
     return hashlib.sha256(f"{plan.id}/{spec.model_dump_json()}".encode()).hexdigest()[:16]
 
 
-def _rank(db: duckdb.DuckDBPyConnection, plan: Plan, spec: SelectSpec) -> None:
-    """Make the table `ranked`: a row for each uid, with its scores and `value`."""
-    scores = ", ".join(score.value for score in plan.scores)
-    ranks = f"SELECT uid, shard, key, {scores}, {rank_columns(list(spec.by))} FROM samples"
-    valued = f"SELECT uid, shard, key, {scores}, {combined(spec.by, spec.combine)} AS value FROM ({ranks})"
-    first = "row_number() OVER (PARTITION BY uid ORDER BY value DESC, shard, key) = 1"
-    db.execute(f"CREATE TEMP TABLE ranked AS SELECT * FROM ({valued}) QUALIFY {first}")
+def _rank(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> None:
+    """Make `valued` (place, uid, value), a row a sample, `repeated` (uid, times), the uids that come more than once,
+    and `ranked`: of `valued` a row for each uid, the one of its best value, of these the first in the pool.
+    """
+    scores = list(spec.by)
+    db.execute(f"CREATE TEMP TABLE scored AS SELECT place, uid::UUID AS uid, {', '.join(scores)} FROM samples")
+    make_ranks(db, "scored", scores)
+    value = combined(spec.by, spec.combine)
+    db.execute(f"CREATE TEMP TABLE valued AS SELECT place, uid, {value} AS value FROM {ranked('scored', scores)}")
+    db.execute("DROP TABLE scored")
+    db.execute("CREATE TEMP TABLE repeated AS SELECT uid, count(*) AS times FROM valued GROUP BY uid HAVING times > 1")
+    best = "row_number() OVER (PARTITION BY uid ORDER BY value DESC, place) = 1"
+    db.execute(f"""
+        CREATE TEMP VIEW ranked AS SELECT * FROM valued ANTI JOIN repeated USING (uid)
+        UNION ALL SELECT * FROM valued SEMI JOIN repeated USING (uid) QUALIFY {best}
+    """)
 
 
 def _k(spec: SelectSpec, rankable: int) -> int:
@@ -105,27 +107,3 @@ def _one_row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[float, ...]:
     row = db.execute(query).fetchone()
     assert row is not None
     return cast(tuple[float, ...], row)
-
-
-def _write(db: duckdb.DuckDBPyConnection, storage: Storage, folder: str, plan: Plan, k: int) -> dict[str, File]:
-    def table(file: BinaryIO) -> None:
-        scores = ", ".join(score.value for score in plan.scores)
-        columns = f"uid, shard, key, rank, value, {scores}"
-        batches = _batches(db, f"SELECT {columns} FROM kept ORDER BY rank")
-        first = next(batches)
-        with pq.ParquetWriter(file, first.schema) as writer:
-            writer.write_batch(first)
-            for batch in batches:
-                writer.write_batch(batch)
-
-    uids = [uid for batch in _batches(db, "SELECT uid FROM kept") for uid in cast(list[str], batch["uid"].to_pylist())]
-    subset = io.BytesIO()
-    np.save(subset, to_subset(uids))
-    return {
-        "subset.npy": storage.write(f"{folder}/subset.npy", subset.getvalue(), rows=k),
-        "subset.parquet": storage.write_with(f"{folder}/subset.parquet", table, rows=k),
-    }
-
-
-def _batches(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
-    yield from db.sql(query).to_arrow_reader(ROWS)

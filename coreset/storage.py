@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import duckdb
 import fsspec  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow.dataset as ds
 
@@ -76,6 +77,11 @@ class Storage:
         """Return Parquet files of one schema as a table that is read as it is asked."""
         paths = [self.path(name) for name in names]
         return ds.dataset(paths, filesystem=self._fs, format="parquet") if paths else ds.dataset([])
+
+    def register_in(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Let DuckDB read what `uri` names; local files it reads by itself."""
+        if not self.local:
+            db.register_filesystem(self._fs)
 
     def write(self, name: str, data: bytes, rows: int | None = None) -> File:
         """Write the file whole or not at all, over an older one if there is one."""

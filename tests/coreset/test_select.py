@@ -174,6 +174,54 @@ def test_a_part_without_its_summary_does_not_count(stored: tuple[Storage, Plan, 
     assert select(storage, plan, "job", SelectSpec(fraction=1, by="random")).k == 50
 
 
+def test_without_a_finished_part_there_is_nothing_to_select(stored: tuple[Storage, Plan, Rows]) -> None:
+    storage, plan, _ = stored
+    for index in range(2):
+        storage.delete(f"plans/{plan.id}/parts/00000{index}.json")
+    with pytest.raises(PoolUnusable, match="no shard was scored"):
+        select(storage, plan, "job", SelectSpec(fraction=1, by="random"))
+
+
+@pytest.mark.parametrize("root", ["[a-b]*", "what? it's", "memory://bucket/{root}"])
+def test_any_storage_is_read_whatever_its_name(tmp_path: Path, root: str, stored: tuple[Storage, Plan, Rows]) -> None:
+    unlike = Storage(str(tmp_path / root) if "://" not in root else root.format(root=tmp_path.name))
+    local, plan, rows = stored
+    for index in range(2):
+        write_part(unlike, plan, index, rows[50 * index : 50 * (index + 1)])
+    spec = SelectSpec(k=31, by={"clip_score": 1, "random": 1})
+    files = [select(storage, plan, "job", spec).files for storage in (local, unlike)]
+    assert files[0]["subset.npy"].sha256 == files[1]["subset.npy"].sha256
+    assert files[0]["subset.parquet"].sha256 == files[1]["subset.parquet"].sha256
+
+
+def test_of_rows_with_one_uid_and_value_the_pools_first_is_kept(tmp_path: Path) -> None:
+    storage, plan = Storage(str(tmp_path)), plan_of(2)
+    write_part(storage, plan, 0, [("1".zfill(32), 0.5, 0.5), ("2".zfill(32), 0.1, 0.5)])
+    write_part(storage, plan, 1, [("2".zfill(32), 0.1, 0.5), ("1".zfill(32), 0.9, 0.5)])
+    selection = select(storage, plan, "job", SelectSpec(fraction=1, by="clip_score"))
+    kept = pq.read_table(selection.files["subset.parquet"].uri).to_pylist()
+    assert [(row["shard"], row["key"]) for row in kept] == [("1.tar", "001"), ("0.tar", "001")]
+    assert selection.duplicates == 2
+
+
+def test_the_comparison_of_a_large_pool_is_a_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, plan = Storage(str(tmp_path)), plan_of(1)
+    random = np.random.default_rng(0)
+    clip, noise = random.standard_normal((2, 4000))
+    write_part(
+        storage,
+        plan,
+        0,
+        [(f"{i:032x}", float(c), float(c + n)) for i, (c, n) in enumerate(zip(clip, noise, strict=True))],
+    )
+    whole = compare(storage, plan, 1000)["random"]
+    monkeypatch.setattr("coreset.compare.SAMPLED_ROWS", 1000)
+    found = compare(storage, plan, 1000)["random"]
+    assert found != whole
+    assert found.spearman_clip_score == pytest.approx(whole.spearman_clip_score, abs=0.06)
+    assert found.overlap_clip_score == pytest.approx(whole.overlap_clip_score, abs=0.15)
+
+
 def test_the_comparison_is_scipys_spearman_and_a_counted_overlap(stored: tuple[Storage, Plan, Rows]) -> None:
     storage, plan, rows = stored
     found = compare(storage, plan, 30)

@@ -1,0 +1,57 @@
+"""The files of a selection, written as they come from DuckDB: a subset of any size passes through in pieces."""
+
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, cast
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coreset.result import File
+from coreset.scores import Score
+from coreset.storage import Storage
+from coreset.uids import SUBSET_DTYPE
+
+ROWS = 100_000
+"""Rows that are in Python's hands at once."""
+
+
+def write_kept(
+    db: duckdb.DuckDBPyConnection, storage: Storage, folder: str, scores: Sequence[Score], k: int
+) -> dict[str, File]:
+    """Write subset.npy and subset.parquet of the table `kept` (place, uid, value, rank), which has k rows.
+
+    The table's rows come in the order of rank, with where each sample is and all its scores.
+    """
+
+    def subset(file: BinaryIO) -> None:
+        header = {"descr": np.lib.format.dtype_to_descr(SUBSET_DTYPE), "fortran_order": False, "shape": (k,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in _batches(db, "SELECT uid::BLOB AS uid FROM kept ORDER BY kept.uid"):
+            file.write(_halves(cast(list[bytes], batch["uid"].to_pylist())))
+
+    def table(file: BinaryIO) -> None:
+        # Joined first, sorted then: at once, both want the memory of 30 million rows, and it ran out.
+        columns = ", ".join(["samples.uid", "shard", "key", "rank", "value", *scores])
+        db.execute(f"CREATE TEMP TABLE wide AS SELECT {columns} FROM kept JOIN samples USING (place)")
+        batches = _batches(db, "SELECT * FROM wide ORDER BY rank")
+        first = next(batches)
+        with pq.ParquetWriter(file, first.schema) as writer:
+            writer.write_batch(first)
+            for batch in batches:
+                writer.write_batch(batch)
+
+    return {
+        "subset.npy": storage.write_with(f"{folder}/subset.npy", subset, rows=k),
+        "subset.parquet": storage.write_with(f"{folder}/subset.parquet", table, rows=k),
+    }
+
+
+def _halves(uids: list[bytes]) -> bytes:
+    """Return uids of 16 bytes each, most significant first, as SUBSET_DTYPE holds them."""
+    return np.frombuffer(b"".join(uids), ">u8").astype("<u8").tobytes()
+
+
+def _batches(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
+    yield from cast(Iterator[pa.RecordBatch], db.sql(query).to_arrow_reader(ROWS))
