@@ -5,7 +5,7 @@ import math
 import duckdb
 
 from coreset.plan import Plan
-from coreset.ranking import combined, make_ranks, open_samples, ranked
+from coreset.ranking import combined, make_ranks, open_samples, rank_terms, ranked
 from coreset.result import Comparison
 from coreset.scores import Score
 from coreset.storage import Storage
@@ -49,7 +49,7 @@ def _rankings(plan: Plan) -> dict[str, str]:
     """Return the SQL of each ranking's value by name."""
     found = {score.value: f"rank_of_{score.value}" for score in plan.scores}
     if Score.DIFFIN in plan.scores:
-        found[DIFFIN_WITH_CLIP_SCORE] = combined({Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}, "mix")
+        found[DIFFIN_WITH_CLIP_SCORE] = combined(rank_terms({Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}), "mix")
     return found
 
 

@@ -5,6 +5,7 @@ from typing import BinaryIO, cast
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,20 +21,21 @@ ROWS = 100_000
 def write_kept(
     db: duckdb.DuckDBPyConnection, storage: Storage, folder: str, scores: Sequence[Score], k: int
 ) -> dict[str, File]:
-    """Write subset.npy and subset.parquet of the table `kept` (place, uid, value, rank), which has k rows.
+    """Write subset.npy and subset.parquet of the table `kept` (place, uid, value, rank, copies), of k samples in all.
 
-    The table's rows come in the order of rank, with where each sample is and all its scores.
+    The table's rows come in the order of rank, with where each sample is and all its scores. A sample of several copies
+    has one row, and its uid in subset.npy as often.
     """
 
     def subset(file: BinaryIO) -> None:
         header = {"descr": np.lib.format.dtype_to_descr(SUBSET_DTYPE), "fortran_order": False, "shape": (k,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in _batches(db, "SELECT uid::BLOB AS uid FROM kept ORDER BY kept.uid"):
-            file.write(_halves(cast(list[bytes], batch["uid"].to_pylist())))
+        for batch in _batches(db, "SELECT uid::BLOB AS uid, copies FROM kept ORDER BY kept.uid"):
+            file.write(_halves(cast(list[bytes], batch["uid"].to_pylist()), batch["copies"].to_numpy()))
 
     def table(file: BinaryIO) -> None:
         # Joined first, sorted then: at once, both want the memory of 30 million rows, and it ran out.
-        columns = ", ".join(["samples.uid", "shard", "key", "rank", "value", *scores])
+        columns = ", ".join(["samples.uid", "shard", "key", "rank", "value", "copies", *scores])
         db.execute(f"CREATE TEMP TABLE wide AS SELECT {columns} FROM kept JOIN samples USING (place)")
         batches = _batches(db, "SELECT * FROM wide ORDER BY rank")
         first = next(batches)
@@ -42,15 +44,16 @@ def write_kept(
             for batch in batches:
                 writer.write_batch(batch)
 
+    ((rows,),) = db.execute("SELECT count(*) FROM kept").fetchall()
     return {
         "subset.npy": storage.write_with(f"{folder}/subset.npy", subset, rows=k),
-        "subset.parquet": storage.write_with(f"{folder}/subset.parquet", table, rows=k),
+        "subset.parquet": storage.write_with(f"{folder}/subset.parquet", table, rows=rows),
     }
 
 
-def _halves(uids: list[bytes]) -> bytes:
-    """Return uids of 16 bytes each, most significant first, as SUBSET_DTYPE holds them."""
-    return np.frombuffer(b"".join(uids), ">u8").astype("<u8").tobytes()
+def _halves(uids: list[bytes], copies: npt.NDArray[np.integer]) -> bytes:
+    """Return uids of 16 bytes each, most significant first, as SUBSET_DTYPE holds them, each so many times."""
+    return np.repeat(np.frombuffer(b"".join(uids), ">u8").astype("<u8").reshape(-1, 2), copies, axis=0).tobytes()
 
 
 def _batches(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:

@@ -4,10 +4,9 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from coreset.columns import CLUSTER, metadata_column
 from coreset.plan import Plan
 from coreset.scores import ESTIMATORS
-
-CLUSTER = "cluster"
 
 
 class SampleStatus(StrEnum):
@@ -26,11 +25,6 @@ class SampleStatus(StrEnum):
 class UidSource(StrEnum):
     JSON = "json"  # the uid field of the sample's json member
     DERIVED = "derived"  # coreset.uids.derive
-
-
-def metadata_column(field: str) -> str:
-    """Return the name of the column that holds a field of the json members."""
-    return f"metadata_{field}"
 
 
 def part_schema(plan: Plan) -> pa.Schema:

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import Field
 
+from coreset.columns import Held
 from coreset.scores import Score
 from coreset.spec import Strict, ValidationTarget
 
@@ -115,6 +116,11 @@ class Plan(Strict):
         """The content key: 32 hex digits of the sha256 of the canonical JSON. A plan of version 1 keeps its own."""
         unknown_then = {"part_version", "metadata", "clusters"} if self.part_version == 1 else None
         return hashlib.sha256(self.model_dump_json(exclude=unknown_then).encode()).hexdigest()[:32]
+
+    @property
+    def held(self) -> Held:
+        """What its parts hold."""
+        return Held(tuple(self.scores), tuple(self.metadata), self.clusters > 0, self.part_version > 1)
 
     def part_name(self, shard: int) -> str:
         """Return the file name of the shard's part, in the plan's folder of parts."""

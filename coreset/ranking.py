@@ -97,14 +97,21 @@ def ranked(table: str, columns: Iterable[str]) -> str:
     return f"{table} {' '.join(joins)}"
 
 
-def combined(by: Mapping[Score, float], combine: Combine) -> str:
-    """Return SQL for the value by which samples are kept, from the columns `rank_of_<score>`; 0..1, 1 the best.
+def rank_terms(by: Mapping[Score, float]) -> dict[str, float]:
+    """Return the size of each weight by the SQL of its rank, 0..1, 1 the best; a negative weight turns the order."""
+    ranks = {score: f'"rank_of_{score.value}"' for score in by}
+    return {ranks[score] if weight > 0 else f"(1 - {ranks[score]})": abs(weight) for score, weight in by.items()}
 
-    `mix` is the weighted mean of the ranks. The best k by the worst rank are in every score's top p for the smallest
-    such p (`intersection`); the best k by the best rank are in any score's top p (`union`).
+
+def combined(terms: Mapping[str, float], combine: Combine) -> str:
+    """Return SQL for the value by which samples are kept, from weights by SQL of what is put together.
+
+    `mix` is the weighted mean. The best k by the worst rank are in every score's top p for the smallest such p
+    (`intersection`); the best k by the best rank are in any score's top p (`union`).
     """
-    ranks = [f"rank_of_{score.value}" for score in by]
+    if len(terms) == 1:
+        return next(iter(terms))
     if combine == "mix":
-        weighted = " + ".join(f"{weight!r} * {rank}" for rank, weight in zip(ranks, by.values(), strict=True))
-        return f"({weighted}) / {sum(by.values())!r}"
-    return f"{'least' if combine == 'intersection' else 'greatest'}({', '.join(ranks)})"
+        weighted = " + ".join(f"{weight!r} * {term}" for term, weight in terms.items())
+        return f"({weighted}) / {sum(terms.values())!r}"
+    return f"{'least' if combine == 'intersection' else 'greatest'}({', '.join(terms)})"

@@ -46,8 +46,10 @@ class Selection(Strict):
     Attributes:
         k: number of samples, exactly.
         rankable: samples that could have been chosen.
-        threshold: the lowest value of `by` inside; ranks are scaled to 0..1, 1 the best.
+        threshold: the lowest value of `by` inside, in the spec's scale; ranks are scaled to 0..1, 1 the best.
         duplicates: rows left out because their uid had come with a better value.
+        filtered: rows that the filters leave out.
+        repeated: of the k, those that are there once already: a draw may repeat samples.
         warnings: what is measured against ranking by these scores.
     """
 
@@ -58,6 +60,8 @@ class Selection(Strict):
     k: int
     rankable: int
     duplicates: int
+    filtered: int = 0
+    repeated: int = 0
     threshold: float
     created_at: datetime
     files: dict[str, File]

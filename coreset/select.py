@@ -1,15 +1,18 @@
-"""Cut a coreset from a plan's parts: exactly k samples, by one query, without a GPU."""
+"""Cut a coreset from a plan's parts: exactly k samples, by a few queries, without a GPU."""
 
 import hashlib
 from datetime import UTC, datetime
-from typing import cast
 
 import duckdb
 
-from coreset.errors import InvalidSpec, PoolUnusable
+from coreset.candidates import float32, make_scored, make_valued, one_row
+from coreset.draw import make_drawn
+from coreset.errors import InvalidSpec
+from coreset.held import require_held
 from coreset.kept import write_kept
 from coreset.plan import Plan
-from coreset.ranking import combined, make_ranks, open_samples, ranked
+from coreset.quota import BY_VALUE, make_allowed, require_enough
+from coreset.ranking import open_samples
 from coreset.result import Selection
 from coreset.scores import cautions
 from coreset.spec import SelectSpec
@@ -23,31 +26,33 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selec
     asked again gets the selection that is there.
 
     Raises:
-        InvalidSpec: k is larger than the number of samples that can be ranked.
+        InvalidSpec: the parts do not hold what it asks for, or there are not so many samples that can be ranked, that
+            pass the filters, or that the quota lets through.
         PoolUnusable: no sample has scores.
     """
+    require_held(plan, spec)
     selection_id = _id(plan, spec)
     folder = selection_folder(job_id, selection_id)
     if storage.exists(f"{folder}/selection.json"):
         return Selection.model_validate_json(storage.read(f"{folder}/selection.json"))
     with open_samples(storage, plan) as db:
-        _rank(db, spec)
-        (rows,) = _one_row(db, "SELECT count(*) FROM valued")
-        (duplicates,) = _one_row(db, "SELECT coalesce(sum(times - 1), 0) FROM repeated")
-        rankable = int(rows - duplicates)
-        k = _k(spec, rankable)
-        place = "row_number() OVER (ORDER BY value DESC, uid) AS rank"
-        db.execute(f"CREATE TEMP TABLE kept AS SELECT *, {place} FROM ranked QUALIFY rank <= {k}")
+        filtered = make_scored(db, spec)
+        duplicates = make_valued(db, spec)
+        (rows,) = one_row(db, "SELECT count(*) FROM valued")
+        rankable = int(rows) - duplicates
+        k = _cut(db, spec, rankable)
         db.execute("DROP VIEW ranked; DROP TABLE valued")
         files = write_kept(db, storage, folder, plan.scores, k)
-        (threshold,) = _one_row(db, "SELECT min(value) FROM kept")
+        threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
     selection = Selection(
         id=selection_id,
         job_id=job_id,
         spec=spec,
         k=k,
         rankable=rankable,
-        duplicates=int(duplicates),
+        duplicates=duplicates,
+        filtered=filtered,
+        repeated=k - int(distinct),
         threshold=threshold,
         created_at=datetime.now(UTC),
         files=files,
@@ -71,31 +76,39 @@ def _id(plan: Plan, spec: SelectSpec) -> str:
     return hashlib.sha256(f"{plan.id}/{spec.model_dump_json()}".encode()).hexdigest()[:16]
 
 
-def _rank(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> None:
-    """Make `valued` (place, uid, value), a row a sample, `repeated` (uid, times), the uids that come more than once,
-    and `ranked`: of `valued` a row for each uid, the one of its best value, of these the first in the pool.
-    """
-    scores = list(spec.by)
-    db.execute(f"CREATE TEMP TABLE scored AS SELECT place, uid::UUID AS uid, {', '.join(scores)} FROM samples")
-    make_ranks(db, "scored", scores)
-    value = combined(spec.by, spec.combine)
-    db.execute(f"CREATE TEMP TABLE valued AS SELECT place, uid, {value} AS value FROM {ranked('scored', scores)}")
-    db.execute("DROP TABLE scored")
-    db.execute("CREATE TEMP TABLE repeated AS SELECT uid, count(*) AS times FROM valued GROUP BY uid HAVING times > 1")
-    best = "row_number() OVER (PARTITION BY uid ORDER BY value DESC, place) = 1"
+def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int) -> int:
+    """Make of the view `ranked` the table `kept` (place, uid, value, rank, copies); return the sum of its copies."""
+    k = _wanted(spec, rankable)
+    source, copies, limit = "ranked", "1", ""
+    if spec.threshold is not None:
+        source = f"(SELECT * FROM ranked WHERE value >= ({_threshold(spec)!r})::DOUBLE)"
+    if spec.sampling is not None:
+        assert k is not None
+        make_drawn(db, spec.sampling, k)
+        source, copies = "drawn", "copies"
+    elif spec.quota is not None:
+        order = make_allowed(db, source, spec.quota, k)
+        k = require_enough(db, k)
+        source = f"(SELECT * FROM allowed ORDER BY {order} LIMIT {k})"
+    elif k is not None:
+        limit = f"QUALIFY rank <= {k}"
+    place = f"row_number() OVER (ORDER BY {BY_VALUE})"
     db.execute(f"""
-        CREATE TEMP VIEW ranked AS SELECT * FROM valued ANTI JOIN repeated USING (uid)
-        UNION ALL SELECT * FROM valued SEMI JOIN repeated USING (uid) QUALIFY {best}
+        CREATE TEMP TABLE kept AS SELECT place, uid, value, {place} AS rank, {copies} AS copies FROM {source} {limit}
     """)
+    return k or _reached(db, spec)
 
 
-def _k(spec: SelectSpec, rankable: int) -> int:
-    if rankable == 0:
-        raise PoolUnusable("no sample has scores: every one was bad. The job's counts say why.")
+def _wanted(spec: SelectSpec, rankable: int) -> int | None:
+    """Return k, or None if a threshold decides. Raises InvalidSpec if there are not so many samples."""
+    if spec.threshold is not None:
+        return None
     k = spec.k if spec.k is not None else max(1, round((spec.fraction or 0) * rankable))
-    if k > rankable:
+    repeats = spec.sampling.max_repeats if spec.sampling else 1
+    if k > rankable * repeats:
+        often = f", {repeats} times each" if repeats > 1 else ""
         raise InvalidSpec(
-            f"k is {k:,}, but only {rankable:,} samples can be ranked. Give a smaller k, or a `fraction`.",
+            f"k is {k:,}, but only {rankable:,} samples can be ranked{often}. Give a smaller k, or a `fraction`.",
             field="k",
             got=k,
             rankable=rankable,
@@ -103,7 +116,18 @@ def _k(spec: SelectSpec, rankable: int) -> int:
     return k
 
 
-def _one_row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[float, ...]:
-    row = db.execute(query).fetchone()
-    assert row is not None
-    return cast(tuple[float, ...], row)
+def _threshold(spec: SelectSpec) -> float:
+    """Return the threshold; that of a score itself in its precision, so that a value read from a part is reached."""
+    assert spec.threshold is not None
+    return float32(spec.threshold) if spec.scale == "raw" and len(spec.by) == 1 else spec.threshold
+
+
+def _reached(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
+    """Return how many samples reach the threshold. Raises InvalidSpec if none does."""
+    (kept,) = one_row(db, "SELECT count(*) FROM kept")
+    if not kept:
+        (best,) = one_row(db, "SELECT max(value) FROM ranked")
+        raise InvalidSpec(
+            f"no sample reaches the threshold {spec.threshold:g}; the best has {best:g}", field="threshold", best=best
+        )
+    return int(kept)

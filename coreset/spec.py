@@ -3,9 +3,12 @@
 import re
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from coreset.columns import Held
 from coreset.scores import DEFAULT_SCORES, SCORES, Score
+from coreset.select_spec import SelectSpec as SelectSpec
+from coreset.strict import Strict as Strict
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
 
@@ -13,12 +16,6 @@ Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 _FORBIDDEN_URI = re.compile(r"(^|::)\s*pipe:", re.IGNORECASE)
-
-
-class Strict(BaseModel):
-    """Base of all models in the contract: unknown fields are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _refuse_pipe(uri: str) -> str:
@@ -173,42 +170,6 @@ class ValidationTarget(Strict):
     size: int = Field(default=512, ge=8, le=32_768)
 
 
-class SelectSpec(Strict):
-    """Which samples to keep. The coreset has exactly `k` samples, or `fraction` of those that can be ranked.
-
-    Attributes:
-        k: number of samples.
-        fraction: share of the rankable samples, if k is not given.
-        by: a score, or weights of a mix of ranks, for example {"diffin": 1, "clip_score": 1}.
-        combine: how several scores are put together. `mix`: weighted sum of ranks. `intersection`: the k samples that
-            are in every score's top p, for the smallest such p; `union`: the k samples that are in any score's top p.
-            The weights count for `mix` only.
-        write_shards: also write the coreset as new WebDataset shards, members byte for byte.
-    """
-
-    k: int | None = Field(default=None, ge=1)
-    fraction: float | None = Field(default=None, gt=0, le=1)
-    by: dict[Score, Annotated[float, Field(gt=0, le=1000)]] = Field(
-        default={Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0},
-        min_length=1,
-        examples=[{"diffin": 1, "clip_score": 1}],
-        description="a score's name, or a mapping of score to weight",
-    )
-    combine: Literal["mix", "intersection", "union"] = "mix"
-    write_shards: bool = False
-
-    @field_validator("by", mode="before")
-    @classmethod
-    def _one_score(cls, value: Any) -> Any:
-        return {value: 1.0} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _k_or_fraction(self) -> Self:
-        if (self.k is None) == (self.fraction is None):
-            raise ValueError("give either `k` or `fraction`")
-        return self
-
-
 class JobSpec(Strict):
     """A scoring job: a pool, a training run, the scores wanted, and a first selection."""
 
@@ -262,14 +223,29 @@ class JobSpec(Strict):
 
     @model_validator(mode="after")
     def _select_by_computed(self) -> Self:
-        missing = [score.value for score in self.select.by if score not in self.scores]
+        missing = [score.value for score in self.select.needs if score not in self.scores]
         if missing:
-            raise ValueError(f"select.by names scores that this job does not compute: {', '.join(missing)}")
+            raise ValueError(f"select names scores that this job does not compute: {', '.join(missing)}")
+        quota = self.select.quota
+        lacking = self._held.lacking(self.select.filters, quota.field if quota else None)
+        if lacking:
+            raise ValueError(f"select: {lacking}")
         return self
+
+    @property
+    def _held(self) -> Held:
+        """What the parts will hold."""
+        clusters = self.embeds if self.clusters is None else self.clusters > 0
+        return Held(tuple(self.scores), tuple(self.pool.metadata), clusters)
+
+    @property
+    def embeds(self) -> bool:
+        """Whether a pass makes embeddings of every sample, which clusters are made of."""
+        return bool({Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(self.scores))
 
     @model_validator(mode="after")
     def _clusters_of_embeddings(self) -> Self:
-        if self.clusters and not {Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(self.scores):
+        if self.clusters and not self.embeds:
             raise ValueError("clusters are made of the embeddings behind clip_score: add clip_score to `scores`")
         if self.clusters and self.clusters > self.reference.size:
             raise ValueError(f"clusters are made of the reference batch: {self.reference.size} at most")

@@ -4,7 +4,7 @@ import math
 
 from coreset.errors import CheckpointUnusable
 from coreset.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
-from coreset.scores import Score, cautions
+from coreset.scores import cautions
 from coreset.spec import ClipModelSpec, JobSpec, ValidationTarget
 from workers.checkpoints import plan_checkpoints, registered
 from workers.lease import stamp
@@ -52,8 +52,7 @@ def _clusters(spec: JobSpec) -> int:
     """Return how many clusters are wanted: where the spec does not say it, none that would cost a pass of their own."""
     if spec.clusters is not None:
         return spec.clusters
-    embedded = {Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(spec.scores)
-    return min(DEFAULT_CLUSTERS, spec.reference.size // MEMBERS_A_CLUSTER) if embedded else 0
+    return min(DEFAULT_CLUSTERS, spec.reference.size // MEMBERS_A_CLUSTER) if spec.embeds else 0
 
 
 def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:

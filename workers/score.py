@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from coreset.part import CLUSTER, SampleStatus, metadata_column, part_schema
+from coreset.columns import CLUSTER, metadata_column
+from coreset.part import SampleStatus, part_schema
 from coreset.plan import Plan, PlannedShard
 from coreset.result import ShardSummary
 from coreset.scores import Score

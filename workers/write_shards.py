@@ -1,6 +1,7 @@
 """A coreset as new WebDataset shards: the members' bytes untouched, laid out as DataComp's resharder lays them out.
 
-shards/00000000.tar ...             SAMPLES_PER_SHARD samples each, in the order of the pool; members `UID.EXT`
+shards/00000000.tar ...             SAMPLES_PER_SHARD samples each, in the order of the pool; members `UID.EXT`, or
+                                    `UID-0.EXT`, `UID-1.EXT` ... where a sample was drawn several times
 shards/00000000_stats.json ...      {"successes": samples}
 shards/sizes.json, meta.json        samples by shard; the number and the naming of the shards, for DataComp's trainer
 shards/sample_ids.npy               the uids, as subset.npy
@@ -11,7 +12,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pyarrow.parquet as pq
 
@@ -26,8 +27,11 @@ from workers.score import part_path
 SAMPLES_PER_SHARD = 10_000
 SHARD_FORMAT = "{:08d}.tar"
 
+Place = tuple[str, str, str]
+"""(shard, key, uid) of a sample."""
+
 Chosen = tuple[str, RawSample]
-"""A chosen sample's uid and members."""
+"""A chosen sample's name in the new shards, and its members."""
 
 
 def write_shards(
@@ -68,29 +72,32 @@ def write_shards(
 
 
 def _chosen(storage: Storage, plan: Plan, subset: str, progress: Callable[[float], object]) -> Iterator[Chosen]:
-    """Yield the chosen samples in the order of the pool, each uid once."""
+    """Yield the chosen samples in the order of the pool, each uid as often as it was chosen."""
     with storage.open(subset) as file:
-        table = pq.read_table(file, columns=["shard", "key", "uid"])
-    wanted = set(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        table = pq.read_table(file, columns=["shard", "key", "uid", "copies"])
+    *places, copies = (column.to_pylist() for column in table.columns)
+    wanted = cast(dict[Place, int], dict(zip(zip(*places, strict=True), copies, strict=True)))
     for shard in plan.shards:
         progress(shard.index / len(plan.shards))
         keys = _keys(storage, part_path(plan, shard.index), wanted)
         if not keys:
             continue
         for raw in ShardReader(shard.uri, everything=True):
-            if raw.key in keys:
-                yield keys[raw.key], raw
+            yield from ((name, raw) for name in keys.get(raw.key, []))
 
 
-def _keys(storage: Storage, part: str, wanted: set[tuple[str, str, str]]) -> dict[str, str]:
-    """Take a part's samples out of `wanted`, and return their uids by key."""
+def _keys(storage: Storage, part: str, wanted: dict[Place, int]) -> dict[str, list[str]]:
+    """Take a part's samples out of `wanted`, and return their names in the new shards by key."""
     if not wanted or not storage.exists(part):
         return {}
     with storage.open(part) as file:
         table = pq.read_table(file, columns=["shard", "key", "uid"])
-    found = wanted.intersection(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    wanted -= found
-    return {key: uid for _, key, uid in found}
+    found = wanted.keys() & zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return {key: _names(uid, wanted.pop((shard, key, uid))) for shard, key, uid in found}
+
+
+def _names(uid: str, copies: int) -> list[str]:
+    return [uid] if copies == 1 else [f"{uid}-{copy}" for copy in range(copies)]
 
 
 class _Tar:
@@ -102,9 +109,9 @@ class _Tar:
 
     def fill(self, file: BinaryIO) -> None:
         with tarfile.open(fileobj=file, mode="w|") as tar:
-            for uid, raw in self._chosen:
+            for name, raw in self._chosen:
                 self.samples += 1
                 for ext, data in raw.members.items():
-                    header = tarfile.TarInfo(f"{uid}.{ext}")
+                    header = tarfile.TarInfo(f"{name}.{ext}")
                     header.size = len(data)
                     tar.addfile(header, io.BytesIO(data))

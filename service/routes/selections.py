@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Path, Response
 from fastapi.responses import StreamingResponse
 
 from coreset.errors import Conflict, InvalidSpec, NotFound
+from coreset.held import require_held
 from coreset.plan import Plan
 from coreset.result import Selection
 from coreset.spec import SelectSpec
@@ -64,9 +65,7 @@ def _plan(context: Context, job_id: str) -> Plan:
 def _check(spec: SelectSpec, plan: Plan) -> None:
     if spec.write_shards:
         raise InvalidSpec("write_shards works in a job spec only, where workers write the shards", field="write_shards")
-    missing = [score.value for score in spec.by if score not in plan.scores]
-    if missing:
-        raise InvalidSpec(f"the job has not computed {', '.join(missing)}", field="by")
+    require_held(plan, spec)
 
 
 def _open(context: Context, job_id: str, selection_id: str, name: str) -> BinaryIO:

@@ -194,6 +194,22 @@ def test_a_uid_that_the_pool_holds_twice_is_written_once(
     assert len(samples_of(folder / "00000000.tar")) == selection.k
 
 
+def test_a_sample_that_was_drawn_several_times_is_written_as_often(
+    storage: Storage, random_plan: Plan, pool: Path
+) -> None:
+    spec = {"k": 90, "by": "random", "sampling": {"temperature": 0.5, "max_repeats": 3}}
+    selection = select(storage, random_plan, "job1", SelectSpec.model_validate(spec))
+    write_shards(storage, random_plan, selection, lambda fraction: None)
+    folder = Path(storage.path(f"{selection_folder('job1', selection.id)}/shards"))
+    rows = pq.read_table(selection.files["subset.parquet"].uri).to_pylist()
+    assert {row["copies"] for row in rows} == {1, 2, 3}
+    names = [f"{row['uid']}-{i}" if row["copies"] > 1 else row["uid"] for row in rows for i in range(row["copies"])]
+    written = samples_of(folder / "00000000.tar")
+    assert sorted(written) == sorted(names)
+    assert all(json.loads(members["json"])["uid"] == name.split("-")[0] for name, members in written.items())
+    assert sorted(name.split("-")[0] for name in names) == from_subset(np.load(folder / "sample_ids.npy"))
+
+
 def test_a_shard_that_has_changed_since_it_was_scored_is_told(
     tmp_path: Path, storage: Storage, random_plan: Plan, selection: Selection, pool: Path
 ) -> None:

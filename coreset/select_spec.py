@@ -1,0 +1,208 @@
+"""Which samples to keep: what a selection is asked by. docs/selection.md shows every way by an example."""
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from coreset.columns import CAPTION, CLUSTER, METADATA, SHARD, kind_of
+from coreset.scores import Score
+from coreset.strict import Strict
+
+Column = Annotated[str, StringConstraints(pattern=r"^[\w-]{1,120}$")]
+Label = StrictStr | StrictBool | StrictInt | StrictFloat
+Rank = Annotated[float, Field(ge=0, le=1)]
+
+
+def label_text(label: Label) -> str:
+    """Return a label as the parts hold it: text as it is, numbers and truth values in json's spelling."""
+    return label if isinstance(label, str) else json.dumps(label)
+
+
+class Filter(Strict):
+    """What a sample must have to be ranked at all. Bounds are part of the range; who has no value is left out.
+
+    Attributes:
+        min, max: of the value; of metadata, of its text read as a number.
+        min_rank, max_rank: of a score's rank among all samples, 0 the worst, 1 the best: {"min_rank": 0.1} leaves out
+            the worst tenth.
+        any_of: the labels (shards, clusters, values of metadata) to keep.
+        none_of: the labels to leave out; who has no label is kept.
+    """
+
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
+    min_rank: Rank | None = None
+    max_rank: Rank | None = None
+    any_of: list[Label] | None = Field(default=None, min_length=1, max_length=10_000)
+    none_of: list[Label] | None = Field(default=None, min_length=1, max_length=10_000)
+
+    @property
+    def ranks(self) -> bool:
+        return self.min_rank is not None or self.max_rank is not None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("give a bound or labels")
+        for low, high in ((self.min, self.max), (self.min_rank, self.max_rank)):
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"nothing is between {low:g} and {high:g}")
+        return self
+
+
+class Quota(Strict):
+    """How many samples a group may have. A group is what shares a value of `field`; no value is a group too.
+
+    Attributes:
+        field: cluster, shard, caption, or metadata_NAME.
+        max: samples of a group at most.
+        max_share: the same as a share of k, rounded down, at least one sample.
+        balance: `proportional` keeps the same share of every group, `equal` the same number as long as a group has
+            more.
+        shares: by label, the group's share of k, exactly; groups that are not named share the rest by their values.
+    """
+
+    field: Column = Field(examples=["cluster"])
+    max: int | None = Field(default=None, ge=1)
+    max_share: float | None = Field(default=None, gt=0, le=1)
+    balance: Literal["proportional", "equal"] | None = None
+    shares: dict[str, Rank] | None = Field(default=None, min_length=1, max_length=1024)
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if sum(rule is not None for rule in (self.max, self.max_share, self.balance, self.shares)) != 1:
+            raise ValueError("give one of `max`, `max_share`, `balance` and `shares`")
+        if self.field not in (CLUSTER, SHARD, CAPTION) and not self.field.startswith(METADATA):
+            raise ValueError(f"{self.field} is no group; take cluster, shard, caption or metadata_NAME")
+        if self.shares and self.field == CAPTION:
+            raise ValueError("captions have no `shares`; take max, max_share or balance")
+        if self.shares and sum(self.shares.values()) > 1 + 1e-9:
+            raise ValueError(f"the shares sum to {sum(self.shares.values()):g}, more than 1")
+        return self
+
+
+class Sampling(Strict):
+    """Draw samples by chance instead of keeping the best: a sample's is proportional to exp(value / temperature).
+
+    Attributes:
+        temperature: in units of the value, which is 0 to 1 for ranks; the smaller, the closer to the best k.
+        max_repeats: how often one sample may be drawn; its uid then stands in subset.npy as often.
+        seed: of the draw.
+    """
+
+    temperature: float = Field(ge=0.001, le=1000)
+    max_repeats: int = Field(default=1, ge=1, le=1000)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class SelectSpec(Strict):
+    """Which samples to keep: exactly `k`, or `fraction` of those that can be ranked, or all from `threshold` on.
+
+    Attributes:
+        k: number of samples.
+        fraction: share of the samples that can be ranked, if k is not given.
+        threshold: lowest value to keep.
+        by: a score, or weights of several, for example {"diffin": 1, "clip_score": 1}. A negative weight turns a
+            score's order around: {"self_influence": -1} keeps the lowest.
+        combine: how several scores are put together. `mix`: weighted mean. `intersection`: the k samples that are in
+            every score's top p, for the smallest such p; `union`: the k samples that are in any score's top p. The
+            weights' size counts for `mix` only.
+        scale: what is put together. `rank`: ranks scaled to 0..1, 1 the best. `zscore`: scores less their mean, over
+            their standard deviation. `raw`: the scores themselves.
+        winsorise: so large a share of each score's lowest values is raised, and of its highest lowered, to the next.
+        filters: by column, what a sample must have to be ranked at all; scores, caption_length, caption_words,
+            image_width, image_height, image_short_side, aspect_ratio, cluster, shard, metadata_NAME.
+        quota: how many samples a group may have.
+        sampling: draw by chance instead of keeping the best.
+        write_shards: also write the coreset as new WebDataset shards, members byte for byte; in a job spec only.
+    """
+
+    k: int | None = Field(default=None, ge=1)
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    threshold: FiniteFloat | None = None
+    by: dict[Score, Annotated[float, Field(ge=-1000, le=1000)]] = Field(
+        default={Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0},
+        min_length=1,
+        examples=[{"diffin": 1, "clip_score": 1}],
+        description="a score's name, or a mapping of score to weight",
+    )
+    combine: Literal["mix", "intersection", "union"] = "mix"
+    scale: Literal["rank", "zscore", "raw"] = "rank"
+    winsorise: float = Field(default=0.0, ge=0, lt=0.5)
+    filters: dict[Column, Filter] = Field(
+        default_factory=dict[Column, Filter], max_length=100, examples=[{"clip_score": {"min": 0.2}}]
+    )
+    quota: Quota | None = None
+    sampling: Sampling | None = None
+    write_shards: bool = False
+
+    @property
+    def needs(self) -> list[Score]:
+        """The scores that it reads."""
+        return [score for score in Score if score in self.by or score.value in self.filters]
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_score(cls, value: Any) -> Any:
+        return {value: 1.0} if isinstance(value, str) else value
+
+    @field_validator("by")
+    @classmethod
+    def _weights_count(cls, value: dict[Score, float]) -> dict[Score, float]:
+        idle = [score.value for score, weight in value.items() if weight == 0]
+        if idle:
+            raise ValueError(f"a weight of 0 counts nothing: leave out {', '.join(idle)}")
+        return value
+
+    @field_validator("filters")
+    @classmethod
+    def _filters_fit(cls, value: dict[str, Filter]) -> dict[str, Filter]:
+        for name, wanted in value.items():
+            wrong = sorted(wanted.model_dump(exclude_none=True).keys() - set(_may_have(name)))
+            if wrong:
+                raise ValueError(f"{name} is filtered by {', '.join(_may_have(name))}, not by {', '.join(wrong)}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if sum(size is not None for size in (self.k, self.fraction, self.threshold)) != 1:
+            raise ValueError("give either `k` or `fraction` or `threshold`")
+        if self.threshold is not None and self.sampling:
+            raise ValueError("a draw wants to know how many: give `k` or `fraction`, not `threshold`")
+        if self.threshold is not None and self.quota and self.quota.max is None:
+            raise ValueError("this quota wants to know how many: give `k` or `fraction`, or the quota as `max`")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.combine != "mix" and self.scale != "rank":
+            raise ValueError("an intersection or a union is one of ranks: leave `scale` out")
+        if self.sampling and self.quota:
+            raise ValueError("a draw has no quota: give one of `sampling` and `quota`")
+        return self
+
+
+def _may_have(name: str) -> Iterable[str]:
+    """Return what a column's filter may give. Raises ValueError if there is no such column."""
+    if name.startswith(METADATA):
+        return ("min", "max", "any_of", "none_of")
+    kind = kind_of(name)
+    if kind is None:
+        raise ValueError(f"{name} is nothing that parts hold; take a score, a size, cluster, shard or metadata_NAME")
+    return {
+        "score": ("min", "max", "min_rank", "max_rank"),
+        "measure": ("min", "max"),
+        "label": ("any_of", "none_of"),
+    }[kind]
