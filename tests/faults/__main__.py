@@ -1,0 +1,205 @@
+"""`python -m tests.faults --json OUT`: break a running service in every way listed, and print what became of it.
+
+The pool is drawn and a tiny CLIP is trained first. One stack of processes bears all faults, so none of them may leave
+something behind that hurts the next.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+from rich.table import Table
+
+from coreset.errors import Conflict
+from coreset.job import TERMINAL, JobStatus
+from tests.faults import cancels, data, kills, outages
+from tests.faults.lab import LEASE_SECONDS, STALL_SECONDS, Lab, lab
+
+TINY_MODEL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
+}
+SAMPLES, SHARDS = 540, 18
+DISK = "200m"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is done to a running job.
+
+    Attributes:
+        seconds: what its seconds are, from the fault on.
+        times: how often it is tried.
+    """
+
+    name: str
+    do: Callable[[Lab, Random], float]
+    seconds: str
+    times: int = 1
+
+
+@dataclass
+class Found:
+    """What became of a fault: seconds of the tries that recovered, and what went wrong in the others."""
+
+    name: str
+    meaning: str
+    tried: int = 0
+    seconds: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+AGAIN = "the lost task is taken again"
+KILLS = [Fault(f"kill -9, {name}", partial(kills.kill, catch=catch), AGAIN, 4) for name, catch in kills.MOMENTS.items()]
+CANCELLED = "cancelled"
+FAULTS = [
+    *(Fault(f.name, lambda lab, random, f=f: f.do(lab, random=random), f.seconds, f.times) for f in KILLS),
+    Fault("Redis stopped, and started on its file", outages.redis_away, "the next part", 3),
+    Fault("Redis killed, and started on its file", outages.redis_killed, "the next part", 3),
+    Fault("Redis wiped, the spec posted again", outages.redis_wiped, "the job's end", 2),
+    Fault("the service killed while somebody polls", outages.service_killed, "it answers", 3),
+    Fault("a worker frozen until another has its task", kills.freeze, AGAIN, 2),
+    Fault("a worker frozen until the job has ended", kills.frozen_past_the_end, AGAIN, 2),
+    Fault("a shard that kills its worker, one may fail", partial(kills.poison, may_fail=1), "given up"),
+    Fault("a shard that kills its worker, none may", partial(kills.poison, may_fail=0), "given up"),
+    Fault("a shard cut off", partial(data.before_planning, how=data.truncate, fails=False), "the job's end"),
+    Fault("a shard of noise", partial(data.before_planning, how=data.garbage, fails=True), "the job's end"),
+    Fault("a shard gone after planning", partial(data.after_planning, how=Path.unlink), "the job's end"),
+    Fault("a shard changed after planning", partial(data.after_planning, how=data.change), "the job's end"),
+    Fault("a part half-written", data.half_a_part, "the job's end"),
+    Fault("a read that hangs", data.hang, "the process ends itself"),
+    Fault("no memory for two seconds", data.no_memory, "the job's end", 2),
+    Fault("cancel, queued", partial(cancels.cancel, status=JobStatus.QUEUED), CANCELLED),
+    Fault("cancel, preparing", partial(cancels.cancel, status=JobStatus.PREPARING), CANCELLED, 2),
+    Fault("cancel, scoring", partial(cancels.cancel, status=JobStatus.SCORING), CANCELLED, 2),
+    Fault("cancel, reducing", partial(cancels.cancel, status=JobStatus.REDUCING), CANCELLED, 2),
+    Fault("SIGTERM to a worker", kills.drain, "it exits with 0", 3),
+]
+ON_A_SMALL_DISK = [Fault("the storage's disk full", data.full_disk, "from room again to the job's end")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    parser.add_argument("--only", metavar="WORDS", default="", help="faults whose names hold these words")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    console, started = Console(), time.monotonic()
+    results: list[Found] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with console.status("drawing a pool and training on it"):
+            shards, run = make_training(folder)
+        wanted = lambda faults: [fault for fault in faults if options.only in fault.name]  # noqa: E731
+        if faults := wanted(FAULTS):
+            with lab(folder / "data", shards, run) as found:
+                results += suffer(console, found.observe(), faults, options.seed)
+        if faults := wanted(ON_A_SMALL_DISK):
+            with small_disk(folder / "disk") as disk:
+                if disk is None:
+                    console.print("the storage's disk full: skipped, since only root may mount a small disk")
+                else:
+                    with lab(folder / "other", shards, run, storage=str(disk)) as found:
+                        results += suffer(console, found.observe(), faults, options.seed)
+    show(console, results)
+    if options.json:
+        options.json.write_text(json.dumps(record(results, options.seed, time.monotonic() - started), indent=2) + "\n")
+    raise SystemExit(1 if any(found.wrong for found in results) else 0)
+
+
+def make_training(folder: Path) -> tuple[list[Path], Path]:
+    """Draw a pool and train a tiny CLIP on it with open_clip's trainer. Returns the shards and the run."""
+    from demo.pool import write_pool
+    from demo.train import Training, train  # imports torch: seconds
+
+    shards = write_pool(folder / "pool", samples=SAMPLES, shards=SHARDS)
+    config = folder / "tiny.json"
+    config.write_text(json.dumps(TINY_MODEL))
+    training = Training(name="tiny", epochs=2, batch_size=16, loader_workers=0, model_config=config)
+    return shards, train(folder / "pool", folder / "logs", training)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path | None]:
+    """Mount a disk of its own in memory; None where that is not allowed."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    try:
+        yield folder if mounted.returncode == 0 else None
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def suffer(console: Console, lab: Lab, faults: list[Fault], seed: int) -> list[Found]:
+    results = []
+    for fault in faults:
+        found = Found(fault.name, fault.seconds)
+        for attempt in range(fault.times):
+            found.tried += 1
+            try:
+                found.seconds.append(fault.do(lab, Random(f"{seed} {fault.name} {attempt}")))
+            except Exception as error:
+                found.wrong.append(f"{type(error).__name__}: {error}")
+                clean(lab)
+        console.print(_line(found), highlight=False)
+        results.append(found)
+    return results
+
+
+def clean(lab: Lab) -> None:
+    """Cancel what a fault that went wrong has left, so that the next one begins with idle workers."""
+    for child in lab.workers:
+        if child.process is not None and child.process.poll() is None:
+            os.kill(child.process.pid, signal.SIGCONT)
+    for job in lab.client.jobs():
+        if job.status not in TERMINAL:
+            with suppress(Conflict):  # it has ended meanwhile
+                lab.client.cancel(job.id)
+            lab.ended(job.id)
+
+
+def _line(found: Found) -> str:
+    took = f"{statistics.median(found.seconds):.1f} s" if found.seconds else "-"
+    wrong = "".join(f"\n    {text}" for text in found.wrong)
+    return f"{found.name}: {len(found.seconds)} of {found.tried}, {took}{wrong}"
+
+
+def show(console: Console, results: list[Found]) -> None:
+    table = Table(title="Faults: scores are compared bit for bit", title_justify="left")
+    for heading in ("fault", "tried", "recovered", "seconds, median", "worst", "until", "scores identical"):
+        table.add_column(heading)
+    for found in results:
+        took = [f"{value(found.seconds):.1f}" if found.seconds else "" for value in (statistics.median, max)]
+        same = "yes" if not found.wrong else "see above"
+        table.add_row(found.name, str(found.tried), str(len(found.seconds)), *took, found.meaning, same)
+    console.print(table)
+
+
+def record(results: list[Found], seed: int, seconds: float) -> dict[str, object]:
+    settings = {"lease_seconds": LEASE_SECONDS, "stall_seconds": STALL_SECONDS, "workers": 2, "shards": SHARDS}
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    return {"seed": seed, "settings": settings, "environment": machine, "seconds": seconds} | {
+        "faults": [asdict(found) for found in results]
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Shards that are broken, gone or changed; a part half-written; a full disk; a read that hangs; no memory."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from random import Random
+
+from coreset.job import Job, JobStatus
+from tests.faults.lab import Lab, until
+
+Break = Callable[[Path], object]
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2 - 100)
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"noise" * 1000)
+
+
+def change(path: Path) -> None:
+    """Give it a member more, as somebody does who writes the shard anew."""
+    subprocess.run(["tar", "rf", str(path), "-C", str(path.parent), path.name.replace(".tar", ".note")], check=True)
+
+
+@contextmanager
+def broken(lab: Lab, shard: int, how: Break) -> Iterator[Path]:
+    """Break a shard of the pool, and put it back."""
+    path = lab.shards[shard]
+    kept = path.with_suffix(".kept")
+    shutil.copy2(path, kept)
+    path.with_suffix(".note").write_text("a note\n")
+    try:
+        how(path)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+        kept.replace(path)
+
+
+def before_planning(lab: Lab, random: Random, how: Break, fails: bool) -> float:
+    """Break a shard and post the job: the shard is named, and all others are scored."""
+    lab.forget()
+    lab.ready()
+    shard = len(lab.shards) - 1  # B comes of the first ones of the plan's draw; so other parts may differ
+    with broken(lab, shard, how) as path:
+        posted = time.monotonic()
+        job = lab.ended(lab.submit(max_failed_shards=1))
+        seconds = time.monotonic() - posted
+        assert job.status is JobStatus.SUCCEEDED, job.reason
+        manifest = lab.client.result(job.id)
+    named = manifest.failed_shards if fails else list(manifest.damaged_shards)
+    assert named == [str(path)], f"named are {named}"
+    assert job.progress.shards.done + job.progress.shards.failed == len(lab.shards)
+    return seconds
+
+
+def after_planning(lab: Lab, random: Random, how: Break) -> float:
+    """Break a shard between planning and scoring: it fails, named; the others' scores are identical."""
+    lab.forget()
+    lab.ready()
+    shard = len(lab.shards) - 1
+    job_id = lab.submit(max_failed_shards=1)
+    until((lab.plan_folder / "prepared" / "ready.json").exists, "prepared", pause=0.001)
+    _stop(lab)
+    with broken(lab, shard, how) as path:
+        _go(lab)
+        going = time.monotonic()
+        job = lab.ended(job_id)
+        seconds = time.monotonic() - going
+    _all_but(lab, job, shard, path)
+    return seconds
+
+
+def _all_but(lab: Lab, job: Job, shard: int, path: Path) -> None:
+    assert job.status is JobStatus.SUCCEEDED, job.reason
+    assert [failed.uri for failed in job.failed_shards] == [str(path)], f"failed: {job.failed_shards}"
+    assert lab.undisturbed is not None
+    others = {name: sha for name, sha in lab.undisturbed.parts.items() if name != f"{shard:06d}.parquet"}
+    assert lab.parts() == others, "the other shards' scores are not identical"
+
+
+def half_a_part(lab: Lab, random: Random) -> float:
+    """Leave a part cut in half, one under a temporary name, and no summary, as a crash might: both are written anew."""
+    job_id = lab.submit()  # all parts are there
+    lab.ended(job_id)
+    shard = random.randrange(len(lab.shards))
+    part = lab.parts_folder / f"{shard:06d}.parquet"
+    part.with_suffix(".json").unlink()
+    shutil.copy(part, part.with_name(f".{part.name}.half"))
+    os.truncate(part, part.stat().st_size // 2)
+    posted = time.monotonic()
+    lab.assert_undisturbed(lab.submit())
+    return time.monotonic() - posted
+
+
+def hang(lab: Lab, random: Random) -> float:
+    """Put a pipe that nobody writes to in a shard's place: the read hangs, and the progress deadline ends it.
+
+    The worker's lease is renewed all the while, so only the deadline can. Then the shard is put back.
+    """
+    lab.forget()
+    lab.ready()
+    shard = len(lab.shards) - 1
+    restarts = sum(child.restarts for child in lab.workers)
+    job_id = lab.submit()
+    until((lab.plan_folder / "prepared" / "ready.json").exists, "prepared", pause=0.001)
+    _stop(lab)
+    with broken(lab, shard, _pipe):
+        _go(lab)
+        lab.catch(f"score-{shard}", job_id)
+        hung = time.monotonic()
+        until(lambda: sum(child.restarts for child in lab.workers) > restarts, "the hung process ended", 60)
+    seconds = time.monotonic() - hung
+    lab.assert_undisturbed(job_id)
+    return seconds
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def no_memory(lab: Lab, random: Random) -> float:
+    """Let a worker's memory not grow any more, mid-shard, for two seconds."""
+    lab.forget()
+    lab.ready()
+    job_id = lab.submit()
+    until(lambda: lab.shards_done() >= 2, "2 shards done")
+    pid, _ = lab.catch("score", job_id)
+    starved = time.monotonic()
+    resource.prlimit(pid, resource.RLIMIT_AS, (2**20, resource.RLIM_INFINITY))
+    time.sleep(2)
+    with suppress(ProcessLookupError):  # it may have died of it; then another one takes its task
+        resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    lab.assert_undisturbed(job_id)
+    return time.monotonic() - starved
+
+
+def full_disk(lab: Lab, random: Random) -> float:
+    """Fill the storage's disk mid-job: the job fails and says why; with room, the same spec goes on from its parts."""
+    lab.forget()
+    lab.ready()
+    job_id = lab.submit()
+    until(lambda: lab.shards_done() >= 2, "2 shards done")
+    filler = Path(lab.stack.storage) / "filler"
+    try:
+        _fill(filler)
+        job = lab.ended(job_id)
+    finally:
+        filler.unlink(missing_ok=True)
+    assert job.status is JobStatus.FAILED, job.status
+    told = f"{job.reason} {job.failed_shards}"
+    assert "no space" in told.lower(), f"the job says {told[:300]}"
+    roomy = time.monotonic()
+    lab.assert_undisturbed(lab.submit())
+    return time.monotonic() - roomy
+
+
+def _fill(path: Path) -> None:
+    """Write until the disk is full, then nothing more fits."""
+    with path.open("wb") as file:
+        for size in (2**20, 2**16, 2**12, 2**8, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+                    file.flush()
+            except OSError:
+                continue
+
+
+def _stop(lab: Lab) -> None:
+    for child in lab.workers:
+        if child.process is not None:
+            os.kill(child.process.pid, signal.SIGSTOP)
+
+
+def _go(lab: Lab) -> None:
+    for child in lab.workers:
+        if child.process is not None:
+            os.kill(child.process.pid, signal.SIGCONT)

@@ -1,0 +1,237 @@
+"""A whole service on this machine, made to be broken: what the faults are done to, and what must hold afterwards."""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast
+
+from redis import Redis
+from rq import Worker
+from rq.serializers import JSONSerializer
+
+from coreset.client import Client
+from coreset.job import TERMINAL, Job, JobStatus
+from coreset.server import Child, LocalStack
+
+ROOT = Path(__file__).parents[2]
+LEASE_SECONDS = 3.0
+STALL_SECONDS = 15.0
+PATIENCE_SECONDS = 120.0
+
+Condition = Callable[[], object]
+
+
+class NotSoon(AssertionError):
+    """Something did not become true in time."""
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a job gives that nobody disturbs.
+
+    Attributes:
+        parts: sha256 of each part by name.
+        subset: sha256 of subset.npy.
+        counts: (read, scored, bad by reason).
+    """
+
+    parts: dict[str, str]
+    subset: str
+    counts: tuple[int, int, dict[str, int]]
+
+
+def until(true: Condition, what: str, seconds: float = PATIENCE_SECONDS, pause: float = 0.01) -> float:
+    """Wait until something is true. Returns the seconds that it took. Raises NotSoon."""
+    started = time.monotonic()
+    while not true():
+        if time.monotonic() - started > seconds:
+            raise NotSoon(f"{what}: not within {seconds:.0f} s")
+        time.sleep(pause)
+    return time.monotonic() - started
+
+
+@dataclass
+class Lab:
+    """Redis with an append-only file, the service, and workers that are started again when they die.
+
+    Attributes:
+        spec: of the job that is disturbed.
+        undisturbed: what it gives when it is left alone; known after `observe`.
+    """
+
+    stack: LocalStack
+    client: Client
+    redis: Redis
+    spec: dict[str, Any]
+    shards: list[Path]
+    undisturbed: Undisturbed | None = None
+    plan_id: str = ""
+
+    # ---- the job
+
+    def observe(self) -> Self:
+        """Let the job run undisturbed, and remember what it gives."""
+        job = self.ended(self.submit())
+        assert job.status is JobStatus.SUCCEEDED, job.reason
+        self.plan_id = str(job.plan_id)
+        self.undisturbed = self._given(job)
+        return self
+
+    def submit(self, **changes: Any) -> str:
+        """Post the job; its plan is scored from the beginning if `forget` was called. Returns its id."""
+        return self.client.submit({**self.spec, **changes}).id
+
+    def forget(self) -> None:
+        """Take away all that was computed of the plan."""
+        shutil.rmtree(self.plan_folder, ignore_errors=True)
+
+    def get(self, job_id: str) -> Job:
+        return self.client.get(job_id)
+
+    def status(self, job_id: str) -> JobStatus:
+        return self.get(job_id).status
+
+    def ended(self, job_id: str) -> Job:
+        return self.client.wait(job_id, timeout=PATIENCE_SECONDS)
+
+    def reach(self, job_id: str, status: JobStatus) -> None:
+        """Wait until the job has reached a status; it must not have gone past it."""
+
+        def there() -> bool:
+            now = self.status(job_id)
+            assert now is status or now not in TERMINAL, f"the job is {now} and was not caught {status}"
+            return now is status
+
+        until(there, f"job {status}", pause=0.005)
+
+    def shards_done(self) -> int:
+        return len(list(self.parts_folder.glob("[0-9]*.json")))
+
+    # ---- what must hold
+
+    def assert_undisturbed(self, job_id: str) -> Job:
+        """Wait for the job's end. Every shard is accounted for once, and no bit is another than without the fault."""
+        job = self.ended(job_id)
+        assert job.status is JobStatus.SUCCEEDED, f"{job.status}: {job.reason}"
+        done, total = job.progress.shards.done, len(self.shards)
+        assert (done, job.progress.shards.failed) == (total, 0), f"{done} of {total} shards are done"
+        given = self._given(job)
+        assert given.counts == cast(Undisturbed, self.undisturbed).counts, "samples were not counted once"
+        assert given == self.undisturbed, "scores are not identical"
+        return job
+
+    def _given(self, job: Job) -> Undisturbed:
+        subset = self.client.result(job.id).selection.files["subset.npy"].sha256
+        counts = job.progress.samples
+        return Undisturbed(self.parts(), subset, (counts.read, counts.scored, dict(sorted(counts.bad.items()))))
+
+    def parts(self) -> dict[str, str]:
+        found = sorted(self.parts_folder.glob("[0-9]*.parquet"))
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+    def assert_no_orphan(self, job_id: str) -> None:
+        """No task of the job waits in a queue or is held by a worker."""
+        waiting = [entry for key in self.redis.scan_iter("rq:queue:*") for entry in self._members(key)]
+        held = [entry for key in self.redis.scan_iter("rq:wip:*") for entry in self.redis.zrange(key, 0, -1)]
+        left = [entry for entry in (*waiting, *held) if job_id.encode() in entry and self._recorded(entry)]
+        assert not left, f"tasks are left: {left}"
+
+    def _members(self, key: bytes) -> list[bytes]:
+        return cast(list[bytes], self.redis.lrange(key, 0, -1) if self.redis.type(key) == b"list" else [])
+
+    def _recorded(self, entry: bytes) -> bool:
+        return bool(self.redis.exists(b"rq:job:" + entry.split(b":")[0]))
+
+    # ---- files
+
+    @property
+    def plan_folder(self) -> Path:
+        return Path(self.stack.storage) / "plans" / self.plan_id
+
+    @property
+    def parts_folder(self) -> Path:
+        return self.plan_folder / "parts"
+
+    # ---- processes
+
+    @property
+    def service(self) -> Child:
+        return self.stack.children[0]
+
+    @property
+    def workers(self) -> list[Child]:
+        return self.stack.children[1:]
+
+    def ready(self) -> None:
+        """Wait until every worker process is known to the queue, and idle."""
+        pids = {child.process.pid for child in self.workers if child.process is not None}
+        until(lambda: pids <= {worker.pid for worker in self._registered()}, "all workers at work", 60)
+
+    def holder(self, kind: str, job_id: str) -> tuple[int, str] | None:
+        """Return who runs a task of a kind (prepare, score, merge, finish) of the job: pid, and the task."""
+        for worker in self._registered():
+            task = worker.get_current_job_id()
+            if task and task.startswith(f"{job_id}-{kind}"):
+                return int(worker.pid), task
+        return None
+
+    def catch(self, kind: str, job_id: str) -> tuple[int, str]:
+        """Wait until a worker runs a task of a kind, and return both."""
+        found: list[tuple[int, str]] = []
+
+        def caught() -> bool:
+            held = self.holder(kind, job_id)
+            found.extend([held] if held else [])
+            return bool(found)
+
+        until(caught, f"a {kind} task running", pause=0.001)
+        return found[0]
+
+    def _registered(self) -> list[Any]:
+        return Worker.all(connection=self.redis, serializer=JSONSerializer)
+
+    def again(self, task: str, since: float) -> float:
+        """Wait until a task that lost its worker is taken again or has ended. Returns seconds since `since`."""
+        key = f"rq:job:{task}"
+        before = cast(Any, self.redis.hget(key, "started_at"))
+
+        def taken() -> bool:
+            status, started = cast(Any, self.redis.hmget(key, "status", "started_at"))
+            return status is None or status == b"finished" or started != before
+
+        until(taken, f"{task}, {self.redis.hgetall(key)}, taken again", pause=0.02)
+        return time.monotonic() - since
+
+
+@contextmanager
+def lab(folder: Path, shards: list[Path], run: Path, workers: int = 2, storage: str = "") -> Iterator[Lab]:
+    """Start everything below a folder.
+
+    Args:
+        shards: of the pool, in one folder.
+        run: the training's.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "CORESET_LEASE_SECONDS": str(LEASE_SECONDS),
+        "CORESET_STALL_MINUTES": str(STALL_SECONDS / 60),
+        "CORESET_LOADER_PROCESSES": "0",
+        "CORESET_RECONCILE_SECONDS": "2",
+    }
+    spec = {
+        "pool": {"shards": [str(path) for path in shards]},
+        "checkpoints": {"run": str(run)},
+        "reference": {"size": 24},
+        "select": {"k": 40, "by": {"diffin": 1, "clip_score": 1}},
+    }
+    stack = LocalStack(folder, environment, port=0, workers=workers, storage=storage)
+    with stack, Client(stack.url) as client, Redis.from_url(stack.redis_url) as redis:
+        found = Lab(stack, client, redis, spec, shards)
+        found.ready()
+        yield found
