@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import statistics
 import subprocess
 import tempfile
@@ -65,10 +64,12 @@ class Found:
 
 
 AGAIN = "the lost task is taken again"
-KILLS = [Fault(f"kill -9, {name}", partial(kills.kill, catch=catch), AGAIN, 4) for name, catch in kills.MOMENTS.items()]
+KILLS = [
+    Fault(f"kill -9, {name}", partial(kills.kill, moment=moment), AGAIN, 4) for name, moment in kills.MOMENTS.items()
+]
 CANCELLED = "cancelled"
 FAULTS = [
-    *(Fault(f.name, lambda lab, random, f=f: f.do(lab, random=random), f.seconds, f.times) for f in KILLS),
+    *KILLS,
     Fault("Redis stopped, and started on its file", outages.redis_away, "the next part", 3),
     Fault("Redis killed, and started on its file", outages.redis_killed, "the next part", 3),
     Fault("Redis wiped, the spec posted again", outages.redis_wiped, "the job's end", 2),
@@ -166,9 +167,7 @@ def suffer(console: Console, lab: Lab, faults: list[Fault], seed: int) -> list[F
 
 def clean(lab: Lab) -> None:
     """Cancel what a fault that went wrong has left, so that the next one begins with idle workers."""
-    for child in lab.workers:
-        if child.process is not None and child.process.poll() is None:
-            os.kill(child.process.pid, signal.SIGCONT)
+    lab.wake_workers()
     for job in lab.client.jobs():
         if job.status not in TERMINAL:
             with suppress(Conflict):  # it has ended meanwhile

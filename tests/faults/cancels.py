@@ -1,24 +1,22 @@
 """Cancel a job in each of its states; it stops soon, leaves nothing on the queue, keeps its parts, and can go on."""
 
-import os
-import signal
 import time
 from random import Random
 
 from coreset.job import JobStatus
+from tests.faults.kills import some_done
 from tests.faults.lab import Lab, until
 
 STOPS_WITHIN = 5.0
 
 
-def cancel(lab: Lab, status: JobStatus, random: Random) -> float:
+def cancel(lab: Lab, random: Random, status: JobStatus) -> float:
     """Returns the seconds from the cancel to `cancelled`."""
     lab.forget()
     lab.ready()
     job_id = lab.submit() if status is not JobStatus.QUEUED else _queued(lab)
     if status is JobStatus.SCORING:
-        wanted = 1 + random.randrange(len(lab.shards) // 2)
-        until(lambda: lab.shards_done() >= wanted, f"{wanted} shards done")
+        some_done(lab, random)
     elif status is not JobStatus.QUEUED:
         lab.reach(job_id, status)
         time.sleep(random.uniform(0, 0.5) if status is JobStatus.PREPARING else 0)
@@ -26,7 +24,7 @@ def cancel(lab: Lab, status: JobStatus, random: Random) -> float:
     lab.client.cancel(job_id)
     until(lambda: lab.status(job_id) is JobStatus.CANCELLED, "cancelled", 30)
     seconds = time.monotonic() - asked
-    _wake(lab)
+    lab.wake_workers()
     assert seconds < STOPS_WITHIN, f"it took {seconds:.1f} s"
     lab.assert_no_orphan(job_id)
     kept = {path.name: path.stat().st_mtime_ns for path in lab.parts_folder.glob("[0-9]*")}
@@ -38,15 +36,5 @@ def cancel(lab: Lab, status: JobStatus, random: Random) -> float:
 
 def _queued(lab: Lab) -> str:
     """Post a job that no worker takes, since all of them are stopped."""
-    _signal(lab, signal.SIGSTOP)
+    lab.stop_workers()
     return lab.submit()
-
-
-def _wake(lab: Lab) -> None:
-    _signal(lab, signal.SIGCONT)
-
-
-def _signal(lab: Lab, which: signal.Signals) -> None:
-    for child in lab.workers:
-        if child.process is not None:
-            os.kill(child.process.pid, which)

@@ -3,7 +3,6 @@
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -69,9 +68,9 @@ def after_planning(lab: Lab, random: Random, how: Break) -> float:
     shard = len(lab.shards) - 1
     job_id = lab.submit(max_failed_shards=1)
     until((lab.plan_folder / "prepared" / "ready.json").exists, "prepared", pause=0.001)
-    _stop(lab)
+    lab.stop_workers()
     with broken(lab, shard, how) as path:
-        _go(lab)
+        lab.wake_workers()
         going = time.monotonic()
         job = lab.ended(job_id)
         seconds = time.monotonic() - going
@@ -112,10 +111,11 @@ def hang(lab: Lab, random: Random) -> float:
     restarts = sum(child.restarts for child in lab.workers)
     job_id = lab.submit()
     until((lab.plan_folder / "prepared" / "ready.json").exists, "prepared", pause=0.001)
-    _stop(lab)
+    lab.stop_workers()
     with broken(lab, shard, _pipe):
-        _go(lab)
+        lab.wake_workers()
         lab.catch(f"score-{shard}", job_id)
+        lab.wake_workers()
         hung = time.monotonic()
         until(lambda: sum(child.restarts for child in lab.workers) > restarts, "the hung process ended", 60)
     seconds = time.monotonic() - hung
@@ -135,6 +135,7 @@ def no_memory(lab: Lab, random: Random) -> float:
     job_id = lab.submit()
     until(lambda: lab.shards_done() >= 2, "2 shards done")
     pid, _ = lab.catch("score", job_id)
+    lab.wake_workers()
     starved = time.monotonic()
     resource.prlimit(pid, resource.RLIMIT_AS, (2**20, resource.RLIM_INFINITY))
     time.sleep(2)
@@ -174,15 +175,3 @@ def _fill(path: Path) -> None:
                     file.flush()
             except OSError:
                 continue
-
-
-def _stop(lab: Lab) -> None:
-    for child in lab.workers:
-        if child.process is not None:
-            os.kill(child.process.pid, signal.SIGSTOP)
-
-
-def _go(lab: Lab) -> None:
-    for child in lab.workers:
-        if child.process is not None:
-            os.kill(child.process.pid, signal.SIGCONT)

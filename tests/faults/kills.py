@@ -4,45 +4,51 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from coreset.job import Job, JobStatus
 from tests.faults.lab import LEASE_SECONDS, Lab, until
 
 RECOVERS_WITHIN = LEASE_SECONDS + 5
+ATTEMPTS = 3
 
-Catch = Callable[[Lab, str, Random], tuple[int, str]]
-"""Wait for a moment of the job; returns a worker's pid and the task that it runs."""
+Moment = Callable[[Lab, str, Random], tuple[int, str]]
+"""Wait for a moment of the job, and stop all workers; returns the pid of one and the task that it holds."""
 
 
 def preparing(lab: Lab, job_id: str, random: Random) -> tuple[int, str]:
-    held = lab.catch("prepare", job_id)
+    lab.catch("prepare", job_id)
+    lab.wake_workers()
     time.sleep(random.uniform(0, 1.5))
-    return held
+    return lab.catch("prepare", job_id)
 
 
 def scoring(lab: Lab, job_id: str, random: Random) -> tuple[int, str]:
-    wanted = random.randrange(len(lab.shards) // 2)
+    some_done(lab, random)
+    time.sleep(random.uniform(0, 0.3))
+    return lab.catch("score", job_id)
+
+
+def some_done(lab: Lab, random: Random) -> None:
+    """Wait until up to half of the shards, but at least one, are done."""
+    wanted = random.randrange(1, len(lab.shards) // 2)
     until(lambda: lab.shards_done() >= wanted, f"{wanted} shards done")
-    held = lab.catch("score", job_id)
-    time.sleep(random.uniform(0, 0.1))
-    return held
 
 
 def writing(lab: Lab, job_id: str, random: Random) -> tuple[int, str]:
     """While a part has its temporary name."""
-    wanted = random.randrange(len(lab.shards) // 2)
-    until(lambda: lab.shards_done() >= wanted, f"{wanted} shards done")
+    some_done(lab, random)
     half: list[str] = []
 
     def seen() -> bool:
-        half.extend(name for name in os.listdir(lab.parts_folder) if name.startswith("."))
+        half[:] = [name for name in os.listdir(lab.parts_folder) if name.startswith(".") and ".parquet" in name]
+        if half:
+            lab.stop_workers()
         return bool(half)
 
     until(seen, "a part being written", pause=0)
-    task = f"{job_id}-score-{int(half[0].split('.')[1])}"
-    held = lab.holder(task.removeprefix(f"{job_id}-"), job_id)
-    return held or lab.catch("score", job_id)
+    return lab.catch(f"score-{int(half[0].split('.')[1])}", job_id)
 
 
 def merging(lab: Lab, job_id: str, random: Random) -> tuple[int, str]:
@@ -50,12 +56,13 @@ def merging(lab: Lab, job_id: str, random: Random) -> tuple[int, str]:
 
 
 def finishing(lab: Lab, job_id: str, random: Random) -> tuple[int, str]:
-    held = lab.catch("finish", job_id)
+    lab.catch("finish", job_id)
+    lab.wake_workers()
     time.sleep(random.uniform(0, 0.3))
-    return held
+    return lab.catch("finish", job_id)
 
 
-MOMENTS: dict[str, Catch] = {
+MOMENTS: dict[str, Moment] = {
     "preparing": preparing,
     "mid-shard": scoring,
     "writing a part": writing,
@@ -64,33 +71,41 @@ MOMENTS: dict[str, Catch] = {
 }
 
 
-def kill(lab: Lab, catch: Catch, random: Random) -> float:
+def kill(lab: Lab, random: Random, moment: Moment) -> float:
     """kill -9 whoever is caught. Returns the seconds until the lost task is taken again, by whomever."""
     lab.forget()
     lab.ready()
     job_id = lab.submit()
-    pid, task = catch(lab, job_id, random)
+    pid, task = moment(lab, job_id, random)
     os.kill(pid, signal.SIGKILL)
-    seconds = lab.again(task, time.monotonic())
+    killed = time.monotonic()
+    lab.wake_workers()
+    seconds = lab.again(task, killed)
     lab.assert_undisturbed(job_id)
     assert seconds < RECOVERS_WITHIN, f"the lost task ran again after {seconds:.1f} s"
     return seconds
 
 
 def freeze(lab: Lab, random: Random) -> float:
-    """SIGSTOP a worker mid-shard until another has its task, then wake it: both write the same part."""
+    """Stop a worker mid-shard until another has its task, then wake it: both write the same part."""
     lab.forget()
     lab.ready()
     job_id = lab.submit()
     pid, task = scoring(lab, job_id, random)
-    os.kill(pid, signal.SIGSTOP)
-    frozen = time.monotonic()
+    frozen = _wake_all_but(lab, pid)
     try:
         seconds = lab.again(task, frozen)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        lab.wake_workers()
     lab.assert_undisturbed(job_id)
     return seconds
+
+
+def _wake_all_but(lab: Lab, pid: int) -> float:
+    for child in lab.workers:
+        if child.process is not None and child.process.pid != pid:
+            child.process.send_signal(signal.SIGCONT)
+    return time.monotonic()
 
 
 def frozen_past_the_end(lab: Lab, random: Random) -> float:
@@ -99,13 +114,12 @@ def frozen_past_the_end(lab: Lab, random: Random) -> float:
     lab.ready()
     job_id = lab.submit()
     pid, task = scoring(lab, job_id, random)
-    os.kill(pid, signal.SIGSTOP)
-    frozen = time.monotonic()
+    frozen = _wake_all_but(lab, pid)
     try:
         seconds = lab.again(task, frozen)
         lab.assert_undisturbed(job_id)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        lab.wake_workers()
     lab.ready()
     lab.assert_undisturbed(job_id)
     return seconds
@@ -118,29 +132,31 @@ def poison(lab: Lab, random: Random, may_fail: int) -> float:
     shard = random.randrange(len(lab.shards))
     job_id = lab.submit(max_failed_shards=may_fail)
     started = time.monotonic()
-    kills = 0
-
-    def given_up() -> bool:
-        nonlocal kills
-        held = lab.holder(f"score-{shard}", job_id)
-        if held and held[1] == f"{job_id}-score-{shard}":
-            os.kill(held[0], signal.SIGKILL)
-            until(lambda: lab.holder(f"score-{shard}", job_id) != held, "the dead worker's lease over", 30)
-            kills += 1
-        return lab.get(job_id).progress.shards.failed > 0
-
-    until(given_up, "the shard failed", pause=0.002)
+    for _ in range(ATTEMPTS):
+        pid, _ = lab.catch(f"score-{shard}", job_id)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: not _there(pid), "the process gone")
+        lab.wake_workers()
+    until(lambda: lab.get(job_id).progress.shards.failed > 0, "the shard failed")
     seconds = time.monotonic() - started
     job = lab.ended(job_id)
-    assert kills == 3, f"{kills} attempts"
     _poisoned(lab, job, shard, may_fail)
     return seconds
+
+
+def _there(pid: int) -> bool:
+    """Whether a process lives; one that is dead and not yet waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _poisoned(lab: Lab, job: Job, shard: int, may_fail: int) -> None:
     assert [failed.uri for failed in job.failed_shards] == [str(lab.shards[shard])]
     assert "3 times" in job.failed_shards[0].message
     assert job.progress.shards.done == len(lab.shards) - 1
+    assert lab.undisturbed is not None
     if may_fail:
         assert job.status is JobStatus.SUCCEEDED, job.reason
     else:
@@ -155,6 +171,7 @@ def drain(lab: Lab, random: Random) -> float:
     lab.ready()
     job_id = lab.submit()
     pid, _ = scoring(lab, job_id, random)
+    lab.wake_workers()
     child = next(child for child in lab.workers if child.process and child.process.pid == pid)
     process = child.process
     assert process is not None

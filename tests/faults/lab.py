@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rq.serializers import JSONSerializer
 
 from coreset.client import Client
 from coreset.job import TERMINAL, Job, JobStatus
+from coreset.queue import QUEUES
 from coreset.server import Child, LocalStack
 
 ROOT = Path(__file__).parents[2]
@@ -137,8 +139,7 @@ class Lab:
     def assert_no_orphan(self, job_id: str) -> None:
         """No task of the job waits in a queue or is held by a worker."""
         waiting = [entry for key in self.redis.scan_iter("rq:queue:*") for entry in self._members(key)]
-        held = [entry for key in self.redis.scan_iter("rq:wip:*") for entry in self.redis.zrange(key, 0, -1)]
-        left = [entry for entry in (*waiting, *held) if job_id.encode() in entry and self._recorded(entry)]
+        left = [entry for entry in (*waiting, *self._held()) if job_id.encode() in entry and self._recorded(entry)]
         assert not left, f"tasks are left: {left}"
 
     def _members(self, key: bytes) -> list[bytes]:
@@ -172,25 +173,48 @@ class Lab:
         pids = {child.process.pid for child in self.workers if child.process is not None}
         until(lambda: pids <= {worker.pid for worker in self._registered()}, "all workers at work", 60)
 
-    def holder(self, kind: str, job_id: str) -> tuple[int, str] | None:
-        """Return who runs a task of a kind (prepare, score, merge, finish) of the job: pid, and the task."""
-        for worker in self._registered():
-            task = worker.get_current_job_id()
-            if task and task.startswith(f"{job_id}-{kind}"):
-                return int(worker.pid), task
-        return None
+    def stop_workers(self) -> None:
+        self._tell_workers(signal.SIGSTOP)
+
+    def wake_workers(self) -> None:
+        self._tell_workers(signal.SIGCONT)
+
+    def _tell_workers(self, which: signal.Signals) -> None:
+        for child in self.workers:
+            if child.process is not None and child.process.poll() is None:
+                child.process.send_signal(which)
 
     def catch(self, kind: str, job_id: str) -> tuple[int, str]:
-        """Wait until a worker runs a task of a kind, and return both."""
+        """Wait until a worker runs a task of a kind (prepare, score, score-7, merge, finish) of the job.
+
+        Returns its pid and the task. All workers are stopped then, so it holds the task still, until `wake_workers`.
+        """
+        prefix = f"{job_id}-{kind}".encode()
         found: list[tuple[int, str]] = []
 
         def caught() -> bool:
-            held = self.holder(kind, job_id)
-            found.extend([held] if held else [])
+            if not any(self._is(kind, entry.split(b":")[0], prefix) for entry in self._held()):
+                return False
+            self.stop_workers()
+            found.extend(self._holders(prefix, kind))
+            if not found:  # it has just ended
+                self.wake_workers()
             return bool(found)
 
-        until(caught, f"a {kind} task running", pause=0.001)
+        until(caught, f"a {kind} task running", pause=0)
         return found[0]
+
+    def _held(self) -> list[bytes]:
+        return [entry for name in QUEUES for entry in cast(Any, self.redis.zrange(f"rq:wip:{name}", 0, -1))]
+
+    def _holders(self, prefix: bytes, kind: str) -> list[tuple[int, str]]:
+        running = [(worker.pid, worker.get_current_job_id()) for worker in self._registered()]
+        return [(pid, task) for pid, task in running if task and self._is(kind, task.encode(), prefix)]
+
+    @staticmethod
+    def _is(kind: str, task: bytes, prefix: bytes) -> bool:
+        """A kind with a number means this task alone."""
+        return task == prefix if kind[-1].isdigit() else task.startswith(prefix)
 
     def _registered(self) -> list[Any]:
         return Worker.all(connection=self.redis, serializer=JSONSerializer)

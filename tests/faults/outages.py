@@ -9,6 +9,7 @@ from random import Random
 import httpx
 
 from coreset.job import TERMINAL, JobStatus
+from tests.faults.kills import some_done
 from tests.faults.lab import Lab, until
 
 ORDER = [JobStatus.QUEUED, JobStatus.PREPARING, JobStatus.SCORING, JobStatus.REDUCING, JobStatus.SUCCEEDED]
@@ -28,8 +29,7 @@ def _redis_gone(lab: Lab, random: Random, how: signal.Signals, away: float) -> f
     lab.forget()
     lab.ready()
     job_id = lab.submit()
-    wanted = 1 + random.randrange(len(lab.shards) // 2)
-    until(lambda: lab.shards_done() >= wanted, f"{wanted} shards done")
+    some_done(lab, random)
     server = lab.stack.redis
     assert server is not None
     keeper, server.restart = server.restart, lambda: None  # it stays away for as long as we say
@@ -50,8 +50,7 @@ def redis_wiped(lab: Lab, random: Random) -> float:
     lab.forget()
     lab.ready()
     job_id = lab.submit()
-    wanted = 1 + random.randrange(len(lab.shards) // 2)
-    until(lambda: lab.shards_done() >= wanted, f"{wanted} shards done")
+    some_done(lab, random)
     lab.redis.flushall()
     until(lambda: not any(lab.redis.scan_iter("rq:wip:*")), "no worker at a task", 30)
     time.sleep(0.5)  # a worker that was mid-shard may still write its part
@@ -76,8 +75,7 @@ def service_killed(lab: Lab, random: Random) -> float:
     poller = threading.Thread(target=_poll, args=(lab, job_id, seen, odd, over))
     poller.start()
     try:
-        wanted = 1 + random.randrange(len(lab.shards) // 2)
-        until(lambda: lab.shards_done() >= wanted, f"{wanted} shards done")
+        some_done(lab, random)
         process = lab.service.process
         assert process is not None
         process.kill()
