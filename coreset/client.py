@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar, cast
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from coreset.diagnosis import Diagnosis
 from coreset.errors import CoresetError, InvalidInput, InvalidSpec, NotFound, Unavailable
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.preflight import Preflight
@@ -144,6 +145,14 @@ class Client:
     def cancel(self, job_id: str) -> Job:
         """Ask for the job's end. Raises Conflict when it has ended."""
         return _read(Job, self._send("POST", f"/v1/jobs/{job_id}/cancel"))
+
+    def diagnosis(self, job_id: str) -> Diagnosis:
+        """Compare the job's record, the queue and the storage."""
+        return _read(Diagnosis, self._send("GET", f"/v1/jobs/{job_id}/diagnosis"))
+
+    def mend(self, job_id: str) -> Diagnosis:
+        """Do the same, and mend what can be mended. Returns what was found before."""
+        return _read(Diagnosis, self._send("POST", f"/v1/jobs/{job_id}/mend"))
 
     def close(self) -> None:
         self._http.close()

@@ -212,6 +212,19 @@ class TaskQueue:
             started = [rq_id for name in QUEUES for rq_id in self._leased(name)]
         return sorted(rq_id for rq_id in started if rq_id.startswith(f"{job_id}-"))
 
+    def census(self, job_id: str) -> dict[str, list[str]]:
+        """Return the ids of the job's tasks by state: waiting, running, deferred, ended, failed, gone.
+
+        `gone` are those that the queue knows nothing of: not made yet, or ended long ago.
+        """
+        ids, running = list(self._all_ids(job_id)), set(self.running(job_id))
+        with answering():
+            statuses = self._statuses(ids)
+        found: dict[str, list[str]] = {state: [] for state in dict.fromkeys(_STATES.values())}
+        for rq_id, status in zip(ids, statuses, strict=True):
+            found["running" if rq_id in running else _STATES[status]].append(rq_id)
+        return found
+
     def lost(self, job_ids: Sequence[str]) -> list[str]:
         """Return the tasks that should wait in a queue but do not, and that no worker holds.
 
@@ -373,6 +386,17 @@ _PENDING = (
     JobStatus.READY_TO_ENQUEUE.value,
     JobStatus.SCHEDULED.value,
 )
+
+_STATES: dict[str | None, str] = {
+    **dict.fromkeys(_PENDING, "waiting"),
+    JobStatus.DEFERRED.value: "deferred",
+    JobStatus.STARTED.value: "running",
+    JobStatus.FINISHED.value: "ended",
+    JobStatus.FAILED.value: "failed",
+    JobStatus.STOPPED.value: "failed",
+    JobStatus.CANCELED.value: "gone",
+    None: "gone",
+}
 
 
 def _meta() -> dict[str, str]:

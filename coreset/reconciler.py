@@ -66,7 +66,7 @@ class Reconciler:
                 self._queue.settle(job_id)
         alive = [job_id for job_id, status in active.items() if status is not JobStatus.CANCELLING]
         for job_id in self._queue.failed(alive):
-            self._fail(job_id)
+            fail_silent(self._store, job_id)
         return self._put_back(alive)
 
     def _put_back(self, alive: list[str]) -> list[str]:
@@ -77,11 +77,6 @@ class Reconciler:
             log.warning("lost task put back", task=rq_id)
             self._queue.push_again(rq_id)
         return again
-
-    def _fail(self, job_id: str) -> None:
-        with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
-            self._store.transition(job_id, JobStatus.FAILED, SILENT_FAILURE)
-            log.error("job failed without a word", job=job_id)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
@@ -95,3 +90,10 @@ class Reconciler:
                 log.warning("cannot look after jobs", detail=error.detail)
             except Exception:
                 log.exception("looking after jobs failed")
+
+
+def fail_silent(store: JobStore, job_id: str) -> None:
+    """Let a job fail whose prepare or finish has failed for good, and whose workers could not say so."""
+    with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
+        store.transition(job_id, JobStatus.FAILED, SILENT_FAILURE)
+        log.error("job failed without a word", job=job_id)

@@ -63,6 +63,16 @@ class Storage:
         listed = cast(list[str], self._fs.ls(self.path(folder), detail=False, refresh=True))
         return sorted(posixpath.basename(path) for path in listed if not posixpath.basename(path).startswith("."))
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the size of every file in a folder by base name, half-written ones too; none if there is no folder."""
+        if not self.exists(folder):
+            return {}
+        listed = cast(list[dict[str, Any]], self._fs.ls(self.path(folder), detail=True, refresh=True))
+        files = [entry for entry in listed if entry["type"] == "file"]
+        return {
+            posixpath.basename(entry["name"]): int(entry["size"]) for entry in sorted(files, key=lambda e: e["name"])
+        }
+
     def open(self, name: str) -> BinaryIO:
         try:
             return cast(BinaryIO, self._fs.open(self.path(name), "rb"))

@@ -244,6 +244,12 @@ class JobStore:
         with answering():
             return int(self._redis.hget(_job(job_id), "tasks") or 0)
 
+    def outcomes(self, job_id: str) -> dict[int, str]:
+        """Return `done` or `failed` for every shard that is counted."""
+        with answering():
+            found: dict[bytes, bytes] = self._redis.hgetall(_shard_keys(job_id)[1])
+        return {int(shard): _text(outcome) for shard, outcome in sorted(found.items(), key=lambda pair: int(pair[0]))}
+
     def request_id(self, job_id: str) -> str | None:
         """Return the id of the request that the job came with, if it is known."""
         with answering():

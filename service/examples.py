@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from coreset.diagnosis import Diagnosis, Finding
 from coreset.events import Ended, JobEvent, ShardFailed, StatusChanged
 from coreset.job import Job, JobPage, JobStatus, Progress, SampleCounts, ShardCounts
 from coreset.plan import PlannedCheckpoint, PlannedModel, Sourced
@@ -156,6 +157,21 @@ JOB: dict[str, Any] = _job.model_dump(mode="json")
 JOBS: dict[str, Any] = JobPage(jobs=[_job]).model_dump(mode="json")
 PREFLIGHT: dict[str, Any] = _preflight.model_dump(mode="json")
 SELECTION: dict[str, Any] = _selection.model_dump(mode="json")
+DIAGNOSIS: dict[str, Any] = Diagnosis(
+    id=_JOB_ID,
+    status=JobStatus.SCORING,
+    tasks={"waiting": 3, "running": 1, "deferred": 2, "ended": 4},
+    shards=7,
+    parts=3,
+    findings=[
+        Finding(
+            code="lost-tasks",
+            what=f"tasks are in no queue, and no worker holds them: {_JOB_ID}-score-4",
+            cure="put back on the queue",
+            mendable=True,
+        )
+    ],
+).model_dump(mode="json")
 EVENTS = "".join(
     f"event: {event.type}\nid: 1764072000000-{number}\ndata: {event.model_dump_json()}\n\n"
     for number, event in enumerate(_MILESTONES)

@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from coreset.cli.doctor import doctor
 from coreset.cli.forget import forget
+from coreset.cli.options import DEFAULT_URL, AsJson, JobFile, JobId, Key, Url, Wait
 from coreset.cli.paths import read_spec
 from coreset.cli.preflight import show_preflight
 from coreset.cli.show import show_job, show_jobs, show_result, show_selection, wait_live
@@ -23,14 +25,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(forget)
-
-Url = Annotated[str, typer.Option(envvar="CORESET_URL", help="of the service")]
-Key = Annotated[str | None, typer.Option(envvar="CORESET_API_KEY", help="bearer token", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
-JobFile = Annotated[str, typer.Argument(metavar="JOB.JSON", help="the job spec; - reads stdin")]
-Wait = Annotated[bool, typer.Option("--wait", help="wait until the job has ended")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="of the job")]
-DEFAULT_URL = "http://127.0.0.1:8000"
+app.command()(doctor)
 
 
 @app.command()

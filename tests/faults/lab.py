@@ -15,6 +15,7 @@ from redis import Redis
 from rq import Worker
 from rq.serializers import JSONSerializer
 
+from coreset import server
 from coreset.client import Client
 from coreset.job import TERMINAL, Job, JobStatus
 from coreset.queue import QUEUES
@@ -208,7 +209,8 @@ class Lab:
         return [entry for name in QUEUES for entry in cast(Any, self.redis.zrange(f"rq:wip:{name}", 0, -1))]
 
     def _holders(self, prefix: bytes, kind: str) -> list[tuple[int, str]]:
-        running = [(worker.pid, worker.get_current_job_id()) for worker in self._registered()]
+        living = {child.process.pid for child in self.workers if child.process and child.process.poll() is None}
+        running = [(w.pid, w.get_current_job_id()) for w in self._registered() if w.pid in living]
         return [(pid, task) for pid, task in running if task and self._is(kind, task.encode(), prefix)]
 
     @staticmethod
@@ -254,6 +256,7 @@ def lab(folder: Path, shards: list[Path], run: Path, workers: int = 2, storage: 
         "reference": {"size": 24},
         "select": {"k": 40, "by": {"diffin": 1, "clip_score": 1}},
     }
+    server.LIVED_WELL_SECONDS = 0.0  # workers are killed so often here that the pauses before they start would grow
     stack = LocalStack(folder, environment, port=0, workers=workers, storage=storage)
     with stack, Client(stack.url) as client, Redis.from_url(stack.redis_url) as redis:
         found = Lab(stack, client, redis, spec, shards)
