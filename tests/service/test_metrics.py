@@ -40,10 +40,13 @@ def test_requests_are_counted_by_route_and_status(api: TestClient) -> None:
     api.post("/v1/jobs", json={})
     api.get("/no/such/address")
     api.request("PURGE", "/no/such/address")
+    api.request("PURGE", "/v1/jobs")
     value = scraped(api)
     assert value("coreset_http_requests_total", method="GET", route="/v1/jobs/{job_id}", status="404") == 2
     assert value("coreset_http_requests_total", method="POST", route="/v1/jobs", status="422") == 1
-    assert value("coreset_http_requests_total", method="none", route="none", status="404") == 2
+    assert value("coreset_http_requests_total", method="GET", route="none", status="404") == 1
+    assert value("coreset_http_requests_total", method="other", route="none", status="404") == 1
+    assert value("coreset_http_requests_total", method="other", route="/v1/jobs", status="405") == 1
     assert value("coreset_http_request_seconds_count", method="GET", route="/v1/jobs/{job_id}") == 2
 
 
