@@ -34,7 +34,8 @@ class Storage:
     """
 
     def __init__(self, root: str) -> None:
-        fs, path = cast(tuple[Any, str], fsspec.core.url_to_fs(root))  # pyright: ignore
+        # Without a cache of listings: a file that another worker wrote since would be taken for absent.
+        fs, path = cast(tuple[Any, str], fsspec.core.url_to_fs(root, use_listings_cache=False))  # pyright: ignore
         self.root = root
         self._fs = fs
         self._path = path.rstrip("/")
@@ -102,26 +103,41 @@ class Storage:
         return self.write_with(name, fill, rows)
 
     def write_with(self, name: str, fill: Callable[[BinaryIO], object], rows: int | None = None) -> File:
-        """Let `fill` write the file's bytes, then make it appear under its name by one rename.
+        """Let `fill` write the file's bytes, then make it appear under its name at once.
 
-        On object stores an upload appears when it is complete, so there the name is written directly.
+        On a local disk that is a rename. On an object store the upload is completed, or given up if `fill` raises.
         """
         target = self.path(name)
-        temporary = (
-            f"{posixpath.dirname(target)}/.{posixpath.basename(target)}.{uuid.uuid4().hex}" if self.local else target
-        )
         self._fs.makedirs(posixpath.dirname(target), exist_ok=True)
+        write = self._write_local if self.local else self._upload
+        hashed = write(target, fill)
+        return File(uri=self.uri(name), rows=rows, size=hashed.size, sha256=hashed.sha256.hexdigest())
+
+    def _write_local(self, target: str, fill: Callable[[BinaryIO], object]) -> "_HashedFile":
+        temporary = Path(f"{posixpath.dirname(target)}/.{posixpath.basename(target)}.{uuid.uuid4().hex}")
         try:
-            with cast(BinaryIO, self._fs.open(temporary, "wb")) as file:
+            with temporary.open("wb") as file:
                 hashed = _HashedFile(file)
                 fill(cast(BinaryIO, hashed))
-            if self.local:
-                Path(temporary).replace(target)
+            temporary.replace(target)
         except BaseException:
-            if self.local:
-                Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
-        return File(uri=self.uri(name), rows=rows, size=hashed.size, sha256=hashed.sha256.hexdigest())
+        return hashed
+
+    def _upload(self, target: str, fill: Callable[[BinaryIO], object]) -> "_HashedFile":
+        # Not `with`: fsspec's files complete what they have when an exception leaves the block.
+        file = self._fs.open(target, "wb", autocommit=False)
+        try:
+            hashed = _HashedFile(file)
+            fill(cast(BinaryIO, hashed))
+            file.close()
+            file.commit()
+        except BaseException:
+            file.discard()
+            file.closed = True  # else the garbage collector closes it, and closing uploads what is there
+            raise
+        return hashed
 
     def delete(self, name: str) -> None:
         """Delete a file or a folder with all that is in it; nothing happens if it is not there."""

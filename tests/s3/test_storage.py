@@ -1,0 +1,72 @@
+"""The storage on S3: whole files or an error, and what one worker writes the others see."""
+
+import hashlib
+import os
+from typing import BinaryIO
+
+import pytest
+import s3fs
+
+from coreset.errors import NotFound
+from coreset.storage import Storage
+from tests.s3.faulty_proxy import FaultyProxy, now_and_then
+
+LARGE = 12 * 2**20
+UPLOAD_PART = 5 * 2**20
+
+
+@pytest.fixture
+def storage(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    monkeypatch.setattr(s3fs.S3FileSystem, "default_block_size", UPLOAD_PART)  # so that LARGE goes up in parts
+    return Storage(f"{bucket}/results")
+
+
+@pytest.mark.parametrize("fault", ["error", "lost", "slow", "cut", "short"])
+def test_what_is_written_is_read_back_under_every_fault(storage: Storage, proxy: FaultyProxy, fault: str) -> None:
+    proxy.choose = now_and_then(fault, 0.4, seed=1)
+    for size in (100, LARGE):
+        data = os.urandom(size)
+        written = storage.write(f"a/{size}.bin", data)
+        assert (written.size, written.sha256) == (size, hashlib.sha256(data).hexdigest())
+        assert storage.read(f"a/{size}.bin") == data
+    assert storage.names("a") == ["100.bin", f"{LARGE}.bin"]
+    assert proxy.told[fault] > 0
+
+
+@pytest.mark.parametrize("size", [100, LARGE])
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(storage: Storage, size: int) -> None:
+    storage.write("p/1.json", b"old")
+
+    def fail(file: BinaryIO) -> None:
+        file.write(bytes(size))
+        raise ValueError("no more")
+
+    for name in ("1.json", "2.json"):
+        with pytest.raises(ValueError, match="no more"):
+            storage.write_with(f"p/{name}", fail)
+    assert storage.read("p/1.json") == b"old"
+    assert storage.names("p") == ["1.json"]
+
+
+def test_a_server_that_always_fails_is_an_error(storage: Storage, proxy: FaultyProxy) -> None:
+    storage.write("p/1.json", b"old")
+    proxy.choose = lambda method, path: "error" if "1.json" in path else None
+    with pytest.raises(OSError, match="as asked"):
+        storage.write("p/1.json", b"new")
+    with pytest.raises(OSError, match="Internal Server Error"):
+        storage.read("p/1.json")
+    proxy.choose = lambda method, path: None
+    assert storage.read("p/1.json") == b"old"
+
+
+def test_a_file_of_another_worker_is_there_for_one_who_has_looked_before(storage: Storage) -> None:
+    storage.write("p/1.json", b"1")
+    assert storage.names("p") == ["1.json"]
+    s3fs.S3FileSystem.clear_instance_cache()  # as another process has no state of ours
+    Storage(storage.root).write("p/2.json", b"2")
+    assert storage.exists("p/2.json")
+    assert storage.names("p") == ["1.json", "2.json"]
+    storage.delete("p")
+    assert storage.names("p") == []
+    with pytest.raises(NotFound):
+        storage.read("p/1.json")
