@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     structlog.contextvars.bind_contextvars(worker=worker.name)
     log = structlog.get_logger("workers")
     log.info("worker started", queues=options.queues, device=options.device, pid=os.getpid())
+    import_module("workers.tasks")  # torch and open_clip take seconds, which the first task need not wait for
     with Reporter(runtime.totals, activity, worker.name, gpu_memory):
-        import_module("workers.tasks")  # torch and open_clip take seconds, which the first task need not wait for
         worker.work(burst=options.burst, logging_level=None)
     log.info("worker stopped")
 

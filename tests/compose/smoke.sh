@@ -69,6 +69,7 @@ down() {
   exit $status
 }
 trap down EXIT
+trap 'echo "FAILED in line $LINENO" >&2' ERR
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -193,7 +194,8 @@ refused shard-unreadable "/pools/none/{000000..000001}.tar"
 
 id=$(submit "$SPEC" 1)
 scoring "$id"
-killed=$(compose ps -q worker | head -1)
+killed=$(compose ps -q worker)
+killed=${killed%%$'\n'*}
 "$DOCKER" kill "$killed" >/dev/null
 echo "a worker was killed in the middle of a job; $(whole "$id")"
 "$DOCKER" start "$killed" >/dev/null

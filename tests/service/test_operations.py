@@ -14,6 +14,7 @@ from coreset.settings import ServiceSettings, Settings, StackSettings, WorkerSet
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+COMMANDS = (ROOT / "coreset" / "cli" / "options.py").read_text()
 COMPOSE = "".join(path.read_text() for path in ROOT.glob("docker-compose*.yml"))
 
 
@@ -41,7 +42,7 @@ def metrics_in(text: str) -> set[str]:
 def test_every_setting_is_named_and_no_other() -> None:
     kinds = (Settings, ServiceSettings, WorkerSettings, StackSettings)
     known = set().union(*(settings_of(kind) for kind in kinds))
-    assert variables(OPERATIONS) == known | variables(COMPOSE)
+    assert variables(OPERATIONS) == known | variables(COMPOSE) | variables(COMMANDS)
 
 
 @pytest.mark.parametrize("kind", [ServiceSettings, WorkerSettings])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -16,8 +17,9 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
         Exception: what making an item raises, when that item's turn comes.
     """
     source = iter(items)
+    context = copy_context()  # what the logs tell of the task, they tell of the thread too
     with ThreadPoolExecutor(1, "ahead") as thread:
-        following = thread.submit(next, source, _END)
+        following = thread.submit(context.run, next, source, _END)
         while (item := following.result()) is not _END:
-            following = thread.submit(next, source, _END)
+            following = thread.submit(context.run, next, source, _END)
             yield item  # pyright: ignore[reportReturnType]
