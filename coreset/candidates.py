@@ -3,9 +3,8 @@
 from typing import cast
 
 import duckdb
-import numpy as np
 
-from coreset.columns import CAPTION, MEASURES, METADATA, kind_of
+from coreset.columns import CAPTION, MEASURES, METADATA, float32, kind_of
 from coreset.errors import InvalidSpec, PoolUnusable
 from coreset.ranking import combined, make_ranks, rank_terms, ranked
 from coreset.select_spec import Filter, SelectSpec, label_text
@@ -91,11 +90,6 @@ def _number(name: str) -> str:
 def _held(name: str, bound: float) -> float:
     """Return the bound in the precision of the column, so that a score read from a part is a bound that it passes."""
     return float32(bound) if kind_of(name) == "score" else bound
-
-
-def float32(number: float) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.float32(number))
 
 
 def make_valued(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:

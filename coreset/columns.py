@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from coreset.scores import Score
 
 Kind = Literal["score", "measure", "label"]
@@ -20,6 +22,12 @@ MEASURES: dict[str, str] = {
 
 OF_CAPTION = frozenset({"caption_length", "caption_words"})
 CLUSTER, SHARD, CAPTION, METADATA = "cluster", "shard", "caption", "metadata_"
+
+
+def float32(number: float) -> float:
+    """Return the nearest float32: scores have no more digits."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
 
 
 def metadata_column(field: str) -> str:

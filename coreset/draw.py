@@ -29,8 +29,8 @@ def make_drawn(db: duckdb.DuckDBPyConnection, sampling: Sampling, k: int) -> Non
     Args:
         k: at most `max_repeats` times the number of rows.
     """
-    expected = _expected(sampling, _level(db, sampling, k))
-    total = _sum(db, expected)
+    level, total = _level(db, sampling, k)
+    expected = _expected(sampling, level)
     start = int.from_bytes(hashlib.sha256(str(sampling.seed).encode()).digest()[:16], "big") % total
     upto = f"""
         SELECT *, sum(expected) OVER (ORDER BY shuffled, uid ROWS UNBOUNDED PRECEDING) AS upto FROM (
@@ -48,25 +48,42 @@ def make_drawn(db: duckdb.DuckDBPyConnection, sampling: Sampling, k: int) -> Non
 def _expected(sampling: Sampling, level: float) -> str:
     """Return SQL for how often a sample is expected, in units of 1 / ONE, at least one unit."""
     power = f"least((value - ({level!r})::DOUBLE) / {sampling.temperature!r}::DOUBLE, {LARGEST_POWER}::DOUBLE)"
-    return f"ceil(least({sampling.max_repeats}::DOUBLE, exp({power})) * {ONE})::HUGEINT"
+    return f"ceil(least({sampling.max_repeats}::DOUBLE, exp({power})) * {ONE})::BIGINT"
 
 
-def _sum(db: duckdb.DuckDBPyConnection, expected: str) -> int:
-    return int(one_row(db, f"SELECT sum({expected}) FROM ranked")[0])
+def _sums(db: duckdb.DuckDBPyConnection, sampling: Sampling, level: float) -> tuple[int, int]:
+    """Return how often all samples are expected, and those that reach max_repeats, in units of 1 / ONE."""
+    most = sampling.max_repeats * ONE
+    total, full = one_row(
+        db,
+        f"""
+        SELECT sum(expected), coalesce(sum(expected) FILTER (expected = {most}), 0)
+        FROM (SELECT {_expected(sampling, level)} AS expected FROM ranked)
+        """,
+    )
+    return int(total), int(full)
 
 
-def _level(db: duckdb.DuckDBPyConnection, sampling: Sampling, k: int) -> float:
-    """Return a level at which the samples are expected k times in all, or hardly more often; by bisection."""
+def _level(db: duckdb.DuckDBPyConnection, sampling: Sampling, k: int) -> tuple[float, int]:
+    """Return a level at which the samples are expected k times in all, or hardly more often, and this sum.
+
+    The next guess takes those that reach max_repeats for fixed; where it leaves the bracket, the middle is taken.
+    """
     lowest, highest = one_row(db, "SELECT min(value), max(value) FROM ranked")
     reach = sampling.temperature * (math.log(sampling.max_repeats) + 1)
     low = lowest - max(reach, abs(lowest) * CLOSE)  # here all are expected max_repeats times
     high = highest + sampling.temperature * LARGEST_POWER
-    while low < (middle := (low + high) / 2) < high:
-        total = _sum(db, _expected(sampling, middle))
-        if total < k * ONE:
-            high = middle
-            continue
-        low = middle
-        if total <= k * ONE * (1 + CLOSE):
+    wanted, level, best = k * ONE, low, (low, _sums(db, sampling, low)[0])
+    while best[1] > wanted * (1 + CLOSE):
+        total, full = _sums(db, sampling, level)
+        if total >= wanted:
+            low, best = level, (level, total)
+        else:
+            high = level
+        left = wanted * (1 + CLOSE / 2) - full
+        level += sampling.temperature * math.log((total - full) / left) if total > full and left > 0 else math.inf
+        if not low < level < high:
+            level = (low + high) / 2
+        if not low < level < high:
             break
-    return low
+    return best

@@ -33,6 +33,19 @@ THREADS = 8
 def open_samples(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConnection]:
     """Yield a connection with the view `samples`: the rows of all finished parts that have their scores.
 
+    Raises:
+        PoolUnusable: there is no finished part.
+    """
+    with open_parts(storage, plan) as db:
+        db.execute("SET preserve_insertion_order = false")
+        db.execute(f"CREATE TEMP VIEW samples AS SELECT * FROM parts WHERE status = '{SampleStatus.OK}'")
+        yield db
+
+
+@contextmanager
+def open_parts(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with the view `parts`: the rows of all finished parts, bad samples too.
+
     Its columns are the part's, and `place` (BIGINT), which tells a row from all others: they ascend with the shard's
     index and the row in it. Larger than memory is no matter: DuckDB spills into a folder below TMPDIR.
 
@@ -46,12 +59,11 @@ def open_samples(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConne
         db.execute("SET temp_directory = $1", [folder])
         db.execute(f"SET memory_limit = '{MEMORY}'")
         db.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}")
-        db.execute("SET preserve_insertion_order = false")
         storage.register_in(db)
         files = ", ".join(_quoted(_literal(path)) for path in paths)
         db.execute(f"""
-            CREATE TEMP VIEW samples AS SELECT *, file_index::BIGINT * {2**32} + file_row_number AS place
-            FROM read_parquet([{files}]) WHERE status = '{SampleStatus.OK}'
+            CREATE TEMP VIEW parts AS SELECT *, file_index::BIGINT * {2**32} + file_row_number AS place
+            FROM read_parquet([{files}])
         """)
         yield db
 

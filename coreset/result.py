@@ -68,6 +68,14 @@ class Selection(Strict):
     warnings: list[str] = Field(default_factory=list)
 
 
+class SelectionPage(Strict):
+    """A page of a job's selections, newest first."""
+
+    object: Literal["list"] = "list"
+    selections: list[Selection]
+    next_page_token: str | None = None
+
+
 class Comparison(Strict):
     """What a ranking keeps at the job's k, beside CLIP score.
 

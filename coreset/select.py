@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from coreset.candidates import float32, make_scored, make_valued, one_row
+from coreset.candidates import make_scored, make_valued, one_row
+from coreset.columns import float32
 from coreset.draw import make_drawn
 from coreset.errors import InvalidSpec
 from coreset.held import require_held

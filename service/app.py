@@ -23,7 +23,7 @@ from service import problems
 from service.context import Context, Select
 from service.metrics import RequestMeter, registry_of
 from service.middleware import Envelope
-from service.routes import diagnosis, events, health, jobs, page, selections
+from service.routes import diagnosis, events, health, jobs, page, scores, selections
 
 
 def create_app(
@@ -45,8 +45,8 @@ def create_app(
     )
     metrics = registry_of(store, queue, Totals(redis))
     app.state.context = Context(settings, store, queue, storage, select or _select, metrics)
-    for router in (jobs.router, events.router, selections.router, diagnosis.router, health.router, page.router):
-        app.include_router(router)
+    for resource in (jobs, events, selections, scores, diagnosis, health, page):
+        app.include_router(resource.router)
     problems.install(app)
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, answered=RequestMeter(metrics).answered)
     return app

@@ -19,7 +19,7 @@ from coreset.preflight import (
     ShardsFound,
     TimeEstimate,
 )
-from coreset.result import File, Selection
+from coreset.result import File, Selection, SelectionPage
 from coreset.scores import Score
 from coreset.spec import JobSpec, SelectSpec
 
@@ -152,7 +152,12 @@ _MILESTONES: list[JobEvent] = [
 ]
 
 SPEC: dict[str, Any] = _SPEC
-SELECT: dict[str, Any] = {"k": 1000, "by": {"clip_score": 1}}
+SELECT: dict[str, Any] = {
+    "fraction": 0.3,
+    "by": {"diffin": 1, "clip_score": 1},
+    "filters": {"clip_score": {"min": 0.2}, "caption_words": {"min": 3}},
+    "quota": {"field": "cluster", "max_share": 0.1},
+}
 JOB: dict[str, Any] = _job.model_dump(mode="json")
 JOBS: dict[str, Any] = JobPage(jobs=[_job]).model_dump(mode="json")
 PREFLIGHT: dict[str, Any] = _preflight.model_dump(mode="json")
@@ -172,6 +177,21 @@ DIAGNOSIS: dict[str, Any] = Diagnosis(
         )
     ],
 ).model_dump(mode="json")
+SELECTIONS: dict[str, Any] = SelectionPage(selections=[_selection]).model_dump(mode="json")
+ROW: dict[str, Any] = {
+    "uid": "1f0c5a2b7d3e4f608192a3b4c5d6e7f8",
+    "shard": "000000.tar",
+    "key": "000000000",
+    "row": 0,
+    "uid_source": "json",
+    "status": "ok",
+    "caption": "a red bicycle in front of a white wall",
+    "image_width": 640,
+    "image_height": 480,
+    "cluster": 7,
+    "diffin": 0.0031,
+    "clip_score": 0.2871,
+}
 EVENTS = "".join(
     f"event: {event.type}\nid: 1764072000000-{number}\ndata: {event.model_dump_json()}\n\n"
     for number, event in enumerate(_MILESTONES)

@@ -21,6 +21,7 @@ log = structlog.get_logger("service.problems")
 HTTP_TYPES: dict[int, tuple[str, str]] = {
     400: ("bad-request", "The request cannot be read"),
     404: (NotFound.type, NotFound.title),
+    406: ("not-acceptable", "The answer cannot be given in a form that the request accepts"),
     405: ("method-not-allowed", "This address does not take this method"),
     413: ("body-too-large", "The request body is too large"),
 }

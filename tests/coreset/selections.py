@@ -22,11 +22,10 @@ SCORES = [Score.CLIP_SCORE, Score.RANDOM]
 
 
 def plan_of(shards: int, **fields: Any) -> Plan:
-    known = {"part_version": PART_VERSION, "metadata": ["lang"], "clusters": 4}
+    known = {"part_version": PART_VERSION, "metadata": ["lang"], "clusters": 4, "scores": SCORES, "checkpoints": []}
     return Plan(
         shards=[PlannedShard(index=i, uri=f"/pool/{i}.tar", size=1) for i in range(shards)],
         caption_field=None,
-        checkpoints=[],
         model=PlannedModel(name="m", config={}, source="spec"),
         clip_model=None,
         clip_pretrained=None,
@@ -34,7 +33,6 @@ def plan_of(shards: int, **fields: Any) -> Plan:
         reference_size=32,
         reference_seed=0,
         n_samples=Sourced(value=1, source="tar headers"),
-        scores=SCORES,
         seed=0,
         **(known | fields),
     )

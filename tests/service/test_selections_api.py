@@ -1,7 +1,11 @@
 """Selections over HTTP, with a select of the test's."""
 
+import json
+
 import pytest
 from fastapi.testclient import TestClient
+
+from coreset.storage import Storage
 
 
 def test_post_cuts_a_selection_and_its_files_come_back(api: TestClient, succeeded: str) -> None:
@@ -37,3 +41,40 @@ def test_only_the_known_files_are_served(api: TestClient, succeeded: str, name: 
     answer = api.get(f"/v1/jobs/{succeeded}/selections/s1/files/{name}")
     assert answer.status_code in (404, 422)
     assert b"made" not in answer.content
+
+
+def test_what_the_parts_do_not_hold_is_an_invalid_spec(api: TestClient, succeeded: str) -> None:
+    wish = {"k": 1, "filters": {"image_width": {"min": 3}}}
+    answer = api.post(f"/v1/jobs/{succeeded}/selections", json=wish)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-spec")
+    assert answer.json()["detail"].endswith("This job was scored before parts held more: post it again")
+
+
+def test_selections_are_listed_newest_first_in_pages(api: TestClient, storage: Storage, succeeded: str) -> None:
+    assert api.get(f"/v1/jobs/{succeeded}/selections").json() == {
+        "object": "list", "selections": [], "next_page_token": None,
+    }  # fmt: skip
+    first = api.post(f"/v1/jobs/{succeeded}/selections", json={"k": 1}).json()
+    for number in range(2, 6):
+        later = {**first, "id": f"s{number}", "created_at": f"2026-11-23T12:0{min(number, 4)}:00Z"}
+        storage.write(f"jobs/{succeeded}/selections/s{number}/selection.json", json.dumps(later).encode())
+    storage.write(f"jobs/{succeeded}/selections/half/subset.npy", b"not complete yet")
+    found, token = [], ""
+    while token is not None:
+        params = {"page_size": 2} | ({"page_token": token} if token else {})
+        page = api.get(f"/v1/jobs/{succeeded}/selections", params=params).json()
+        found += [selection["id"] for selection in page["selections"]]
+        token = page["next_page_token"]
+    assert found == ["s5", "s4", "s3", "s2", "s1"]
+    assert api.get("/v1/jobs/j0/selections").status_code == 404
+    assert api.get(f"/v1/jobs/{succeeded}/selections", params={"page_token": "x"}).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["", "/files/subset.npy"])
+def test_who_has_it_already_is_told_so(api: TestClient, succeeded: str, path: str) -> None:
+    location = api.post(f"/v1/jobs/{succeeded}/selections", json={"k": 1}).headers["Location"] + path
+    answer = api.get(location)
+    assert answer.headers["Cache-Control"] == "private, max-age=3600"
+    again = api.get(location, headers={"If-None-Match": f'"other", W/{answer.headers["ETag"]}'})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", answer.headers["ETag"])
+    assert api.get(location, headers={"If-None-Match": '"other"'}).content == answer.content

@@ -1,0 +1,58 @@
+"""Rows of a plan's parts, bad samples too, as somebody asks for them: some uids, a shard, a range; streamed."""
+
+from collections.abc import Iterator
+
+import duckdb
+
+from coreset.errors import InvalidInput, NotFound
+from coreset.part import part_schema
+from coreset.plan import Plan
+from coreset.ranking import open_parts
+from coreset.row_formats import pieces
+from coreset.rows_wanted import Format, RowsWanted
+from coreset.storage import Storage
+
+NAMED_AT_MOST = 20
+
+
+def rows(storage: Storage, plan: Plan, wanted: RowsWanted, kind: Format) -> Iterator[bytes]:
+    """Yield the rows in the order of the pool, in pieces of a file of that kind.
+
+    Raises:
+        NotFound: at the first piece; a uid is not there, or the shard.
+        InvalidInput: at the first piece; there is no such column.
+    """
+    columns = _columns(wanted, part_schema(plan).names)
+    if wanted.score is not None and wanted.score not in plan.scores:
+        raise InvalidInput(f"the job has not computed {wanted.score}; it has {', '.join(plan.scores)}", field="score")
+    with open_parts(storage, plan) as db:
+        db.execute("SET preserve_insertion_order = true")
+        _require_there(db, wanted)
+        conditions = wanted.conditions()
+        where = " AND ".join(sql for sql, _ in conditions) or "true"
+        limit = f"LIMIT {wanted.limit}" if wanted.limit else ""
+        source = f"FROM parts WHERE {where} {limit}"
+        yield from pieces(db, kind, columns, source, [value for _, value in conditions])
+
+
+def _columns(wanted: RowsWanted, there: list[str]) -> list[str]:
+    if wanted.fields is None:
+        return [name for name in there if not name.endswith("_by_checkpoint")]
+    columns = [field.strip() for field in wanted.fields.split(",")]
+    unknown = [column for column in columns if column not in there]
+    if unknown:
+        raise InvalidInput(f"there is no {', '.join(unknown)}; there are {', '.join(there)}", field="fields")
+    return list(dict.fromkeys(columns))
+
+
+def _require_there(db: duckdb.DuckDBPyConnection, wanted: RowsWanted) -> None:
+    for name, values in (("uid", wanted.uid), ("shard", [wanted.shard] if wanted.shard else [])):
+        if not values:
+            continue
+        query = f"SELECT DISTINCT {name} FROM parts WHERE list_contains(?::VARCHAR[], {name})"
+        found = {value for (value,) in db.execute(query, [values]).fetchall()}
+        missing = [value for value in values if value not in found]
+        if missing:
+            more = f" and {len(missing) - NAMED_AT_MOST:,} more" if len(missing) > NAMED_AT_MOST else ""
+            told = f"no sample with {name} {', '.join(missing[:NAMED_AT_MOST])}{more} was scored by this job"
+            raise NotFound(told, **{name: missing[:NAMED_AT_MOST]})
