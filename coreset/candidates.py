@@ -140,6 +140,6 @@ def _raw_terms(db: duckdb.DuckDBPyConnection, spec: SelectSpec, source: str) -> 
         if spec.scale == "zscore":
             found = one_row(db, f"SELECT avg({number}), stddev_pop({number}) FROM {source}")
             mean, deviation = map(float32, found)  # a sum's last digits depend on the threads that add it up
-            number = f"({number} - ({mean!r})::DOUBLE) / ({deviation or 1.0!r})::DOUBLE"
+            number = f"({number} - '{mean!r}'::DOUBLE) / '{deviation or 1.0!r}'::DOUBLE"
         terms[f"({number})" if weight > 0 else f"(-({number}))"] = abs(weight)
     return terms

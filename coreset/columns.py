@@ -24,6 +24,10 @@ OF_CAPTION = frozenset({"caption_length", "caption_words"})
 CLUSTER, SHARD, CAPTION, METADATA = "cluster", "shard", "caption", "metadata_"
 
 
+LARGEST_COUNT = 2**53
+"""Of anything that is counted in a request; DuckDB's integers end somewhere."""
+
+
 def float32(number: float) -> float:
     """Return the nearest float32: scores have no more digits."""
     with np.errstate(over="ignore"):

@@ -8,7 +8,7 @@ sorted row by row. What does not fit into MEMORY is spilled.
 import os
 import re
 import tempfile
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -43,8 +43,10 @@ def open_samples(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConne
 
 
 @contextmanager
-def open_parts(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with the view `parts`: the rows of all finished parts, bad samples too.
+def open_parts(
+    storage: Storage, plan: Plan, shards: Collection[int] | None = None
+) -> Generator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with the view `parts`: the rows of all finished parts, or those of `shards`, bad samples too.
 
     Its columns are the part's, and `place` (BIGINT), which tells a row from all others: they ascend with the shard's
     index and the row in it. Larger than memory is no matter: DuckDB spills into a folder below TMPDIR.
@@ -52,7 +54,7 @@ def open_parts(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConnect
     Raises:
         PoolUnusable: there is no finished part.
     """
-    paths = _finished_parts(storage, plan)
+    paths = _finished_parts(storage, plan, shards)
     if not paths:
         raise PoolUnusable("no sample has scores: no shard was scored. The job's failed shards say why.")
     with tempfile.TemporaryDirectory(prefix="coreset-") as folder, duckdb.connect() as db:
@@ -68,11 +70,11 @@ def open_parts(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConnect
         yield db
 
 
-def _finished_parts(storage: Storage, plan: Plan) -> list[str]:
+def _finished_parts(storage: Storage, plan: Plan, shards: Collection[int] | None) -> list[str]:
     """Return the parts with a summary beside them; a part without one is not complete."""
     folder = f"plans/{plan.id}/parts"
     names = set(storage.names(folder))
-    parts = (plan.part_name(shard.index) for shard in plan.shards)
+    parts = (plan.part_name(shard.index) for shard in plan.shards if shards is None or shard.index in shards)
     whole = [part for part in parts if part in names and f"{part.removesuffix('.parquet')}.json" in names]
     return [storage.uri(f"{folder}/{part}") for part in whole]
 

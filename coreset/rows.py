@@ -25,14 +25,24 @@ def rows(storage: Storage, plan: Plan, wanted: RowsWanted, kind: Format) -> Iter
     columns = _columns(wanted, part_schema(plan).names)
     if wanted.score is not None and wanted.score not in plan.scores:
         raise InvalidInput(f"the job has not computed {wanted.score}; it has {', '.join(plan.scores)}", field="score")
-    with open_parts(storage, plan) as db:
+    with open_parts(storage, plan, _shards(plan, wanted)) as db:
         db.execute("SET preserve_insertion_order = true")
-        _require_there(db, wanted)
+        _require_there(db, wanted.uid)
         conditions = wanted.conditions()
         where = " AND ".join(sql for sql, _ in conditions) or "true"
         limit = f"LIMIT {wanted.limit}" if wanted.limit else ""
         source = f"FROM parts WHERE {where} {limit}"
         yield from pieces(db, kind, columns, source, [value for _, value in conditions])
+
+
+def _shards(plan: Plan, wanted: RowsWanted) -> list[int] | None:
+    """Return which shards to look at, None for all. Raises NotFound if there is none of that name."""
+    if wanted.shard is None:
+        return None
+    found = [shard.index for shard in plan.shards if shard.uri.rsplit("/", 1)[-1] == wanted.shard]
+    if not found:
+        raise NotFound(f"the pool has no shard {wanted.shard}", shard=wanted.shard)
+    return found
 
 
 def _columns(wanted: RowsWanted, there: list[str]) -> list[str]:
@@ -45,14 +55,13 @@ def _columns(wanted: RowsWanted, there: list[str]) -> list[str]:
     return list(dict.fromkeys(columns))
 
 
-def _require_there(db: duckdb.DuckDBPyConnection, wanted: RowsWanted) -> None:
-    for name, values in (("uid", wanted.uid), ("shard", [wanted.shard] if wanted.shard else [])):
-        if not values:
-            continue
-        query = f"SELECT DISTINCT {name} FROM parts WHERE list_contains(?::VARCHAR[], {name})"
-        found = {value for (value,) in db.execute(query, [values]).fetchall()}
-        missing = [value for value in values if value not in found]
-        if missing:
-            more = f" and {len(missing) - NAMED_AT_MOST:,} more" if len(missing) > NAMED_AT_MOST else ""
-            told = f"no sample with {name} {', '.join(missing[:NAMED_AT_MOST])}{more} was scored by this job"
-            raise NotFound(told, **{name: missing[:NAMED_AT_MOST]})
+def _require_there(db: duckdb.DuckDBPyConnection, uids: list[str]) -> None:
+    if not uids:
+        return
+    query = "SELECT DISTINCT uid FROM parts WHERE list_contains(?::VARCHAR[], uid)"
+    found = {uid for (uid,) in db.execute(query, [uids]).fetchall()}
+    missing = [uid for uid in uids if uid not in found]
+    if missing:
+        more = f" and {len(missing) - NAMED_AT_MOST:,} more" if len(missing) > NAMED_AT_MOST else ""
+        told = f"this job has no sample with uid {', '.join(missing[:NAMED_AT_MOST])}{more}"
+        raise NotFound(told, uids=missing[:NAMED_AT_MOST])

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, model_validator
 
-from coreset.columns import float32
+from coreset.columns import LARGEST_COUNT, float32
 from coreset.part import SampleStatus
 from coreset.scores import Score
 from coreset.strict import Strict
@@ -37,7 +37,7 @@ class RowsWanted(Strict):
     min: FiniteFloat | None = None
     max: FiniteFloat | None = None
     fields: str | None = Field(default=None, min_length=1, max_length=10_000, examples=["uid,diffin,clip_score"])
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     format: Format | None = None
 
     @model_validator(mode="after")

@@ -82,7 +82,7 @@ def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int) -> int:
     k = _wanted(spec, rankable)
     source, copies, limit = "ranked", "1", ""
     if spec.threshold is not None:
-        source = f"(SELECT * FROM ranked WHERE value >= ({_threshold(spec)!r})::DOUBLE)"
+        source = f"(SELECT * FROM ranked WHERE value >= '{_threshold(spec)!r}'::DOUBLE)"
     if spec.sampling is not None:
         assert k is not None
         make_drawn(db, spec.sampling, k)

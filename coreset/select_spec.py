@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from coreset.columns import CAPTION, CLUSTER, METADATA, SHARD, kind_of
+from coreset.columns import CAPTION, CLUSTER, LARGEST_COUNT, METADATA, SHARD, kind_of
 from coreset.scores import Score
 from coreset.strict import Strict
 
@@ -75,7 +75,7 @@ class Quota(Strict):
     """
 
     field: Column = Field(examples=["cluster"])
-    max: int | None = Field(default=None, ge=1)
+    max: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     max_share: float | None = Field(default=None, gt=0, le=1)
     balance: Literal["proportional", "equal"] | None = None
     shares: dict[str, Rank] | None = Field(default=None, min_length=1, max_length=1024)

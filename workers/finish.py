@@ -47,7 +47,7 @@ def finish_job(
         selection = selection.model_copy(update={"files": selection.files | files})
         save_selection(storage, selection)
     progress("comparing the rankings", 0.6)
-    comparisons = compare(storage, plan, selection.k)
+    comparisons = compare(storage, plan, selection.k - selection.repeated)
     preparation = prepared.load_preparation(storage, plan)
     assert preparation is not None
     manifest = Manifest(

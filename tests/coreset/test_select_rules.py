@@ -195,6 +195,9 @@ def test_a_low_temperature_draws_the_best_and_a_high_one_draws_evenly(tmp_path: 
         ({"k": 11}, "k is 11, but only 10 samples can be ranked"),
         ({"k": 21, "sampling": {"temperature": 1, "max_repeats": 2}}, "only 10 samples can be ranked, 2 times each"),
         ({"threshold": 1.5}, "no sample reaches the threshold 1.5; the best has 1"),
+        ({"threshold": 1e300, "scale": "raw"}, r"no sample reaches the threshold 1e\+300; the best has 0.9"),
+        ({"k": 1, "filters": {"clip_score": {"min": 1e300}}}, "no sample of 10 passes all filters"),
+        ({"k": 1, "filters": {"cluster": {"any_of": ["\0", 10**30]}}}, "no sample of 10 passes all filters"),
         (
             {"k": 1, "filters": {"clip_score": {"min": 0.5}, "caption_words": {"min": 3}}},
             "no sample of 10 passes all filters: clip_score lets 5 through, caption_words lets 0 through",

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,32 @@ def test_another_selection_is_cut_without_scoring_again(
     assert table_of(client, selection)["uid"].to_pylist() == [row["uid"] for row in best]
     assert client.selection(manifest.job_id, selection.id) == selection
     assert selection.id != manifest.selection.id
+
+
+def test_a_selection_looks_at_sizes_captions_and_clusters_that_scoring_found(
+    client: Client, manifest: Manifest, rows: dict[str, dict[str, Any]]
+) -> None:
+    lengths = {"caption_length": {"min": 30}, "image_width": {"min": 60}}
+    quota = {"field": "cluster", "balance": "equal"}
+    selection = client.select(manifest.job_id, {"k": 12, "by": "clip_score", "filters": lengths, "quota": quota})
+    fit = [
+        row for row in rows.values() if row["status"] == "ok" and len(row["caption"]) >= 30 and row["image_width"] >= 60
+    ]
+    assert (selection.rankable, selection.filtered) == (len(fit), manifest.scored - len(fit))
+    assert 12 < len(fit) < manifest.scored
+    kept = Counter(rows[uid]["cluster"] for uid in table_of(client, selection)["uid"].to_pylist())
+    there = Counter(row["cluster"] for row in fit)
+    assert all(kept[c] >= max(kept.values()) - 1 or kept[c] == there[c] for c in there)
+
+
+def test_scores_are_read_over_http(client: Client, manifest: Manifest, rows: dict[str, dict[str, Any]]) -> None:
+    address = f"{client.url}/v1/jobs/{manifest.job_id}/scores"
+    found = [json.loads(line) for line in httpx.get(address, params={"fields": "uid,status"}).text.splitlines()]
+    assert {row["uid"]: row["status"] for row in found} == {uid: row["status"] for uid, row in rows.items()}
+    uid = found[7]["uid"]
+    (one,) = httpx.get(address, params={"uid": uid}).text.splitlines()
+    assert json.loads(one)["caption"] == rows[uid]["caption"]
+    assert httpx.get(address, params={"uid": "1234"}).json()["uids"] == ["1234".zfill(32)]
 
 
 def test_more_than_there_is_cannot_be_selected(client: Client, manifest: Manifest) -> None:

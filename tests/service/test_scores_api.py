@@ -166,13 +166,14 @@ def test_a_few_samples_are_found_by_uid_whatever_its_spelling(get: Get, stored: 
 @pytest.mark.parametrize(
     ("params", "status", "words"),
     [
-        ({"uid": ["1" + "0" * 31, "f" * 32, "e" * 32]}, 404, f"no sample with uid {'f' * 32}, {'e' * 32} was scored"),
-        ({"uid": "1"}, 404, f"no sample with uid {'1'.zfill(32)} was scored"),
-        ({"shard": "9.tar"}, 404, "no sample with shard 9.tar was scored"),
+        ({"uid": ["1" + "0" * 31, "f" * 32, "e" * 32]}, 404, f"this job has no sample with uid {'f' * 32}, {'e' * 32}"),
+        ({"uid": "1"}, 404, f"this job has no sample with uid {'1'.zfill(32)}"),
+        ({"shard": "9.tar"}, 404, "the pool has no shard 9.tar"),
         ({"uid": "xyz"}, 422, "uid.0: String should match pattern"),
         ({"fields": "uid,nonsense"}, 422, "there is no nonsense; there are uid, shard"),
         ({"score": "diffin"}, 422, "the job has not computed diffin; it has clip_score, tracin"),
         ({"min": 1}, 422, "`min` and `max` are of a score"),
+        ({"limit": 10**30}, 422, "limit: Input should be less than or equal to"),
         ({"typo": 1}, 422, "typo: Extra inputs are not permitted"),
         ({"accept": "image/png"}, 406, "the answer cannot be given in a form that the request accepts"),
     ],
