@@ -5,6 +5,9 @@ from typing import Any, BinaryIO
 
 import fsspec
 
+REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""What trying again does not change; other OSErrors, such as an answer of 500, may be gone at the next attempt."""
+
 
 def open_file(uri: str) -> AbstractContextManager[BinaryIO]:
     """Open a file for reading, byte for byte as it lies there: a compressed one is not unpacked.

@@ -16,7 +16,7 @@ from rq.exceptions import AbandonedJobError
 from rq.job import Job as Task
 from structlog.contextvars import bound_contextvars
 
-from coreset.errors import CoresetError, ShardUnreadable
+from coreset.errors import CoresetError, ShardUnreadable, Unavailable
 from coreset.fan_in import fan_in
 from coreset.job import JobStatus, Reason
 from coreset.plan import Plan
@@ -51,6 +51,8 @@ def prepare(job_id: str) -> None:
         _prepare(run, job_id)
     except Cancelled:
         return
+    except Unavailable:
+        raise  # tried again, as every task that raises is
     except CoresetError as error:
         run.store.transition(job_id, JobStatus.FAILED, Reason(code=error.type, message=error.detail))
 
@@ -167,6 +169,8 @@ def finish(job_id: str) -> None:
         finish_job(run.storage, plan, job, counts, _progress(run, job_id))
     except Cancelled:
         return
+    except Unavailable:
+        raise  # tried again, as every task that raises is
     except CoresetError as error:
         run.store.transition(job_id, JobStatus.FAILED, Reason(code=error.type, message=error.detail))
     else:

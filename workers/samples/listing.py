@@ -12,10 +12,10 @@ import braceexpand
 import fsspec
 import pyarrow.parquet as pq
 
-from coreset.errors import ShardUnreadable
+from coreset.errors import ShardUnreadable, Unavailable
 from coreset.plan import PlannedShard
 from coreset.spec import PoolSpec
-from workers.files import open_file
+from workers.files import REFUSALS, open_file
 from workers.samples.tar import DAMAGE, belongs_to_sample, split
 
 NAMED_AT_MOST = 10
@@ -84,14 +84,20 @@ def list_shards(pool: PoolSpec) -> list[PlannedShard]:
 
 
 def _info(uri: str) -> dict[str, Any] | str:
-    """Return what the file system says of a file, or in a few words why it says nothing."""
+    """Return what the file system says of a file, or in a few words why it says nothing.
+
+    Raises:
+        Unavailable: the storage does not answer as it should; it may at the next attempt.
+    """
     try:
         fs, path = fsspec.core.url_to_fs(uri)
         info = fs.info(path)
     except FileNotFoundError:
         return "not found"
-    except (OSError, ValueError, ImportError) as error:
+    except (*REFUSALS, ValueError, ImportError) as error:
         return type(error).__name__
+    except OSError as error:
+        raise Unavailable(f"{uri} cannot be looked at now: {type(error).__name__}", uri=uri) from error
     return info if info.get("type") != "directory" else "a directory"
 
 

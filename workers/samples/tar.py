@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from tarfile import ReadError, TarFile
 from typing import BinaryIO, Self, cast
 
-from coreset.errors import ShardUnreadable
-from workers.files import open_file
+from coreset.errors import ShardUnreadable, Unavailable
+from workers.files import REFUSALS, open_file
 
 IMAGES = ("jpg", "png", "jpeg", "webp")
 KEPT = frozenset((*IMAGES, "txt", "json"))
@@ -53,6 +53,8 @@ class ShardReader:
 
     Raises:
         ShardUnreadable: the shard cannot be opened, or is no tar at all.
+        Unavailable: the transfer broke off, or brought less than the file holds. What the tar itself lacks is damage;
+            what a storage failed to send is there at the next attempt.
     """
 
     def __init__(self, uri: str, size: int | None = None, everything: bool = False) -> None:
@@ -64,11 +66,13 @@ class ShardReader:
     def __iter__(self) -> Iterator[RawSample]:
         try:
             with open_file(self.uri) as file:
-                counted = _Counted(cast(BinaryIO, file))
+                counted = _Counted(cast(BinaryIO, file), self.uri)
                 yield from self._samples(counted)
                 self._check_length(counted)
-        except OSError as error:
+        except REFUSALS as error:
             raise ShardUnreadable(f"{self.uri} cannot be opened: {type(error).__name__}", uri=self.uri) from error
+        except OSError as error:
+            raise Unavailable(f"{self.uri} cannot be opened now: {type(error).__name__}", uri=self.uri) from error
 
     def _samples(self, file: "_Counted") -> Iterator[RawSample]:
         """Yield whole samples in the order of their first members, each once LOOK_BACK later ones are open."""
@@ -117,8 +121,11 @@ class ShardReader:
     def _check_length(self, file: "_Counted") -> None:
         while file.read(1 << 20):  # tarfile stops at the end mark; the rest must come too
             pass
-        if self.damage is None and self._size is not None and file.count != self._size:
-            self.damage = f"{file.count} bytes came of {self._size}: the shard changed or the transfer was cut off"
+        if self._size is None or file.count == self._size:
+            return
+        if file.size == self._size:
+            raise Unavailable(f"{self.uri}: only {file.count} bytes came of {self._size}", uri=self.uri)
+        self.damage = self.damage or f"{file.count} bytes came of {self._size}: the shard has changed"
 
 
 LOOK_BACK = 1000
@@ -166,13 +173,19 @@ class _Header(tarfile.TarInfo):
 
 
 class _Counted:
-    """A stream that counts the bytes that came through."""
+    """A stream that counts the bytes that came through, and tells a broken transfer from a broken tar."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, uri: str) -> None:
         self._file = file
+        self._uri = uri
         self.count = 0
+        self.size: int | None = getattr(file, "size", None)
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
+        try:
+            data = self._file.read(size)
+        except Exception as error:  # a file system's own kinds are many, and some are no OSErrors
+            kind = type(error).__name__
+            raise Unavailable(f"{self._uri} broke off after {self.count} bytes ({kind})", uri=self._uri) from error
         self.count += len(data)
         return data

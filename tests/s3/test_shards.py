@@ -1,0 +1,54 @@
+"""Shards on S3: all samples or an error."""
+
+from pathlib import Path
+
+import pytest
+import s3fs
+
+from coreset.errors import ShardUnreadable, Unavailable
+from coreset.spec import PoolSpec
+from tests.s3.faulty_proxy import FaultyProxy, now_and_then
+from workers.samples.listing import list_shards
+from workers.samples.tar import RawSample, ShardReader
+
+
+@pytest.fixture
+def shard(bucket: str, tiny_pool: Path) -> str:
+    s3fs.S3FileSystem().put(str(tiny_pool / "000000.tar"), f"{bucket}/pool/000000.tar")
+    return f"{bucket}/pool/000000.tar"
+
+
+def read(uri: str) -> list[RawSample]:
+    (planned,) = list_shards(PoolSpec(shards=[uri]))
+    reader = ShardReader(planned.uri, planned.size)
+    samples = list(reader)
+    assert reader.damage is None
+    return samples
+
+
+@pytest.mark.parametrize("fault", ["error", "slow", "cut", "short"])
+def test_a_shard_comes_whole_under_every_fault(shard: str, proxy: FaultyProxy, fault: str, tiny_pool: Path) -> None:
+    expected = [sample.members for sample in ShardReader(str(tiny_pool / "000000.tar"))]
+    proxy.choose = now_and_then(fault, 0.4, seed=2, methods=("GET",))
+    for _ in range(3):
+        assert [sample.members for sample in read(shard)] == expected
+    assert proxy.told[fault] > 0
+
+
+@pytest.mark.parametrize("fault", ["error", "cut"])
+def test_a_transfer_that_never_ends_well_is_an_error_not_a_short_shard(
+    shard: str, proxy: FaultyProxy, fault: str
+) -> None:
+    (planned,) = list_shards(PoolSpec(shards=[shard]))
+    proxy.choose = lambda method, path: fault if method == "GET" and path.endswith(".tar") else None
+    reader = ShardReader(planned.uri, planned.size)
+    with pytest.raises(Unavailable, match="broke off after 0 bytes"):
+        list(reader)
+
+
+def test_a_storage_that_does_not_answer_is_no_missing_shard(shard: str, proxy: FaultyProxy) -> None:
+    with pytest.raises(ShardUnreadable, match="not found"):
+        list_shards(PoolSpec(shards=[shard.replace("000000", "000001")]))
+    proxy.choose = lambda method, path: "error"
+    with pytest.raises(Unavailable, match="cannot be looked at now"):
+        list_shards(PoolSpec(shards=[shard]))
