@@ -7,7 +7,7 @@ Layout below the storage root:
     plans/{plan_id}/parts/              a Parquet file a shard, and its summary
     plans/{plan_id}/thumbnails/         a Parquet file a shard, if they are wanted
     plans/{plan_id}/jobs/               an empty file a job that uses the plan
-    jobs/{job_id}/                      manifest.json, report.html
+    jobs/{job_id}/                      manifest.json, summary.json, report.html
     jobs/{job_id}/selections/{id}/      subset.npy, subset.parquet, selection.json, shards/
 """
 

@@ -23,7 +23,7 @@ from service import problems
 from service.context import Context, Select
 from service.metrics import RequestMeter, registry_of
 from service.middleware import Envelope
-from service.routes import diagnosis, events, health, jobs, page, scores, selections
+from service.routes import diagnosis, events, health, jobs, looking, page, scores, selections
 
 
 def create_app(
@@ -45,7 +45,7 @@ def create_app(
     )
     metrics = registry_of(store, queue, Totals(redis))
     app.state.context = Context(settings, store, queue, storage, select or _select, metrics)
-    for resource in (jobs, events, selections, scores, diagnosis, health, page):
+    for resource in (jobs, events, selections, scores, looking, diagnosis, health, page):
         app.include_router(resource.router)
     problems.install(app)
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, answered=RequestMeter(metrics).answered)

@@ -1,6 +1,6 @@
 """What the routes work with, one of each a process, kept on the app."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol, cast
 
 from fastapi import Depends, Request
@@ -13,6 +13,7 @@ from coreset.settings import ServiceSettings
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
 from coreset.store import JobStore
+from service.looks import Looks
 
 
 class Select(Protocol):
@@ -29,6 +30,7 @@ class Context:
     storage: Storage
     select: Select
     metrics: CollectorRegistry
+    looks: Looks = field(default_factory=Looks)
 
 
 def context_of(request: Request) -> Context:

@@ -31,7 +31,7 @@ from workers.score import LARGER_BLOCKS
 from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 
 PROCESS_BYTES = 900_000_000
-"""Of a worker that has imported what it needs: Python, torch, open_clip, pyarrow, DuckDB, plotly."""
+"""Of a worker that has imported what it needs: Python, torch, open_clip, pyarrow, DuckDB."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from coreset import __version__
 from coreset.compare import compare
 from coreset.errors import PoolUnusable
 from coreset.job import Job
+from coreset.look import Look
 from coreset.plan import Plan
 from coreset.result import Environment, Manifest
 from coreset.select import save_selection, select
 from coreset.storage import Storage
+from coreset.summary import summarize
 from workers import prepared
 from workers.merge import Counts
 from workers.report import write_report
@@ -79,7 +81,10 @@ def finish_job(
         created_at=datetime.now(UTC),
     )
     progress("writing the report", 0.8)
-    manifest = manifest.model_copy(update={"report": write_report(storage, plan, manifest)})
+    with Look(storage, plan, selection) as look:
+        summary = summarize(look)
+    storage.write(f"jobs/{job.id}/summary.json", summary.model_dump_json().encode())
+    manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
     storage.write(f"jobs/{job.id}/manifest.json", manifest.model_dump_json(indent=2).encode())
     return manifest
 

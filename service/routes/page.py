@@ -1,23 +1,33 @@
-"""Two pages for people: the list of jobs, and a job. They refresh themselves by fetching their own middle part."""
+"""Pages for people: the list of jobs, a job, and a form for a new one. Their scripts are in service/static/."""
 
-import secrets
 from pathlib import Path
 from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from coreset import web
+from coreset.errors import NotFound
 from coreset.job import TERMINAL, JobStatus
+from coreset.scores import DEFAULT_SCORES, SCORES
 from service.context import Ctx
 from service.routes.jobs import JobId, linked
 
 router = APIRouter(include_in_schema=False)
 
-FOLDER = Path(__file__).parents[1] / "templates"
-REFRESH_SECONDS = 2
+HERE = Path(__file__).parents[1]
 SHOWN = 50
+STATIC = {path.name: path for folder in (web.FOLDER, HERE / "static") for path in folder.glob("*.*s")}
+RANKINGS = {"diffin clip_score": "Diff-In and CLIP score together"} | {
+    score.value: SCORES[score].label for score in DEFAULT_SCORES
+}
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""No script but our files: captions come from the web, and whatever they hold is text."""
 
 
 def _duration(seconds: float) -> str:
@@ -26,7 +36,9 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-_environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
+_environment = Environment(
+    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
 cast(dict[str, Any], _environment.filters)["duration"] = _duration  # pyright: ignore[reportUnknownMemberType]
 _templates = Jinja2Templates(env=_environment)
 
@@ -34,7 +46,12 @@ _templates = Jinja2Templates(env=_environment)
 @router.get("/", response_class=HTMLResponse)
 def jobs_page(context: Ctx, request: Request, part: bool = False) -> Response:
     jobs = [linked(job) for job in context.store.page(SHOWN).jobs]
-    return _page(request, "jobs", part, {"jobs": jobs, "waiting": context.queue.depth(), "ended": False})
+    return _page(request, "_jobs.html" if part else "jobs.html", {"jobs": jobs, "waiting": context.queue.depth()})
+
+
+@router.get("/new", response_class=HTMLResponse)
+def new_page(request: Request) -> Response:
+    return _page(request, "new.html", {"rankings": RANKINGS})
 
 
 @router.get("/jobs/{job_id}", response_class=HTMLResponse)
@@ -42,18 +59,20 @@ def job_page(context: Ctx, request: Request, job_id: JobId, part: bool = False) 
     job = context.store.get(job_id)
     if job.status is JobStatus.CANCELLING and context.queue.settle(job_id):
         job = context.store.get(job_id)
-    return _page(request, "job", part, {"job": linked(job), "ended": job.status in TERMINAL})
+    ended = job.status in TERMINAL
+    return _page(request, "_job.html" if part else "job.html", {"job": linked(job), "ended": ended})
 
 
-def _page(request: Request, name: str, part: bool, values: dict[str, object]) -> Response:
-    """Render the page, or only its part that changes. Scripts and styles are inline, allowed by a nonce."""
-    nonce = secrets.token_urlsafe(16)
-    values = {**values, "nonce": nonce, "refresh": REFRESH_SECONDS, "middle": f"_{name}.html"}
-    answer = _templates.TemplateResponse(request, f"_{name}.html" if part else "page.html", values)
-    own = f"'nonce-{nonce}'"
-    answer.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; style-src {own}; script-src {own}; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+@router.get("/static/{name}")
+def static_file(name: str) -> Response:
+    """A script or the style sheet. The browser asks whether it has changed: a new version shows at once."""
+    if name not in STATIC:
+        raise NotFound(f"there is no file {name}", name=name)
+    return FileResponse(STATIC[name], headers={"Cache-Control": "no-cache"})
+
+
+def _page(request: Request, template: str, values: dict[str, object]) -> Response:
+    answer = _templates.TemplateResponse(request, template, values)
+    answer.headers["Content-Security-Policy"] = POLICY
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from coreset.job import JobStatus, Reason
+from coreset.storage import Storage
 from coreset.store import JobStore
 
 ROOT = Path(__file__).parents[2]
@@ -32,15 +34,44 @@ def test_the_job_page_escapes_the_spec(api: TestClient) -> None:
     assert "/&lt;b&gt;.tar" in page
 
 
-def test_pages_have_no_outside_parts_and_a_strict_policy(api: TestClient) -> None:
-    answer = api.get("/")
-    assert not re.search(r"""(src|href)=["']?https?:""", answer.text)
+@pytest.mark.parametrize("address", ["/", "/new", "/jobs/{id}"])
+def test_pages_have_no_outside_parts_and_no_inline_script(api: TestClient, succeeded: str, address: str) -> None:
+    answer = api.get(address.format(id=succeeded))
+    assert not re.search(r"""(src|href)=["']?(https?:|//)""", answer.text)
     policy = answer.headers["Content-Security-Policy"]
-    nonce = re.search(r"script-src 'nonce-([^']+)'", policy)
-    assert nonce is not None
-    assert answer.text.count(f'nonce="{nonce[1]}"') == 2
-    part = api.get("/?part=true").text
-    assert "<html" not in part
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<style|<script>| style=| on[a-z]+=", answer.text)
+    for file in re.findall(r"""(?:src|href)="(/static/[^"]+)""", answer.text):
+        assert api.get(file).headers["content-type"].startswith(("text/javascript", "text/css")), file
+
+
+def test_a_part_is_the_middle_alone(api: TestClient, succeeded: str) -> None:
+    for address in ("/", f"/jobs/{succeeded}"):
+        part = api.get(f"{address}?part=true").text
+        assert "<html" not in part
+        assert part in api.get(address).text
+
+
+@pytest.mark.parametrize("name", ["..%2Fapp.py", "__init__.py", "page.css.map", "%2Fetc%2Fpasswd"])
+def test_no_other_file_is_served(api: TestClient, name: str) -> None:
+    assert api.get(f"/static/{name}").status_code == 404
+
+
+def test_a_jobs_summary_is_served_for_ever(api: TestClient, storage: Storage, succeeded: str) -> None:
+    old = api.get(f"/v1/jobs/{succeeded}/summary")
+    assert (old.status_code, old.json()["type"]) == (404, "/problems/not-found")
+    storage.write(f"jobs/{succeeded}/summary.json", b'{"k": 3}')
+    found = api.get(f"/v1/jobs/{succeeded}/summary")
+    assert found.json() == {"k": 3}
+    assert "immutable" in found.headers["Cache-Control"]
+
+
+def test_there_is_nothing_to_look_at_before_the_end(api: TestClient) -> None:
+    job = api.post("/v1/jobs", json=SPEC).json()["id"]
+    for address in ("summary", "changes?k=3"):
+        assert api.get(f"/v1/jobs/{job}/{address}").status_code == 409
 
 
 def test_health(api: TestClient) -> None:

@@ -1,0 +1,173 @@
+"""A job's samples as people look at them: one table with every score, and every ranking's places.
+
+Where the pool is larger than MOST the table holds a uniform draw of it, by a hash of the uid: charts and overlaps are
+then estimates, and places are scaled to the whole.
+"""
+
+import base64
+import posixpath
+import threading
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self, cast
+
+import numpy.typing as npt
+
+from coreset.candidates import make_scored, make_valued
+from coreset.errors import InvalidSpec
+from coreset.plan import Plan
+from coreset.ranking import open_samples
+from coreset.result import Selection
+from coreset.scores import ESTIMATORS, Score
+from coreset.storage import Storage
+from coreset.strict import Strict
+from coreset.thumbnails import read_thumbnails
+
+MOST = 1_000_000
+"""Rows of the table: some 300 MB."""
+
+LONGEST_CAPTION = 400
+SELECTION = "selection"
+"""The ranking of the job's own selection, beside those by each score."""
+
+
+class SampleView(Strict):
+    """A sample with all that is known of it.
+
+    Attributes:
+        shard, row: base name of the shard, and position there, from 0.
+        uri: of the shard; None where shards share a base name.
+        caption: its first LONGEST_CAPTION characters.
+        by_checkpoint: an estimator's terms, in step order; their sum is the score.
+        kept: whether it is in the job's selection.
+        thumbnail: a JPEG as a data: URI.
+    """
+
+    uid: str
+    shard: str
+    key: str
+    row: int
+    uri: str | None
+    caption: str | None = None
+    scores: dict[Score, float]
+    by_checkpoint: dict[Score, list[float]]
+    kept: bool
+    thumbnail: str | None = None
+
+
+class Look:
+    """The table `looked` of a job that has a selection. Close it, or use it in a `with`. Threads take turns.
+
+    Columns: uid, shard, key, row, caption, a column a score, `<score>_by_checkpoint`, kept, and for each ranking
+    `place_<ranking>`, from 1, the best. Rows that share a uid are one, as in the selection; samples that its filters
+    leave out have the last places in its own ranking.
+
+    Attributes:
+        rankings: the plan's scores, then SELECTION.
+        rows: of the table.
+        share: of the pool's samples that are in the table.
+    """
+
+    def __init__(self, storage: Storage, plan: Plan, selection: Selection) -> None:
+        self.storage, self.plan, self.selection = storage, plan, selection
+        self.rankings = [*(score.value for score in plan.scores), SELECTION]
+        self._uris: dict[str, str | None] = {}
+        for shard in plan.shards:
+            name = posixpath.basename(shard.uri)
+            self._uris[name] = None if name in self._uris else shard.uri
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        try:
+            self._db = self._stack.enter_context(open_samples(storage, plan))
+            self._make()
+        except BaseException:
+            self._stack.close()
+            raise
+        self.rows = int(self.query("SELECT count(*) FROM looked")[0][0])
+
+    def _make(self) -> None:
+        self._draw()
+        self._value()
+        kept = self.storage.parquet([f"jobs/{self.selection.job_id}/selections/{self.selection.id}/subset.parquet"])
+        self._db.register("subset", kept)
+        scores = [score.value for score in self.plan.scores]
+        terms = [f"{score.value}_by_checkpoint" for score in self.plan.scores if score in ESTIMATORS]
+        columns = ", ".join(["uid", "shard", "key", "row", *scores, *terms])
+        best = "row_number() OVER (PARTITION BY uid ORDER BY value DESC NULLS LAST, place) = 1"
+        places = ", ".join(
+            f"(row_number() OVER (ORDER BY {column} DESC NULLS LAST, uid))::INTEGER AS place_{ranking}"
+            for ranking, column in zip(self.rankings, [*scores, "value"], strict=True)
+        )
+        self._db.execute(f"""
+            CREATE TABLE looked AS
+            WITH single AS (
+                SELECT {columns}, left(caption, {LONGEST_CAPTION}) AS caption, value
+                FROM samples LEFT JOIN (SELECT place, value FROM ranked) USING (place) QUALIFY {best}
+            )
+            SELECT *, uid IN (SELECT uid FROM subset) AS kept, {places} FROM single
+        """)
+        self._db.execute("DROP VIEW samples; DROP TABLE drawn")
+
+    def _draw(self) -> None:
+        """Make the table `drawn` and put it in the place of `samples`, so that all costs are those of the draw."""
+        ((total,),) = self._db.execute("SELECT count(*) FROM samples").fetchall()
+        stride = -(-total // MOST)
+        self._db.execute(f"CREATE TEMP TABLE drawn AS SELECT * FROM samples WHERE hash(uid) % {stride} = 0")
+        ((rows,),) = self._db.execute("SELECT count(*) FROM drawn").fetchall()
+        self.share = rows / total
+        self._db.execute("CREATE OR REPLACE TEMP VIEW samples AS SELECT * FROM drawn")
+
+    def _value(self) -> None:
+        """Make the view `ranked` of the selection's values; a draw may have no sample that passes its filters."""
+        try:
+            make_scored(self._db, self.selection.spec)
+            make_valued(self._db, self.selection.spec)
+        except InvalidSpec:
+            self._db.execute("CREATE TEMP VIEW ranked AS SELECT place, 0.0 AS value FROM samples WHERE false")
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(sql).fetchall()
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return a column of the table, (rows,)."""
+        with self._lock:
+            found = self._db.execute(f"SELECT {name} FROM looked ORDER BY uid").fetchnumpy()[name]
+        return cast(npt.NDArray[Any], found)
+
+    def position(self, k: int) -> int:
+        """Return how many rows of the table stand for the best k samples of the pool, at least one."""
+        return min(max(1, round(k * self.share)), self.rows)
+
+    def samples(self, where: str, order: str, limit: int) -> list[SampleView]:
+        """Return samples of the table, in order."""
+        with self._lock:
+            found = self._db.execute(f"SELECT * FROM looked WHERE {where} ORDER BY {order} LIMIT {limit}")
+            names = [column[0] for column in found.description]
+            rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        return self._views(rows)
+
+    def _views(self, rows: list[dict[str, Any]]) -> list[SampleView]:
+        images = read_thumbnails(self.storage, self.plan, [(r["uid"], r["shard"], r["row"]) for r in rows])
+        return [self._view(row, images.get(row["uid"])) for row in rows]
+
+    def _view(self, row: dict[str, Any], image: bytes | None) -> SampleView:
+        names = ("uid", "shard", "key", "row", "caption", "kept")
+        return SampleView(
+            **{name: row[name] for name in names},
+            uri=self._uris[row["shard"]],
+            scores={score: row[score.value] for score in self.plan.scores},
+            by_checkpoint={s: row[f"{s.value}_by_checkpoint"] for s in self.plan.scores if s in ESTIMATORS},
+            thumbnail=None if image is None else "data:image/jpeg;base64," + base64.b64encode(image).decode(),
+        )
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,45 @@
+"""What people look at: the numbers behind a job's charts, and what another cut would change."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from coreset.errors import NotFound
+from service import examples
+from service.context import Ctx
+from service.routes.jobs import JobId, require_success
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["looking"])
+
+FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+"""A job that has succeeded does not change, and its id is never used again."""
+
+
+def _json(schema: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": schema, "content": {"application/json": {}}}, **examples.PROBLEMS}
+
+
+@router.get("/summary", response_class=Response, responses=_json("Histograms, densities, overlaps, contact sheets"))
+def get_summary(context: Ctx, job_id: JobId) -> Response:
+    """Return the numbers behind the job's charts, and some samples with their thumbnails (coreset.summary.Summary)."""
+    require_success(context, job_id)
+    try:
+        summary = context.storage.read(f"jobs/{job_id}/summary.json")
+    except NotFound as error:
+        raise NotFound(f"job {job_id} was made before there were summaries", id=job_id) from error
+    return Response(summary, media_type="application/json", headers=FOR_EVER)
+
+
+@router.get("/changes", response_class=Response, responses=_json("What enters, what leaves"))
+def get_changes(
+    context: Ctx,
+    job_id: JobId,
+    k: Annotated[int, Query(ge=1, description="samples to keep")],
+    by: Annotated[str, Query(max_length=64, description="a score, or `selection`, the job's own")] = "selection",
+) -> Response:
+    """Compare the best k by a ranking with the job's selection (coreset.changes.Changes)."""
+    from coreset.changes import changes
+
+    require_success(context, job_id)
+    found = changes(context.looks.of(context.storage, job_id), k, by)
+    return Response(found.model_dump_json(), media_type="application/json", headers=FOR_EVER)

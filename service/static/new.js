@@ -1,0 +1,69 @@
+// The form of a new job: its fields make a spec, which the service checks or starts.
+"use strict";
+
+const form = document.getElementById("new");
+const answer = document.getElementById("answer");
+
+/** Return the spec. What stands in the field of further fields goes over the others. */
+function spec() {
+  const { shards, run, keep, amount, by, more } = form.elements;
+  const lines = shards.value.split("\n").map((line) => line.trim()).filter(Boolean);
+  const select = { [keep.value]: Number(amount.value), by: Object.fromEntries(by.value.split(" ").map((name) => [name, 1])) };
+  const own = { pool: { shards: lines }, checkpoints: { run: run.value.trim() }, select };
+  return { ...own, ...JSON.parse(more.value.trim() || "{}") };
+}
+
+async function post(address) {
+  const options = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(spec()) };
+  const got = await fetch(address, options);
+  const body = await got.json();
+  if (!got.ok) throw new Error(body.detail || body.title || String(got.status));
+  return body;
+}
+
+async function act(words, work) {
+  for (const button of form.querySelectorAll("button")) button.disabled = true;
+  answer.replaceChildren(element("p", { role: "status" }, words));
+  try {
+    await work();
+  } catch (error) {
+    const text = error instanceof SyntaxError ? `The further fields are not JSON: ${error.message}` : error.message;
+    answer.replaceChildren(element("p", { class: "failed", role: "alert" }, text));
+  } finally {
+    for (const button of form.querySelectorAll("button")) button.disabled = false;
+  }
+}
+
+const start = () => act("Starting…", async () => location.assign(`/jobs/${(await post("/v1/jobs")).id}`));
+const check = () => act("A worker looks at shards and checkpoints…", async () => show(await post("/v1/jobs?validate_only=true")));
+
+function show(plan) {
+  const size = (bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
+  const minutes = (seconds) => (seconds < 90 ? `${seconds.toFixed(0)} s` : `${(seconds / 60).toFixed(0)} min`);
+  const heads = ["checkpoint", "step", "lr"].map((text) => element("th", { scope: "col" }, text));
+  const rows = plan.checkpoints.map((each) => {
+    const cells = [each.uri, `${each.step.value} (${each.step.source})`, `${short(each.lr.value)} (${each.lr.source})`];
+    return element("tr", {}, ...cells.map((text) => element("td", {}, text)));
+  });
+  answer.replaceChildren(
+    element("p", { class: "succeeded", role: "status" }, "This job can start."),
+    ...plan.warnings.map((text) => element("p", { class: "warning" }, text)),
+    element(
+      "dl",
+      {},
+      ...fact("shards", `${short(plan.shards.number)}, ${size(plan.shards.bytes)}`),
+      ...fact("samples", `${short(plan.n_samples.value)} (${plan.n_samples.source})`),
+      ...fact("model", `${plan.model.name}, ${short(plan.parameters_counted)} of ${short(plan.parameters_total)} parameters`),
+      ...fact("memory", `${size(plan.memory.device_bytes)} on ${plan.memory.device}, ${size(plan.memory.host_bytes)} beside it`),
+      ...fact("time", `${minutes(plan.time.prepare_seconds + plan.time.score_seconds)} (${plan.time.assumption})`),
+      ...fact("results", plan.outputs.result, true),
+    ),
+    element("div", { class: "scroll" }, element("table", {}, element("tr", {}, ...heads), ...rows)),
+  );
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (event.submitter && event.submitter.value === "check") check();
+  else start();
+});
