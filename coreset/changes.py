@@ -1,7 +1,8 @@
 """What enters and what leaves a job's selection when it is cut at another k, or by another ranking."""
 
 from coreset.errors import InvalidInput
-from coreset.look import SELECTION, Look, SampleView
+from coreset.look import SELECTION, Look
+from coreset.sample_view import SampleView
 from coreset.scores import Score
 from coreset.strict import Strict
 

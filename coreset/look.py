@@ -4,8 +4,6 @@ Where the pool is larger than MOST the table holds a uniform draw of it, by a ha
 then estimates, and places are scaled to the whole.
 """
 
-import base64
-import posixpath
 import threading
 from contextlib import ExitStack
 from types import TracebackType
@@ -18,41 +16,15 @@ from coreset.errors import InvalidSpec
 from coreset.plan import Plan
 from coreset.ranking import open_samples
 from coreset.result import Selection
-from coreset.scores import ESTIMATORS, Score
+from coreset.sample_view import LONGEST_CAPTION, SampleView, Views
+from coreset.scores import ESTIMATORS
 from coreset.storage import Storage
-from coreset.strict import Strict
-from coreset.thumbnails import read_thumbnails
 
 MOST = 1_000_000
 """Rows of the table: some 300 MB."""
 
-LONGEST_CAPTION = 400
 SELECTION = "selection"
 """The ranking of the job's own selection, beside those by each score."""
-
-
-class SampleView(Strict):
-    """A sample with all that is known of it.
-
-    Attributes:
-        shard, row: base name of the shard, and position there, from 0.
-        uri: of the shard; None where shards share a base name.
-        caption: its first LONGEST_CAPTION characters.
-        by_checkpoint: an estimator's terms, in step order; their sum is the score.
-        kept: whether it is in the job's selection.
-        thumbnail: a JPEG as a data: URI.
-    """
-
-    uid: str
-    shard: str
-    key: str
-    row: int
-    uri: str | None
-    caption: str | None = None
-    scores: dict[Score, float]
-    by_checkpoint: dict[Score, list[float]]
-    kept: bool
-    thumbnail: str | None = None
 
 
 class Look:
@@ -71,10 +43,7 @@ class Look:
     def __init__(self, storage: Storage, plan: Plan, selection: Selection) -> None:
         self.storage, self.plan, self.selection = storage, plan, selection
         self.rankings = [*(score.value for score in plan.scores), SELECTION]
-        self._uris: dict[str, str | None] = {}
-        for shard in plan.shards:
-            name = posixpath.basename(shard.uri)
-            self._uris[name] = None if name in self._uris else shard.uri
+        self._views = Views(storage, plan)
         self._lock = threading.Lock()
         self._stack = ExitStack()
         try:
@@ -146,20 +115,6 @@ class Look:
             names = [column[0] for column in found.description]
             rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
         return self._views(rows)
-
-    def _views(self, rows: list[dict[str, Any]]) -> list[SampleView]:
-        images = read_thumbnails(self.storage, self.plan, [(r["uid"], r["shard"], r["row"]) for r in rows])
-        return [self._view(row, images.get(row["uid"])) for row in rows]
-
-    def _view(self, row: dict[str, Any], image: bytes | None) -> SampleView:
-        names = ("uid", "shard", "key", "row", "caption", "kept")
-        return SampleView(
-            **{name: row[name] for name in names},
-            uri=self._uris[row["shard"]],
-            scores={score: row[score.value] for score in self.plan.scores},
-            by_checkpoint={s: row[f"{s.value}_by_checkpoint"] for s in self.plan.scores if s in ESTIMATORS},
-            thumbnail=None if image is None else "data:image/jpeg;base64," + base64.b64encode(image).decode(),
-        )
 
     def close(self) -> None:
         self._stack.close()

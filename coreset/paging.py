@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from coreset.errors import InvalidInput
 
@@ -16,8 +16,7 @@ class Position(NamedTuple):
 
 
 def encode_token(position: Position, filter_name: str) -> str:
-    text = json.dumps([position.created_at, position.job_id, filter_name])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return encode_values(list(position), filter_name)
 
 
 def decode_token(token: str, filter_name: str) -> Position:
@@ -27,13 +26,32 @@ def decode_token(token: str, filter_name: str) -> Position:
         InvalidInput: not a token of ours, or made with another filter.
     """
     try:
+        created_at, job_id = decode_values(token, filter_name)
+        return Position(float(created_at), str(job_id))
+    except (ValueError, TypeError) as error:
+        raise _no_token() from error
+
+
+def encode_values(values: list[Any], made_for: str) -> str:
+    """Return a token that says where a page ended, good for the same question only."""
+    return base64.urlsafe_b64encode(json.dumps([*values, made_for]).encode()).decode().rstrip("=")
+
+
+def decode_values(token: str, made_for: str) -> list[Any]:
+    """Return where the page before ended.
+
+    Raises:
+        InvalidInput: not a token of ours, or made for another question.
+    """
+    try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        created_at, job_id, made_with = json.loads(text)
-        position = Position(float(created_at), str(job_id))
+        *values, made_with = cast(list[Any], json.loads(text))
     except (ValueError, TypeError, binascii.Error) as error:
-        raise InvalidInput(
-            "page_token is not a token of this service; leave it out to start again", field="page_token"
-        ) from error
-    if made_with != filter_name:
-        raise InvalidInput("page_token was made with another status filter; leave it out", field="page_token")
-    return position
+        raise _no_token() from error
+    if made_with != made_for:
+        raise InvalidInput("page_token was made with other filters; leave it out", field="page_token")
+    return values
+
+
+def _no_token() -> InvalidInput:
+    return InvalidInput("page_token is not a token of this service; leave it out to start again", field="page_token")

@@ -30,15 +30,18 @@ THREADS = 8
 
 
 @contextmanager
-def open_samples(storage: Storage, plan: Plan) -> Generator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with the view `samples`: the rows of all finished parts that have their scores.
+def open_samples(
+    storage: Storage, plan: Plan, status: SampleStatus = SampleStatus.OK
+) -> Generator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with the view `samples`: the rows of all finished parts that have their scores, or that are
+    bad in one way.
 
     Raises:
         PoolUnusable: there is no finished part.
     """
     with open_parts(storage, plan) as db:
         db.execute("SET preserve_insertion_order = false")
-        db.execute(f"CREATE TEMP VIEW samples AS SELECT * FROM parts WHERE status = '{SampleStatus.OK}'")
+        db.execute(f"CREATE TEMP VIEW samples AS SELECT * FROM parts WHERE status = '{status.value}'")
         yield db
 
 

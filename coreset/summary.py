@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from coreset.look import SELECTION, Look, SampleView
+from coreset.look import SELECTION, Look
+from coreset.sample_view import SampleView
 from coreset.scores import ESTIMATORS, SCORES, Score
 from coreset.strict import Strict
 

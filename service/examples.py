@@ -20,6 +20,7 @@ from coreset.preflight import (
     TimeEstimate,
 )
 from coreset.result import File, Selection, SelectionPage
+from coreset.sample_view import SamplePage, SampleView
 from coreset.scores import Score
 from coreset.spec import JobSpec, SelectSpec
 
@@ -151,7 +152,21 @@ _MILESTONES: list[JobEvent] = [
     Ended(at=_WHEN, status=JobStatus.SUCCEEDED),
 ]
 
+_sample = SampleView(
+    uid="5f3a2b1c0d9e8f7a5f3a2b1c0d9e8f7a",
+    shard="000007.tar",
+    key="000007042",
+    row=42,
+    uri="s3://pool/000007.tar",
+    caption="a dog on a beach",
+    scores={Score.DIFFIN: 0.0021, Score.CLIP_SCORE: 0.31},
+    by_checkpoint={Score.DIFFIN: [0.0009, 0.0012]},
+    kept=True,
+    thumbnail="data:image/jpeg;base64,/9j/4AAQ",
+)
+
 SPEC: dict[str, Any] = _SPEC
+SAMPLES: dict[str, Any] = SamplePage(samples=[_sample]).model_dump(mode="json")
 SELECT: dict[str, Any] = {
     "fraction": 0.3,
     "by": {"diffin": 1, "clip_score": 1},

@@ -5,6 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from coreset.errors import NotFound
+from coreset.part import SampleStatus
+from coreset.plan import Plan
+from coreset.result import Manifest
+from coreset.sample_view import LARGEST_PAGE, Order, SamplePage
+from coreset.scores import Score
 from service import examples
 from service.context import Ctx
 from service.routes.jobs import JobId, require_success
@@ -28,6 +33,28 @@ def get_summary(context: Ctx, job_id: JobId) -> Response:
     except NotFound as error:
         raise NotFound(f"job {job_id} was made before there were summaries", id=job_id) from error
     return Response(summary, media_type="application/json", headers=FOR_EVER)
+
+
+@router.get("/samples", responses=examples.answers(examples.SAMPLES))
+def get_samples(
+    context: Ctx,
+    response: Response,
+    job_id: JobId,
+    by: Annotated[Score | None, Query(description="sort by this score; without it by uid")] = None,
+    ascending: Annotated[bool, Query(description="lowest first")] = False,
+    status: Annotated[SampleStatus, Query(description="`ok`, or a reason why samples are bad")] = SampleStatus.OK,
+    page_size: Annotated[int, Query(ge=1, description=f"cut to {LARGEST_PAGE}")] = 24,
+    page_token: Annotated[str | None, Query(max_length=2000, description="next_page_token of the page before")] = None,
+) -> SamplePage:
+    """Page through the job's samples, with captions, scores and thumbnails: good ones, or bad ones by reason."""
+    from coreset.sample_pages import sample_page
+
+    require_success(context, job_id)
+    manifest = Manifest.model_validate_json(context.storage.read(f"jobs/{job_id}/manifest.json"))
+    plan = Plan.from_json(context.storage.read(f"plans/{manifest.plan_id}/plan.json"))
+    order = Order(by=by, ascending=ascending, status=status)
+    response.headers.update(FOR_EVER)
+    return sample_page(context.storage, plan, manifest.selection, order, page_size, page_token)
 
 
 @router.get("/changes", response_class=Response, responses=_json("What enters, what leaves"))

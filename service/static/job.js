@@ -18,12 +18,43 @@ async function load() {
     const summary = await json(`${base}/summary`);
     const changes = (k, ranking, signal) => json(`${base}/changes?k=${k}&by=${ranking}`, { signal });
     showResult(result, summary, changes);
+    const bad = await json(`${base}`).then((job) => job.progress.samples.bad);
+    if (Object.keys(bad).length) result.append(badSamples(base, bad));
     result.append(files(summary));
     result.dataset.state = "shown";
   } catch (error) {
     result.dataset.state = "failed";
     result.replaceChildren(element("p", { class: "warning", role: "alert" }, `No charts: ${error.message}`));
   }
+}
+
+/** A choice of reasons, and the samples that are bad for the one that is chosen. */
+function badSamples(base, bad) {
+  const options = Object.entries(bad).map(([reason, count]) => {
+    return element("option", { value: reason }, `${reason.replaceAll("_", " ")}: ${short(count)}`);
+  });
+  const choice = element("select", { id: "reason" }, element("option", { value: "" }, "choose a reason"), ...options);
+  const holder = element("div", { class: "scroll", "aria-live": "polite" });
+  choice.addEventListener("change", async () => {
+    if (!choice.value) return holder.replaceChildren();
+    try {
+      const page = await json(`${base}/samples?status=${choice.value}&page_size=50`);
+      holder.replaceChildren(badTable(page.samples));
+    } catch (error) {
+      holder.replaceChildren(element("p", { class: "failed", role: "alert" }, error.message));
+    }
+  });
+  return section("Bad samples", element("label", { for: "reason" }, "Show "), choice, holder);
+}
+
+function badTable(samples) {
+  const heads = ["shard", "key", "caption", "uid"].map((text) => element("th", { scope: "col" }, text));
+  const rows = samples.map((sample) => {
+    const cells = [sample.uri || sample.shard, sample.key, sample.caption || "", sample.uid];
+    const last = element("td", { class: "id" }, cells.pop(), copyButton(sample.uid, "uid"));
+    return element("tr", {}, ...cells.map((text) => element("td", {}, text)), last);
+  });
+  return element("table", {}, element("caption", {}, `The first ${samples.length}`), element("tr", {}, ...heads), ...rows);
 }
 
 function files(summary) {

@@ -69,7 +69,8 @@ def test_a_job_is_checked_submitted_watched_and_looked_at(
     page.wait_for_url(re.compile(r"/jobs/j\w+"))
     expect(page.locator("progress")).to_have_attribute("value", re.compile(r"0\.\d*[1-9]"))
     expect(page.locator("#result")).to_have_attribute("data-state", "shown", timeout=90_000)
-    expect(page.get_by_text("no image 1")).to_be_visible()
+    page.locator("#reason").select_option("no_image")
+    expect(page.get_by_role("row").filter(has_text=".tar")).to_have_count(1)
     assert said == []
 
 

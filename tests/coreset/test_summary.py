@@ -15,8 +15,11 @@ from coreset import look as looking
 from coreset.changes import SHOWN, changes
 from coreset.errors import InvalidInput
 from coreset.look import Look
-from coreset.part import part_schema
+from coreset.paging import encode_values
+from coreset.part import SampleStatus, part_schema
 from coreset.plan import Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
+from coreset.sample_pages import sample_page
+from coreset.sample_view import Order, SampleView
 from coreset.scores import Score
 from coreset.select import select
 from coreset.select_spec import SelectSpec
@@ -80,10 +83,10 @@ def rows() -> list[Row]:
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> Storage:
     storage = Storage(str(tmp_path_factory.mktemp("storage")))
-    bad = {"uid": "b" * 32, "shard": "0.tar", "key": "bad", "row": 999, "uid_source": "json", "status": "bad_image"}
+    bad = {"uid": "b" * 32, "key": "bad", "row": 999, "uid_source": "json", "status": "bad_image"}
     for shard in range(SHARDS):
         own = [row for row in rows if row["shard"] == f"{shard}.tar"]
-        part = pa.Table.from_pylist([*own, bad], part_schema(PLAN))
+        part = pa.Table.from_pylist([*own, {**bad, "shard": f"{shard}.tar"}], part_schema(PLAN))
         images = pa.Table.from_pylist([{**row, "image": row["uid"].encode()} for row in own], SCHEMA)
         name = f"plans/{PLAN.id}/parts/{PLAN.part_name(shard)}"
         storage.write_with(name, lambda file, part=part: pq.write_table(part, file))
@@ -202,3 +205,51 @@ def test_a_pool_that_is_too_large_is_drawn_from(storage: Storage, monkeypatch: p
         exact = sorted((row[0] for row in look.query("SELECT random FROM looked")), reverse=True)
         assert summary.cuts[Score.RANDOM][0] == exact[0]
         assert summary.cuts[Score.RANDOM][-1] == exact[-1]
+
+
+def all_pages(storage: Storage, look: Look, order: Order, size: int) -> list[SampleView]:
+    found: list[SampleView] = []
+    token = None
+    while True:
+        page = sample_page(storage, PLAN, look.selection, order, size, token)
+        assert len(page.samples) <= size
+        found += page.samples
+        if (token := page.next_page_token) is None:
+            return found
+
+
+@pytest.mark.parametrize("size", [7, 100, SAMPLES])
+def test_pages_go_through_all_samples_in_order(
+    storage: Storage, look: Look, rows: list[Row], kept: set[str], size: int
+) -> None:
+    found = all_pages(storage, look, Order(by=Score.CLIP_SCORE), size)
+    assert [sample.uid for sample in found] == best(rows, "clip_score", SAMPLES)
+    assert {sample.uid for sample in found if sample.kept} == kept
+    lowest = all_pages(storage, look, Order(by=Score.DIFFIN, ascending=True), size)
+    assert [sample.scores[Score.DIFFIN] for sample in lowest] == sorted(row["diffin"] for row in rows)
+    assert [sample.uid for sample in all_pages(storage, look, Order(), size)] == sorted(row["uid"] for row in rows)
+
+
+def test_samples_that_are_equal_in_all_come_once_each(storage: Storage, look: Look) -> None:
+    bad = all_pages(storage, look, Order(status=SampleStatus.BAD_IMAGE), 1)
+    assert [(sample.uid, sample.shard, sample.status) for sample in bad] == [
+        ("b" * 32, f"{shard}.tar", SampleStatus.BAD_IMAGE) for shard in range(SHARDS)
+    ]
+    assert all(sample.scores == {} and sample.by_checkpoint == {} for sample in bad)
+    assert all_pages(storage, look, Order(status=SampleStatus.NO_IMAGE), 5) == []
+
+
+@pytest.mark.parametrize(
+    ("order", "token"),
+    [
+        (Order(by=Score.LOSS), None),
+        (Order(by=Score.DIFFIN, status=SampleStatus.BAD_IMAGE), None),
+        (Order(), "x"),
+        (Order(), encode_values([1, 2], f"{PLAN.id}/{Order().model_dump_json()}")),
+        (Order(), encode_values(["a", "b", "c"], f"{PLAN.id}/{Order().model_dump_json()}")),
+        (Order(), encode_values([0.5, "u", 3], "another question")),
+    ],
+)
+def test_a_wrong_order_or_token_is_refused(storage: Storage, look: Look, order: Order, token: str | None) -> None:
+    with pytest.raises(InvalidInput):
+        sample_page(storage, PLAN, look.selection, order, 5, token)
