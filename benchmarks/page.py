@@ -5,6 +5,7 @@ computed by the service on this machine, and a browser opens the job and moves i
 """
 
 import argparse
+import io
 import json
 import os
 import statistics
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
@@ -29,7 +31,8 @@ MODEL = {
 }
 SHARE = 0.3
 LOADS, MOVES = 5, 20
-SHOTS = {"wide": (1280, 900), "narrow": (390, 844)}
+QUALITY = 70
+"""Of the pictures, in WebP."""
 
 
 def trained(pool: Path, folder: Path) -> Path:
@@ -94,18 +97,30 @@ def measured(url: str, job_id: str, report: Path, shots: Path | None) -> dict[st
 
 
 def _photograph(page: Page, address: str, report: Path, shots: Path) -> None:
+    """Write pictures for docs/: with the slider moved, on a telephone, of a sample, of the form, and of the report."""
     shots.mkdir(parents=True, exist_ok=True)
-    for name, (width, height) in SHOTS.items():
-        page.set_viewport_size({"width": width, "height": height})
-        load_seconds(page, address)
-        page.screenshot(path=shots / f"{name}.png", full_page=True)
+    load_seconds(page, address)
+    page.locator("#k").press("PageUp")
+    page.wait_for_selector("#entering + .sheet img")
+    page.set_viewport_size({"width": 1280, "height": 1500})
+    _save(page, shots / "page.webp")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#k").scroll_into_view_if_needed()
+    _save(page, shots / "page-narrow.webp")
     page.set_viewport_size({"width": 1280, "height": 900})
     page.emulate_media(color_scheme="dark")
-    page.locator(".tile").first.click()
-    page.screenshot(path=shots / "sample.png")
-    page.goto(report.as_uri())
+    page.locator("fieldset + div .tile").first.click()
+    _save(page, shots / "page-sample.webp")
     page.emulate_media(color_scheme="light")
-    page.screenshot(path=shots / "report.png", full_page=True)
+    page.goto(address.split("/jobs/")[0] + "/new")
+    _save(page, shots / "page-new.webp")
+    page.goto(report.as_uri())
+    page.locator("fieldset").scroll_into_view_if_needed()
+    _save(page, shots / "report.webp")
+
+
+def _save(page: Page, path: Path) -> None:
+    Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(path, quality=QUALITY)
 
 
 def main() -> None:
