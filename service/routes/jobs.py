@@ -164,7 +164,7 @@ def linked(job: Job) -> Job:
     if job.status not in TERMINAL:
         links["cancel"] = f"{base}/cancel"
     if job.status is JobStatus.SUCCEEDED:
-        links |= {"result": f"{base}/result", "report": f"{base}/report", "selections": f"{base}/selections"}
+        links |= {name: f"{base}/{name}" for name in ("result", "report", "selections", "scores")}
     return job.model_copy(update={"links": links})
 
 
