@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from coreset.errors import Unavailable
 from coreset.job import TERMINAL, JobStatus
+from coreset.part import SampleStatus
 from coreset.queue import TaskQueue
 from coreset.store import JobStore
 from coreset.totals import Totals
@@ -21,6 +22,9 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds. Answers that are waited for (`wait=60`) end in the last ones."""
 
 disable_created_metrics()  # a second series for each counter, which nobody asks for
+
+TASKS = ("check", "finish", "merge", "prepare", "score")
+DOING = ("data", "idle", "model", "other")
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
@@ -76,11 +80,11 @@ class Whole(Collector):
         return [
             _counter(totals, "jobs_ended", "jobs that have ended", "jobs", "status", sorted(TERMINAL)),
             _counter(totals, "shards", "shards by outcome", "shards", "outcome", ["scored", "resumed", "failed"]),
-            _counter(totals, "samples", "samples of scored shards; ok is scored", "samples", "status", ["ok"]),
-            _counter(totals, "task_attempts", "attempts begun", "attempts", "task", []),
-            _counter(totals, "task_seconds", "time of attempts that have ended", "task_seconds", "task", []),
-            _counter(totals, "task_failures", "tasks failed for good", "failures", "task", []),
-            _counter(totals, "worker_seconds", "how the workers' time went", "worker_seconds", "doing", []),
+            _counter(totals, "samples", "samples of scored shards; ok is scored", "samples", "status", SampleStatus),
+            _counter(totals, "task_attempts", "attempts begun", "attempts", "task", TASKS),
+            _counter(totals, "task_seconds", "time of attempts that have ended", "task_seconds", "task", TASKS),
+            _counter(totals, "task_failures", "tasks failed for good", "failures", "task", TASKS),
+            _counter(totals, "worker_seconds", "how the workers' time went", "worker_seconds", "doing", DOING),
             _total(totals, "leases_expired", "attempts whose worker died or was cut off"),
         ]
 
@@ -127,7 +131,7 @@ def _gauge(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]]
 def _counter(
     totals: dict[str, float], name: str, text: str, group: str, label: str, always: Iterable[str]
 ) -> CounterMetricFamily:
-    """Return a group of totals; those of `always` are there before anything is counted, as rates want it."""
+    """Return a group of totals. Those of `always` are there before they count: `increase` would miss a first 1."""
     values = {str(key): 0.0 for key in always}
     values |= {f.split(":", 1)[1]: value for f, value in totals.items() if f.startswith(f"{group}:")}
     metric = CounterMetricFamily(f"coreset_{name}", text, labels=[label])

@@ -9,6 +9,7 @@ from redis import Redis
 
 from coreset.embedded import EmbeddedRedis
 from coreset.job import JobStatus
+from coreset.part import SampleStatus
 from coreset.queue import connect
 from coreset.result import ShardSummary
 from coreset.settings import ServiceSettings
@@ -16,6 +17,7 @@ from coreset.storage import Storage
 from coreset.store import JobStore
 from coreset.totals import Totals
 from service.app import create_app
+from workers.activity import DOING
 
 SPEC = {"pool": {"shards": ["/pool/0.tar"]}, "checkpoints": {"run": "/logs/demo"}, "select": {"k": 1}}
 
@@ -63,6 +65,17 @@ def test_jobs_and_tasks_are_shown_by_state(api: TestClient, store: JobStore) -> 
     assert value("coreset_tasks", queue="gpu", state="waiting") == 3
     assert value("coreset_tasks", queue="gpu", state="running") == 0
     assert value("coreset_workers", state="busy") == 0
+
+
+def test_counters_are_there_before_they_count(api: TestClient) -> None:
+    """Prometheus sees no increase in a series that begins at 1, and an alert would miss the first failure."""
+    value = scraped(api)
+    for task in ("check", "prepare", "score", "merge", "finish"):
+        assert value("coreset_task_failures_total", task=task) == value("coreset_task_attempts_total", task=task) == 0
+    for status in SampleStatus:
+        assert value("coreset_samples_total", status=status) == 0
+    for doing in DOING:
+        assert value("coreset_worker_seconds_total", doing=doing) == 0
 
 
 def test_a_shard_is_counted_once_and_a_resumed_one_scores_no_samples(api: TestClient, store: JobStore) -> None:
