@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # The first import compiles, the others need not: a loader process starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint environment clean compose-test
+.PHONY: demo test lint environment clean compose-test faults
 
 demo: $(VENV)/demo-ready
 	$(BIN)/python -m demo $(if $(KEEP),--keep)
@@ -47,3 +47,7 @@ clean:
 # Builds the images, runs them and submits a job; says so and passes where no Docker engine runs.
 compose-test: $(VENV)/demo-ready
 	bash tests/compose/smoke.sh
+
+# Breaks a running service in every way that docs/reliability.md lists, and prints what became of it; a quarter of an hour.
+faults: $(VENV)/test-ready
+	$(BIN)/python -W ignore -m tests.faults --json benchmarks/results/faults.json $(FAULTS)

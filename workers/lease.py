@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import partial
+from typing import Any, cast
 
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
+from rq import Queue, SimpleWorker, worker_registration
 from rq.executions import Execution
 from rq.job import Job as Task
 from rq.serializers import JSONSerializer
@@ -98,6 +99,16 @@ class LeaseWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: Task, working_time: float = 0.0) -> int:
         """The lease, whatever the task's timeout."""
         return max(1, round(self.lease))
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Say that the worker lives, and who it is: a Redis that was emptied, or gave it up for dead, learns it again.
+
+        RQ tells that at birth only. A worker would then go on unseen: preflights would say that no worker is alive.
+        """
+        super().heartbeat(timeout, pipeline)
+        worker_registration.register(self, pipeline)
+        if pipeline is None and not cast(Any, self.connection).hexists(self.key, "pid"):
+            cast(Any, self.connection).hset(self.key, mapping={**self.serialize(), "state": self.get_state()})
 
     def execute_job(self, job: Task, queue: Queue) -> None:
         """Run the task here while a thread renews its lease and watches its progress."""

@@ -28,7 +28,7 @@ def test_a_whole_job_runs_each_task_once_and_finishes_last(
 ) -> None:
     tiny_queue.enqueue_prepare(job)
     tiny_queue.enqueue_scoring(job, [range(n, n + 1) for n in range(130)])
-    assert start_worker("--burst").wait(timeout=30) == 0
+    assert start_worker("--burst").wait(timeout=100) == 0
     said = events("")
     assert said[0] == "prepare job1"
     assert said[-1] == "finish job1"
@@ -42,10 +42,10 @@ def test_a_killed_workers_task_runs_again_within_the_lease(
     redis.hset("behaviour", "score 0", "slow 600")
     tiny_queue.enqueue_scoring(job, [range(1)])
     first = start_worker()
-    wait(lambda: events("score "), 15)
+    wait(lambda: events("score "), 60)
     wait(lambda: tiny_queue.running(job), 5)
     start_worker()
-    wait(lambda: tiny_queue.workers() == 2, 15)
+    wait(lambda: tiny_queue.workers() == 2, 60)
     redis.hset("behaviour", "score 0", "")
     first.kill()
     seconds = wait(lambda: len(events("score ")) == 2, LEASE + 5)
@@ -61,7 +61,7 @@ def test_a_long_task_keeps_its_lease(
     tiny_queue.enqueue_scoring(job, [range(1)])
     start_worker()
     start_worker()
-    wait(lambda: events("finish"), LEASE * 1.75 + 15)
+    wait(lambda: events("finish"), LEASE * 1.75 + 60)
     assert events("score ") == ["score job1 0"]
 
 
@@ -72,9 +72,9 @@ def test_a_task_that_kills_its_worker_fails_after_three_runs(
     tiny_queue.enqueue_scoring(job, [range(1), range(1, 2)])
     for run in range(1, 4):
         start_worker("--queues", GPU)
-        wait(lambda run=run: len(events("score job1 0")) == run, 3 * LEASE + 15)
+        wait(lambda run=run: len(events("score job1 0")) == run, 3 * LEASE + 60)
     start_worker()
-    wait(lambda: events("finish"), 3 * LEASE + 15)
+    wait(lambda: events("finish"), 3 * LEASE + 60)
     assert events("failed") == [
         "failed job1-score-0 AbandonedJobError again",
         "failed job1-score-0 AbandonedJobError again",
@@ -88,7 +88,7 @@ def test_a_task_that_raises_is_tried_three_times_and_its_dependents_run(
 ) -> None:
     redis.hset("behaviour", "score 0", "raise")
     tiny_queue.enqueue_scoring(job, [range(1)])
-    assert start_worker("--burst").wait(timeout=30) == 0
+    assert start_worker("--burst").wait(timeout=100) == 0
     assert [event.rsplit(" ", 2)[-1] for event in events("failed")] == ["again", "again", "good"]
     assert events("finish") == ["finish job1"]
 
@@ -99,10 +99,21 @@ def test_a_stalled_process_ends_itself_and_the_task_runs_again(
     redis.hset("behaviour", "score 0", "hang once")
     tiny_queue.enqueue_scoring(job, [range(1)])
     hung = start_worker(stall_minutes=1.5 / 60)
-    assert hung.wait(timeout=20) == 1
+    assert hung.wait(timeout=80) == 1
     start_worker()
-    wait(lambda: events("finish"), LEASE + 15)
+    wait(lambda: events("finish"), LEASE + 60)
     assert len(events("score ")) == 2
+
+
+def test_a_worker_makes_itself_known_again_to_an_emptied_redis(
+    redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, wait: Wait
+) -> None:
+    start_worker()
+    wait(lambda: tiny_queue.worker_states(), 60)
+    before = tiny_queue.worker_states()
+    redis.flushall()
+    wait(lambda: tiny_queue.worker_states() == before, 10)
+    assert tiny_queue.workers() == 1
 
 
 def test_sigterm_lets_the_task_end(
@@ -111,7 +122,7 @@ def test_sigterm_lets_the_task_end(
     redis.hset("behaviour", "score 0", "slow 2")
     tiny_queue.enqueue_scoring(job, [range(1), range(1, 2)])
     worker = start_worker()
-    wait(lambda: events("score "), 15)
+    wait(lambda: events("score "), 60)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=10) == 0
     assert events("scored") == ["scored job1 0"]
@@ -130,7 +141,7 @@ def test_cancelling_ends_with_the_last_running_task(
     redis.hset("behaviour", "score 0", "slow 2")
     tiny_queue.enqueue_scoring(job, [range(n, n + 1) for n in range(100)])
     start_worker()
-    wait(lambda: tiny_queue.running(job), 15)
+    wait(lambda: tiny_queue.running(job), 60)
     store.request_cancel(job)
     assert not tiny_queue.settle(job), "a task still runs"
     assert tiny_queue.depth() == {"cpu": 0, "gpu": 0}
@@ -145,7 +156,7 @@ def test_cancelling_after_a_kill_ends_with_the_lease(
     redis.hset("behaviour", "score 0", "slow 600")
     tiny_queue.enqueue_scoring(job, [range(1)])
     worker = start_worker()
-    wait(lambda: tiny_queue.running(job), 15)
+    wait(lambda: tiny_queue.running(job), 60)
     store.request_cancel(job)
     worker.kill()
     wait(lambda: tiny_queue.settle(job), LEASE + 5)
