@@ -211,7 +211,8 @@ class Lab:
     def _holders(self, prefix: bytes, kind: str) -> list[tuple[int, str]]:
         living = {child.process.pid for child in self.workers if child.process and child.process.poll() is None}
         running = [(w.pid, w.get_current_job_id()) for w in self._registered() if w.pid in living]
-        return [(pid, task) for pid, task in running if task and self._is(kind, task.encode(), prefix)]
+        mine = [(pid, task) for pid, task in running if task and self._is(kind, task.encode(), prefix)]
+        return [(pid, task) for pid, task in mine if self.redis.hget(f"rq:job:{task}", "status") == b"started"]
 
     @staticmethod
     def _is(kind: str, task: bytes, prefix: bytes) -> bool:
