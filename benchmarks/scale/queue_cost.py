@@ -46,6 +46,8 @@ class Bench:
         started = [subprocess.Popen(command, env=self._environment, cwd=ROOT) for _ in range(count)]
         try:
             while self.queue.workers() < count:
+                if any(process.poll() is not None for process in started):
+                    raise RuntimeError("a worker ended before it had begun")
                 time.sleep(0.1)
             yield
         finally:
