@@ -6,6 +6,7 @@ CoresetError
 │   ├── ShardUnreadable     422  a shard cannot be listed, opened or read as a tar
 │   ├── CheckpointUnusable  422  a checkpoint cannot be loaded, or step, lr or architecture cannot be found
 │   ├── PoolUnusable        422  the pool holds too little to work with
+│   ├── AddressForbidden    422  a URL leads into a private network
 │   └── AccuracyNotMet      422  the fast path does not agree with the exact one, in the highest precision either
 ├── NotFound                404  no such job, selection or file
 ├── Conflict                409  the job's state does not allow it
@@ -51,6 +52,10 @@ class CheckpointUnusable(InvalidInput):
 
 class PoolUnusable(InvalidInput):
     type, title = "pool-unusable", "The pool cannot be used"
+
+
+class AddressForbidden(InvalidInput):
+    type, title = "address-forbidden", "The URL leads into a private network"
 
 
 class AccuracyNotMet(InvalidInput):

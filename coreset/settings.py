@@ -1,9 +1,10 @@
 """Settings of the service, the workers and `coreset up`, from CORESET_* variables. Built in __main__ files only."""
 
+import base64
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LogFormat = Literal["auto", "console", "json"]
@@ -36,6 +37,9 @@ class ServiceSettings(Settings):
         redis_patience: tries, at most 2 s apart, before a lost Redis is answered with 503.
         check_seconds: how long a caller waits for a preflight before the answer is 503.
         reconcile_seconds: how often jobs are checked for lost tasks (coreset.reconciler); 0 is never.
+        webhook_secret: signs webhooks; `whsec_` and the base64 of 24 to 64 random bytes. Without it, specs with a
+            webhook are refused.
+        webhook_private: also send webhooks to hosts that are not of the public internet.
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +48,21 @@ class ServiceSettings(Settings):
     redis_patience: int = Field(default=2, ge=0)
     check_seconds: float = Field(default=50.0, ge=0, le=600)
     reconcile_seconds: float = Field(default=15.0, ge=0)
+    webhook_secret: SecretStr | None = None
+    webhook_private: bool = False
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _whsec(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            key = base64.b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if not value.get_secret_value().startswith("whsec_") or not 24 <= len(key) <= 64:
+            raise ValueError("write whsec_ and the base64 of 24 to 64 bytes: echo whsec_$(openssl rand -base64 32)")
+        return value
 
 
 class WorkerSettings(Settings):

@@ -13,6 +13,8 @@ from coreset.strict import Strict as Strict
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
 
 Priority = Literal["high", "normal", "low"]
+WebhookEvent = Literal["job.succeeded", "job.failed", "job.cancelled"]
+WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 _FORBIDDEN_URI = re.compile(r"(^|::)\s*pipe:", re.IGNORECASE)
@@ -170,6 +172,20 @@ class ValidationTarget(Strict):
     size: int = Field(default=512, ge=8, le=32_768)
 
 
+class WebhookSpec(Strict):
+    """Where the job's end is told, as Standard Webhooks asks (docs/api.md).
+
+    Attributes:
+        url: http or https, of a public host unless the operator allows others.
+        events: which ends are told.
+    """
+
+    url: Annotated[
+        str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", strip_whitespace=True)
+    ] = Field(examples=["https://example.org/hooks/coreset"])
+    events: list[WebhookEvent] = Field(default=list(WEBHOOK_EVENTS), min_length=1)
+
+
 class JobSpec(Strict):
     """A scoring job: a pool, a training run, the scores wanted, and a first selection."""
 
@@ -209,6 +225,7 @@ class JobSpec(Strict):
     priority: Priority = Field(
         default="normal", description="jobs of one priority share the workers; lower ones wait for higher ones"
     )
+    webhook: WebhookSpec | None = Field(default=None, description="tell the job's end to a URL")
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=60,  # whoever polls should see the end

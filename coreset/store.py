@@ -11,6 +11,8 @@
     coreset:job:{id}:events      stream  none  milestones: type, data as JSON; 1000 or so      with a change  events
     coreset:expiries             zset    none  job id, scored by when it is to be deleted      transition     expired
     coreset:removals             zset    none  deleted jobs whose files are still there        delete         removals
+    coreset:deliveries           zset    none  ended job with a webhook, scored by its next try    transition     Outbox
+    coreset:delivery:{id}        hash    none  job_id, url, at, data (status, reason), attempts    transition     Outbox
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
     coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
     coreset:totals               hash    none  counters of all jobs and workers since ever     shard_*, Totals Totals
@@ -19,7 +21,7 @@
 Fields of the record: id, status, reason_code, reason_message, spec, priority, request_id, plan_id, created_at,
 started_at, scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction,
 tasks, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored, samples_resumed,
-bad:{sample status}, ttl, expires_at, version.
+bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, version.
 Nothing here is needed to find results again: they are in the storage.
 """
 
@@ -49,6 +51,8 @@ JOBS = "coreset:jobs"
 JOB = "coreset:job:{id}"
 EXPIRIES = "coreset:expiries"
 REMOVALS = "coreset:removals"
+DELIVERIES = "coreset:deliveries"
+DELIVERY = "coreset:delivery:{id}"
 IDEMPOTENCY = "coreset:idempotency:{key}"
 TURN = "coreset:turn:{name}"
 TOTALS = "coreset:totals"
@@ -104,9 +108,8 @@ class JobStore:
         if idempotency_key is not None:
             keys.append(IDEMPOTENCY.format(key=hashlib.sha256(idempotency_key.encode()).hexdigest()))
         mark = fingerprint(spec)
-        told = [*status_entry(JobStatus.QUEUED), request_id() or ""]
-        ttl = "" if spec.ttl_seconds_after_finished is None else spec.ttl_seconds_after_finished
-        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *told, ttl]
+        told = [*status_entry(JobStatus.QUEUED), *_fields_of(spec)]
+        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *told]
         answer = self._run(lua.CREATE, keys, arguments)
         if answer == "exists":
             raise Conflict(f"job {job_id} exists", id=job_id)
@@ -207,7 +210,7 @@ class JobStore:
         field = "ended_at" if to in TERMINAL else _TIME_FIELD.get(to, "")
         code, message = (reason.code, reason.message) if reason else ("", "")
         arguments = [to.value, STAGES[to], code, message, field, *status_entry(to, reason), *sources]
-        keys = [_job(job_id), _events(job_id), TOTALS, EXPIRIES]
+        keys = [_job(job_id), _events(job_id), TOTALS, EXPIRIES, DELIVERIES, DELIVERY.format(id=job_id)]
         answer = self._run(lua.TRANSITION, keys, arguments, job_id)
         if answer not in ("ok", "same"):
             raise Conflict(f"job {job_id} is {answer}, so it cannot become {to.value}", id=job_id, status=answer)
@@ -384,6 +387,15 @@ class JobStore:
         now = seconds + micros / 1e6
         rows = [answers[at : at + 5] for at in range(1, len(answers), 5)]
         return [read_job(RawJob(*row), now) for row in rows]
+
+
+def _fields_of(spec: JobSpec) -> list[str | int]:
+    """Return what scripts need of the spec, and whose request it was, as field, value ..."""
+    fields: dict[str, str | int | None] = {"request_id": request_id(), "ttl": spec.ttl_seconds_after_finished}
+    if spec.webhook is not None:
+        on = " ".join(event.removeprefix("job.") for event in spec.webhook.events)
+        fields |= {"webhook_url": spec.webhook.url, "webhook_on": f" {on} "}
+    return [item for pair in fields.items() if pair[1] is not None for item in pair]  # type: ignore[misc]
 
 
 def _job(job_id: str) -> str:

@@ -28,8 +28,7 @@ CREATE = (
     + _TELL
     + """
 -- KEYS: record, list of jobs, events, idempotency key (or none)
--- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data, request id or '', seconds to
--- keep the job or ''
+-- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data, then field, value ...
 if KEYS[4] then
     local claimed = redis.call('GET', KEYS[4])
     if claimed then return claimed end
@@ -38,8 +37,7 @@ end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'status', 'queued', 'spec', ARGV[2], 'priority', ARGV[5])
 redis.call('HSET', KEYS[1], 'created_at', now, 'version', 1)
-if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], 'request_id', ARGV[8]) end
-if ARGV[9] ~= '' then redis.call('HSET', KEYS[1], 'ttl', ARGV[9]) end
+if ARGV[8] then redis.call('HSET', KEYS[1], unpack(ARGV, 8)) end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 tell(KEYS[3], ARGV[6], ARGV[7])
 return 'ok'
@@ -51,7 +49,7 @@ TRANSITION = (
     + _TELL
     + _RECORD
     + """
--- KEYS: record, events, totals, expiries
+-- KEYS: record, events, totals, expiries, deliveries, the job's delivery
 -- ARGV: to, stage, reason code, reason message, name of the time field or '', event's type, its data, then the states
 -- it may come from
 if status == ARGV[1] then return 'same' end
@@ -68,6 +66,12 @@ local keep = redis.call('HGET', KEYS[1], 'ttl')
 if keep and ARGV[6] == 'ended' then
     redis.call('HSET', KEYS[1], 'expires_at', now + keep)
     redis.call('ZADD', KEYS[4], now + keep, redis.call('HGET', KEYS[1], 'id'))
+end
+local wanted = redis.call('HGET', KEYS[1], 'webhook_on')
+if wanted and ARGV[6] == 'ended' and string.find(wanted, ' ' .. ARGV[1] .. ' ', 1, true) then
+    local job = redis.call('HMGET', KEYS[1], 'id', 'webhook_url')
+    redis.call('HSET', KEYS[6], 'job_id', job[1], 'url', job[2], 'at', now, 'data', ARGV[7], 'attempts', 0)
+    redis.call('ZADD', KEYS[5], now, job[1])
 end
 return 'ok'
 """
@@ -170,6 +174,26 @@ redis.call('DEL', KEYS[1], unpack(KEYS, 5))
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
+return 'ok'
+"""
+)
+
+TAKE_DELIVERY = (
+    _NOW
+    + """
+-- KEYS: deliveries. ARGV: seconds of the lease
+local due = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 1)
+if not due[1] then return '' end
+redis.call('ZADD', KEYS[1], now + ARGV[1], due[1])
+return due[1]
+"""
+)
+
+POSTPONE_DELIVERY = (
+    _NOW
+    + """
+-- KEYS: deliveries, the job's delivery. ARGV: job id, seconds from now
+redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[1])
 return 'ok'
 """
 )

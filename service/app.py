@@ -1,7 +1,8 @@
 """The app factory. Nothing is built at import, so tests make an app of their own parts."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from fastapi import FastAPI
 from redis import Redis
@@ -9,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Lifespan
 
 from coreset import __version__
+from coreset.outbox import Outbox
 from coreset.plan import Plan
 from coreset.queue import TaskQueue, connect
 from coreset.reconciler import Reconciler
@@ -24,6 +26,14 @@ from service.context import Context, Select
 from service.metrics import RequestMeter, registry_of
 from service.middleware import Envelope
 from service.routes import diagnosis, events, health, jobs, looking, page, scores, selections
+from service.webhook_sender import WebhookSender
+
+
+class Thread(Protocol):
+    """Something that works beside the requests."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 def create_app(
@@ -35,12 +45,17 @@ def create_app(
     """Make the app. What is not given is made from the settings."""
     redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
     store, queue, storage = JobStore(redis), TaskQueue(redis), storage or Storage(settings.storage)
-    chores = [Retention(store, queue, storage).look]
+    threads: list[Thread] = [
+        Reconciler(store, queue, settings.reconcile_seconds, [Retention(store, queue, storage).look])
+    ]
+    if settings.webhook_secret is not None:
+        secret = settings.webhook_secret.get_secret_value()
+        threads.append(WebhookSender(Outbox(redis), secret, settings.webhook_private))
     app = FastAPI(
         title="Coreset selection service",
         version=__version__,
         redirect_slashes=False,
-        lifespan=_reconciling(Reconciler(store, queue, settings.reconcile_seconds, chores)),
+        lifespan=_with(threads),
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
     metrics = registry_of(store, queue, Totals(redis))
@@ -52,12 +67,14 @@ def create_app(
     return app
 
 
-def _reconciling(reconciler: Reconciler) -> Lifespan[FastAPI]:
+def _with(threads: Sequence[Thread]) -> Lifespan[FastAPI]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        reconciler.start()
+        for thread in threads:
+            thread.start()
         yield
-        await run_in_threadpool(reconciler.stop)
+        for thread in threads:
+            await run_in_threadpool(thread.stop)
 
     return lifespan
 

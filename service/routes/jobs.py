@@ -17,6 +17,7 @@ from coreset.spec import JobSpec
 from coreset.store import MAX_PAGE, new_job_id
 from service import examples
 from service.context import Context, Ctx
+from service.webhooks import require_deliverable
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -61,9 +62,16 @@ async def post_job(
     what is doubtful; no job is made, and an Idempotency-Key is not used. What would make the job fail is refused as it
     would be. Where the check takes long or workers are busy, the answer is 503; the same request again joins it.
     """
+    if spec.webhook is not None:
+        await run_in_threadpool(_require_webhook, context, spec)
     if validate_only:
         return await _preflight(context, request, spec)
     return await run_in_threadpool(_start, context, response, spec, idempotency_key)
+
+
+def _require_webhook(context: Context, spec: JobSpec) -> None:
+    settings = context.settings
+    require_deliverable(spec, secret=settings.webhook_secret is not None, private=settings.webhook_private)
 
 
 def _start(context: Context, response: Response, spec: JobSpec, idempotency_key: str | None) -> Job:
