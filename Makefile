@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # The first import compiles, the others need not: a loader process starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint environment clean compose-test faults
+.PHONY: demo test lint environment clean compose-test faults api-docs
 
 demo: $(VENV)/demo-ready
 	$(BIN)/python -m demo $(if $(KEEP),--keep)
@@ -51,3 +51,7 @@ compose-test: $(VENV)/demo-ready
 # Breaks a running service in every way that docs/reliability.md lists, and prints what became of it; a quarter of an hour.
 faults: $(VENV)/test-ready
 	$(BIN)/python -W ignore -m tests.faults --json benchmarks/results/faults.json $(FAULTS)
+
+# docs/openapi.json and docs/problems.md, which a test compares with the code.
+api-docs: $(VENV)/test-ready
+	$(BIN)/python -m service.openapi docs

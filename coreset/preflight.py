@@ -118,6 +118,8 @@ class Outputs(Strict):
         plan: the plan's folder.
         parts: folder of the scores.
         result: the manifest, ID the job's.
+        report: the report, ID the job's.
+        selection: folder of the subset that the spec asks for: its uids, scores, and new shards if they are wanted.
         prepared: the plan is prepared already.
         parts_existing: parts that are there already and would not be scored again.
     """
@@ -125,6 +127,8 @@ class Outputs(Strict):
     plan: str
     parts: str
     result: str
+    report: str
+    selection: str
     prepared: bool
     parts_existing: int
 

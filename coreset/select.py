@@ -32,8 +32,8 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selec
         PoolUnusable: no sample has scores.
     """
     require_held(plan, spec)
-    selection_id = _id(plan, spec)
-    folder = selection_folder(job_id, selection_id)
+    found_id = selection_id(plan, spec)
+    folder = selection_folder(job_id, found_id)
     if storage.exists(f"{folder}/selection.json"):
         return Selection.model_validate_json(storage.read(f"{folder}/selection.json"))
     with open_samples(storage, plan) as db:
@@ -46,7 +46,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selec
         files = write_kept(db, storage, folder, plan.scores, k)
         threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
     selection = Selection(
-        id=selection_id,
+        id=found_id,
         job_id=job_id,
         spec=spec,
         k=k,
@@ -72,7 +72,7 @@ def selection_folder(job_id: str, selection_id: str) -> str:
     return f"jobs/{job_id}/selections/{selection_id}"
 
 
-def _id(plan: Plan, spec: SelectSpec) -> str:
+def selection_id(plan: Plan, spec: SelectSpec) -> str:
     """Return the selection's content key: the same plan and spec have the same id."""
     return hashlib.sha256(f"{plan.id}/{spec.model_dump_json()}".encode()).hexdigest()[:16]
 

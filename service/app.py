@@ -25,6 +25,7 @@ from service import problems
 from service.context import Context, Select
 from service.metrics import RequestMeter, registry_of
 from service.middleware import Envelope
+from service.openapi import describe
 from service.routes import diagnosis, events, health, jobs, looking, page, scores, selections
 from service.webhook_sender import WebhookSender
 
@@ -63,6 +64,7 @@ def create_app(
     for resource in (jobs, events, selections, scores, looking, diagnosis, health, page):
         app.include_router(resource.router)
     problems.install(app)
+    describe(app)
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, answered=RequestMeter(metrics).answered)
     return app
 

@@ -19,10 +19,11 @@ from coreset.preflight import (
     ShardsFound,
     TimeEstimate,
 )
-from coreset.result import File, Selection, SelectionPage
+from coreset.result import Accuracy, Comparison, Environment, File, Manifest, Selection, SelectionPage
 from coreset.sample_view import SamplePage, SampleView
 from coreset.scores import Score
 from coreset.spec import JobSpec, SelectSpec
+from service.webhooks import JobEnded, WebhookBody
 
 _SPEC: dict[str, Any] = {
     "pool": {"shards": ["s3://pool/{000000..000099}.tar"]},
@@ -141,6 +142,8 @@ _preflight = Preflight(
         plan="s3://coresets/plans/5f3a2b1c0d9e8f7a5f3a2b1c0d9e8f7a",
         parts="s3://coresets/plans/5f3a2b1c0d9e8f7a5f3a2b1c0d9e8f7a/parts",
         result="s3://coresets/jobs/ID/manifest.json",
+        report="s3://coresets/jobs/ID/report.html",
+        selection="s3://coresets/jobs/ID/selections/4bff1e42cb9e2fba",
         prepared=False,
         parts_existing=0,
     ),
@@ -164,9 +167,67 @@ _sample = SampleView(
     kept=True,
     thumbnail="data:image/jpeg;base64,/9j/4AAQ",
 )
+_manifest = Manifest(
+    job_id=_JOB_ID,
+    plan_id=_preflight.plan_id,
+    spec=_job.spec,
+    environment=Environment(
+        coreset="0.1.0", python="3.11.7", torch="2.15.0", open_clip="3.3.0", device="NVIDIA H200", precision="float32"
+    ),
+    checkpoints=_preflight.checkpoints,
+    model=_preflight.model,
+    parameters_counted=_preflight.parameters_counted,
+    parameters_total=_preflight.parameters_total,
+    n_samples=_preflight.n_samples,
+    reference_uids=["1f0c5a2b7d3e4f608192a3b4c5d6e7f8"],
+    accuracy={Score.DIFFIN: Accuracy(cosine=0.99999, spearman=0.9999, worst_relative_error=2e-4, samples=32)},
+    read=1_000_000,
+    scored=998_000,
+    bad={"bad_image": 2000},
+    expected=1_000_000,
+    failed_shards=[],
+    damaged_shards={},
+    warnings=[],
+    comparisons={"clip_score": Comparison(overlap_clip_score=1.0, spearman_clip_score=1.0)},
+    parts=[File(uri=f"{_preflight.outputs.parts}/000000.parquet", rows=10_000, size=1_204_112, sha256="0" * 64)],
+    selection=_selection,
+    report=File(uri=f"s3://coresets/jobs/{_JOB_ID}/report.html", size=1_830_220, sha256="0" * 64),
+    seconds={"finish": 12.4},
+    created_at=_WHEN,
+)
+_webhook = WebhookBody(
+    type="job.succeeded",
+    timestamp=_WHEN,
+    data=JobEnded(id=_JOB_ID, status=JobStatus.SUCCEEDED, reason=None, links={"self": f"/v1/jobs/{_JOB_ID}"}),
+)
 
 SPEC: dict[str, Any] = _SPEC
 SAMPLES: dict[str, Any] = SamplePage(samples=[_sample]).model_dump(mode="json")
+_SHOWN: dict[str, Any] = _sample.model_dump(mode="json")
+CHANGES: dict[str, Any] = {
+    "k": 1200,
+    "by": "clip_score",
+    "score": "clip_score",
+    "entering": 410,
+    "leaving": 210,
+    "enter": [_SHOWN],
+    "leave": [_SHOWN],
+}
+SUMMARY: dict[str, Any] = {
+    "job_id": _JOB_ID,
+    "k": 1000,
+    "rankable": 998_000,
+    "looked": 998_000,
+    "rankings": [{"name": "clip_score", "label": "CLIP score", "meaning": "cosine of image and caption"}],
+    "ks": [1000, 9980],
+    "cuts": {"clip_score": [0.41, 0.38]},
+    "overlaps": [[1000, 9980]],
+    "histograms": {"clip_score": {"axis": {"low": 0.0, "high": 0.5}, "counts": [1, 2], "kept": [0, 1]}},
+    "densities": [{"across": "clip_score", "up": "diffin", "cells": [[12, 40, 7]]}],
+    "sheets": [{"name": "highest", "title": "highest CLIP score", "score": "clip_score", "samples": [_SHOWN]}],
+    "steps": [7812.0],
+    "files": {"report.html": f"s3://coresets/jobs/{_JOB_ID}/report.html"},
+}
 SELECT: dict[str, Any] = {
     "fraction": 0.3,
     "by": {"diffin": 1, "clip_score": 1},
@@ -175,6 +236,8 @@ SELECT: dict[str, Any] = {
 }
 JOB: dict[str, Any] = _job.model_dump(mode="json")
 JOBS: dict[str, Any] = JobPage(jobs=[_job]).model_dump(mode="json")
+MANIFEST: dict[str, Any] = _manifest.model_dump(mode="json")
+WEBHOOK: dict[str, Any] = _webhook.model_dump(mode="json")
 PREFLIGHT: dict[str, Any] = _preflight.model_dump(mode="json")
 SELECTION: dict[str, Any] = _selection.model_dump(mode="json")
 DIAGNOSIS: dict[str, Any] = Diagnosis(
@@ -218,6 +281,20 @@ PROBLEM: dict[str, Any] = {
     "detail": f"there is no job {_JOB_ID}",
     "request_id": "8f14e45fceea167a5a36dedd4bea2543",
 }
+ALL: list[dict[str, Any]] = [
+    CHANGES,
+    DIAGNOSIS,
+    SAMPLES,
+    SUMMARY,
+    SPEC,
+    SELECT,
+    JOB,
+    JOBS,
+    MANIFEST,
+    PREFLIGHT,
+    SELECTION,
+    WEBHOOK,
+]
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"example": PROBLEM}}},
     "5XX": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"example": PROBLEM}}},

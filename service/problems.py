@@ -25,12 +25,14 @@ HTTP_TYPES: dict[int, tuple[str, str]] = {
     405: ("method-not-allowed", "This address does not take this method"),
     413: ("body-too-large", "The request body is too large"),
 }
+OTHER = ("http-error", "The request cannot be served")
 
 
 def all_types() -> dict[str, tuple[str, int]]:
     """Return title and HTTP status of every problem type this service answers with."""
     types = {slug: (cls.title, cls.status) for slug, cls in error_classes().items()}
-    return {**{slug: (title, status) for status, (slug, title) in HTTP_TYPES.items()}, **types}
+    http = {slug: (title, status) for status, (slug, title) in HTTP_TYPES.items()}
+    return {OTHER[0]: (OTHER[1], 400), **http, **types}
 
 
 def problem(
@@ -95,7 +97,7 @@ def _message(mistake: Mapping[str, Any]) -> str:
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    slug, title = HTTP_TYPES.get(error.status_code, ("http-error", "The request cannot be served"))
+    slug, title = HTTP_TYPES.get(error.status_code, OTHER)
     detail = f"{request.method} {request.url.path}: {title[0].lower()}{title[1:]}"
     answer = problem(slug, title, error.status_code, detail, request_id_of(request))
     answer.headers.update(error.headers or {})

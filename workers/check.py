@@ -17,7 +17,8 @@ from coreset.part import SampleStatus
 from coreset.plan import Plan, PlannedShard
 from coreset.preflight import FirstShard, Outputs, Preflight, SampleFound, ShardsFound
 from coreset.problem_types import to_problem
-from coreset.spec import JobSpec
+from coreset.select import selection_folder, selection_id
+from coreset.spec import JobSpec, SelectSpec
 from coreset.storage import Storage
 from workers import checkpoint_files
 from workers.clip_model import ClipModel, view_functions
@@ -81,7 +82,7 @@ def preflight(spec: JobSpec, storage: Storage) -> Preflight:
         warnings=warnings,
         memory=memory,
         time=time_estimate(plan, model, memory.batch_size),
-        outputs=_outputs(plan, storage),
+        outputs=_outputs(plan, spec.select, storage),
     )
 
 
@@ -161,7 +162,7 @@ def _fit(plan: Plan, model: ClipModel) -> None:
         load_clip_weights(plan, ClipModel.build(clip, torch.device("cpu")))
 
 
-def _outputs(plan: Plan, storage: Storage) -> Outputs:
+def _outputs(plan: Plan, select: SelectSpec, storage: Storage) -> Outputs:
     folder = f"plans/{plan.id}"
     names = set(storage.names(f"{folder}/parts"))
     done = sum(summary_path(plan, shard.index).rsplit("/", 1)[-1] in names for shard in plan.shards)
@@ -169,6 +170,8 @@ def _outputs(plan: Plan, storage: Storage) -> Outputs:
         plan=storage.uri(folder),
         parts=storage.uri(part_path(plan, 0)).rsplit("/", 1)[0],
         result=storage.uri("jobs/ID/manifest.json"),
+        report=storage.uri("jobs/ID/report.html"),
+        selection=storage.uri(selection_folder("ID", selection_id(plan, select))),
         prepared=load_preparation(storage, plan) is not None,
         parts_existing=done,
     )

@@ -85,6 +85,8 @@ def _outputs(found: Preflight) -> dict[str, str]:
         "plan": found.plan_id + (" (prepared already)" if found.outputs.prepared else ""),
         "parts": escape(f"{found.outputs.parts} ({there})"),
         "result": escape(found.outputs.result),
+        "report": escape(found.outputs.report),
+        "selection": escape(found.outputs.selection),
     }
 
 

@@ -11,6 +11,7 @@ from coreset.errors import NotFound
 from coreset.plan import SCORING_VERSION
 from service import problems
 from service.context import Ctx
+from service.problem_texts import TEXTS
 
 router = APIRouter(include_in_schema=False)
 
@@ -55,4 +56,6 @@ async def problem_type(slug: str) -> JSONResponse:
     if slug not in types:
         raise NotFound(f"there is no problem type {slug}", slug=slug)
     title, status = types[slug]
-    return JSONResponse({"type": f"/problems/{slug}", "title": title, "status": status})
+    text = TEXTS[slug]
+    said = {"type": f"/problems/{slug}", "title": title, "status": status, "when": text.when, "what_to_do": text.mend}
+    return JSONResponse({**said, "members": text.members} if text.members else said)

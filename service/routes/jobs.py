@@ -142,7 +142,7 @@ def delete_job(context: Ctx, background: BackgroundTasks, job_id: JobId) -> None
     background.add_task(Retention(context.store, context.queue, context.storage).clean, job_id)
 
 
-@router.get("/{job_id}/result", response_model=Manifest, responses=examples.PROBLEMS)
+@router.get("/{job_id}/result", response_model=Manifest, responses=examples.answers(examples.MANIFEST))
 def get_result(context: Ctx, job_id: JobId) -> Response:
     """Return the manifest: every file with its rows, size and sha256, and how the scores were made."""
     require_success(context, job_id)
@@ -150,7 +150,11 @@ def get_result(context: Ctx, job_id: JobId) -> Response:
     return Response(manifest, media_type="application/json")
 
 
-@router.get("/{job_id}/report", response_class=Response, responses=examples.PROBLEMS)
+@router.get(
+    "/{job_id}/report",
+    response_class=Response,
+    responses={**examples.PROBLEMS, 200: {"content": {"text/html": {"example": "<!doctype html>..."}}}},
+)
 def get_report(context: Ctx, job_id: JobId) -> Response:
     """Return the report, an HTML page without outside parts."""
     require_success(context, job_id)

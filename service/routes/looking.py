@@ -20,11 +20,16 @@ FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 """A job that has succeeded does not change, and its id is never used again."""
 
 
-def _json(schema: str) -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": schema, "content": {"application/json": {}}}, **examples.PROBLEMS}
+def _json(told: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    return {200: {"description": told, "content": content}, **examples.PROBLEMS}
 
 
-@router.get("/summary", response_class=Response, responses=_json("Histograms, densities, overlaps, contact sheets"))
+@router.get(
+    "/summary",
+    response_class=Response,
+    responses=_json("Histograms, densities, overlaps, contact sheets", examples.SUMMARY),
+)
 def get_summary(context: Ctx, job_id: JobId) -> Response:
     """Return the numbers behind the job's charts, and some samples with their thumbnails (coreset.summary.Summary)."""
     require_success(context, job_id)
@@ -57,7 +62,7 @@ def get_samples(
     return sample_page(context.storage, plan, manifest.selection, order, page_size, page_token)
 
 
-@router.get("/changes", response_class=Response, responses=_json("What enters, what leaves"))
+@router.get("/changes", response_class=Response, responses=_json("What enters, what leaves", examples.CHANGES))
 def get_changes(
     context: Ctx,
     job_id: JobId,

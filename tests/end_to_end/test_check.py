@@ -46,7 +46,8 @@ def test_the_job_has_the_plan_that_the_check_announced(client: Client, spec: dic
     after = client.check(spec).outputs
     assert (after.parts_existing, after.prepared) == (6, True)
     assert Path(after.parts).is_dir()
-    assert Path(after.result.replace("ID", job.id)).is_file()
+    for file in (after.result, after.report, f"{after.selection}/subset.npy"):
+        assert Path(file.replace("/ID/", f"/{job.id}/")).is_file()
 
 
 def test_what_would_fail_is_code_2_with_its_name(stack: LocalStack, spec: dict[str, Any], tmp_path: Path) -> None:
