@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from coreset.cli.show import wait_live
+from coreset.cli.live import wait_live
 from coreset.client import Client
 from coreset.errors import CoresetError
 from coreset.job import Job, JobStatus

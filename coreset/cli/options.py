@@ -1,5 +1,6 @@
 """Options and arguments that several commands have."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,4 +11,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")
 JobFile = Annotated[str, typer.Argument(metavar="JOB.JSON", help="the job spec; - reads stdin")]
 Wait = Annotated[bool, typer.Option("--wait", help="wait until the job has ended")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="of the job")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="also download the selection to this file, as its suffix says: .npy, .parquet or .json"),
+]
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def examples(*lines: str) -> str:
+    """Return a command's epilog: a line an example."""
+    return "\n\n".join(["Examples:", *(f"  $ {line}" for line in lines)])

@@ -1,16 +1,13 @@
 """Jobs, results and selections for the eye."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from coreset.cli.tell import err, out
-from coreset.client import Client
+from coreset.cli.live import shard_facts
+from coreset.cli.tell import out
+from coreset.events import Ended, JobEvent, Progressed, StatusChanged, Warned
 from coreset.job import Job, JobStatus
 from coreset.result import Manifest, Selection
 
@@ -19,34 +16,25 @@ COLOURS = {JobStatus.SUCCEEDED: "green", JobStatus.FAILED: "red", JobStatus.CANC
 
 def job_line(job: Job) -> str:
     """Return the facts that change, in one line."""
-    progress = job.progress
-    facts = [progress.stage]
-    if progress.shards.total:
-        facts.append(f"shards {progress.shards.done}/{progress.shards.total}")
-    if progress.shards.failed:
-        facts.append(f"{progress.shards.failed} failed")
-    if progress.samples_per_second:
-        facts.append(f"{progress.samples_per_second:,.0f} samples/s")
-    if progress.eta_seconds is not None:
-        facts.append(f"{progress.eta_seconds:,.0f} s left")
-    return " · ".join(facts)
+    stage = job.progress.stage
+    return f"{stage} · shards {shard_facts(job)}" if job.progress.shards.total else stage
 
 
-def wait_live(client: Client, job_id: str) -> Job:
-    """Wait with a live bar on stderr."""
-    with _bar() as (bar, task):
-
-        def update(job: Job) -> None:
-            bar.update(task, completed=job.progress.fraction, status=job.status.value, facts=job_line(job))
-
-        return client.wait(job_id, progress=update)
-
-
-@contextmanager
-def _bar() -> Generator[tuple[Progress, Any]]:
-    columns = (TextColumn("{task.fields[status]:>10}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[facts]}"), console=err) as bar:
-        yield bar, bar.add_task("job", total=1.0, status="queued", facts="")
+def event_line(event: JobEvent) -> str:
+    """Return an event as one line with its time."""
+    if isinstance(event, StatusChanged | Ended):
+        colour = COLOURS.get(event.status, "cyan")
+        told = f"[{colour}]{event.status.value}[/{colour}]"
+        told += escape(f" {event.reason.code}: {event.reason.message}") if event.reason else ""
+    elif isinstance(event, Progressed):
+        counts = event.progress.shards
+        told = f"{event.progress.fraction:.0%} {event.progress.stage}"
+        told += f", shards {counts.done}/{counts.total}" if counts.total else ""
+    elif isinstance(event, Warned):
+        told = f"[yellow]warning[/yellow] {escape(event.text)}"
+    else:
+        told = f"[red]shard failed[/red] {escape(f'{event.uri}: {event.message}')}"
+    return f"{when(event.at)}  {told}"
 
 
 def show_job(job: Job) -> None:
@@ -76,7 +64,7 @@ def show_jobs(jobs: list[Job]) -> None:
     for job in jobs:
         colour = COLOURS.get(job.status, "cyan")
         status = f"[{colour}]{job.status.value}[/{colour}]"
-        table.add_row(job.id, status, f"{job.progress.fraction:.0%}", _when(job.created_at), job_line(job))
+        table.add_row(job.id, status, f"{job.progress.fraction:.0%}", when(job.created_at), job_line(job))
     out.print(table, highlight=False)
 
 
@@ -114,5 +102,5 @@ def show_rows(rows: dict[str, str]) -> None:
         out.print(f"{name:<15} {value}", highlight=False, soft_wrap=True)
 
 
-def _when(moment: datetime) -> str:
+def when(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,21 +1,27 @@
 """The command line against a real service: exit codes, JSON, one-sentence errors, absolute paths."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from coreset import Client, __version__
 from coreset.cli import app
 from coreset.cli.paths import absolute
 from coreset.cli.preflight import show_preflight
 from coreset.cli.tell import out
 from coreset.job import JobStatus, Reason
 from coreset.preflight import Preflight
+from coreset.spec import SelectSpec
 from coreset.store import JobStore
-from service.examples import PREFLIGHT
+from service.examples import PREFLIGHT, SELECTION
 
 SPEC: dict[str, Any] = {
     "pool": {"shards": ["pool/{000000..000005}.tar"]},
@@ -68,7 +74,7 @@ def test_wait_ends_with_the_job_and_its_code(url: str, job: str, store: JobStore
 
 
 def test_check_without_a_worker_is_code_3(url: str, job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coreset.client.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("coreset.client.calls.DEFAULT_PATIENCE", 0.0)
     answer = run(url, "check", str(job_file))
     assert answer.exit_code == 3
     assert "no worker is alive" in answer.stderr
@@ -102,6 +108,123 @@ def test_list_status_and_cancel_speak_to_people_and_programs(url: str, job: str)
     assert json.loads(run(url, "cancel", job, "--json").stdout)["status"] == "cancelling"
 
 
+def test_a_cancelled_job_is_code_4_and_a_deleted_one_is_gone(url: str, job: str, store: JobStore) -> None:
+    store.transition(job, JobStatus.CANCELLING)
+    store.transition(job, JobStatus.CANCELLED)
+    assert run(url, "status", job).exit_code == 4
+    told = run(url, "events", job, "--json")
+    assert told.exit_code == 4
+    events = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [event["type"] for event in events] == ["status", "status", "progress", "ended"]
+    later = run(url, "events", job, "--json", "--after", events[1]["id"]).stdout.splitlines()
+    assert [json.loads(line)["type"] for line in later] == ["progress", "ended"]
+    assert "cancelled" in run(url, "events", job).stdout.splitlines()[-1]
+    assert json.loads(run(url, "delete", job, "--json").stdout) == {"id": job, "deleted": True}
+    assert run(url, "status", job).exit_code == 2
+
+
+def test_a_key_makes_a_repeated_submit_one_job(url: str, job_file: Path) -> None:
+    answers = [run(url, "submit", str(job_file), "--json", "--idempotency-key", "nightly") for _ in range(2)]
+    assert len({json.loads(answer.stdout)["id"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wish"),
+    [
+        (["--k", "5"], {"k": 5}),
+        (["--k", "5", "--by", "diffin=2,clip_score"], {"k": 5, "by": {"diffin": 2, "clip_score": 1}}),
+        (
+            ["--threshold", "0.3", "--scale", "raw", "--by", "clip_score", "--winsorise", "0.01"],
+            {"threshold": 0.3, "scale": "raw", "by": {"clip_score": 1}, "winsorise": 0.01},
+        ),
+        (
+            [
+                "--fraction",
+                "0.5",
+                "--filter",
+                "loss.min=0.2",
+                "--filter",
+                "loss.max_rank=1",
+                "--filter",
+                "shard.any_of=a,b",
+            ],
+            {
+                "fraction": 0.5,
+                "filters": {"loss": {"min": 0.2, "max_rank": 1}, "shard": {"any_of": ["a", "b"]}},
+            },
+        ),
+        (["--k", "5", "--quota", "cluster.max=2"], {"k": 5, "quota": {"field": "cluster", "max": 2}}),
+        (
+            ["--k", "5", "--quota", "cluster.shares=0:0.5,1:0.2"],
+            {"k": 5, "quota": {"field": "cluster", "shares": {"0": 0.5, "1": 0.2}}},
+        ),
+        (
+            ["--k", "5", "--temperature", "0.1", "--max-repeats", "3", "--seed", "7"],
+            {"k": 5, "sampling": {"temperature": 0.1, "max_repeats": 3, "seed": 7}},
+        ),
+        (["--spec", "{file}", "--k", "7"], {"k": 7, "combine": "union"}),
+    ],
+)
+def test_select_sends_what_its_options_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], wish: dict[str, Any]
+) -> None:
+    sent: list[Any] = []
+
+    def post(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(201, json=SELECTION)
+
+    transport = httpx.MockTransport(post)
+    monkeypatch.setattr("coreset.cli.select.Client", lambda url, key: Client(url, key, transport=transport))
+    file = tmp_path / "select.json"
+    file.write_text(json.dumps({"k": 3, "combine": "union"}))
+    answer = run("http://service", "select", "x", *(a.format(file=file) for a in arguments))
+    assert answer.exit_code == 0, answer.output
+    assert sent == [wish]
+    SelectSpec.model_validate(wish)
+
+
+def test_select_has_an_option_for_every_field() -> None:
+    """What a later SelectSpec adds must be thought of here; write_shards is for job specs alone."""
+    shown = run("http://service", "select", "--help").stdout
+    options = {"filters": "filter", "sampling": "temperature"}
+    for field in SelectSpec.model_fields.keys() - {"write_shards"}:
+        assert f"--{options.get(field, field)} " in shown, field
+
+
+def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    """In a real bash, with the script that --show-completion prints."""
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = Path(sys.executable).with_name("coreset")
+    shown = subprocess.check_output([command, "--show-completion", "bash"], env=environment, text=True)
+    (tmp_path / "completion").write_text(shown)
+
+    def completed(*words: str) -> set[str]:
+        given = " ".join(f"'{word}'" for word in ("coreset", *words))
+        script = f"""
+            source {tmp_path}/completion
+            PATH={command.parent}:$PATH
+            COMP_WORDS=({given}); COMP_CWORD={len(words)}
+            _coreset_completion coreset
+            printf '%s\\n' "${{COMPREPLY[@]}}"
+        """
+        return set(subprocess.check_output(["bash", "-c", script], env=environment, text=True).split())
+
+    assert completed("s") == {"select", "status", "submit"}
+    assert completed("status", "--wa") == {"--wait"}
+    assert completed("select", "x", "--combine", "") == {"mix", "intersection", "union"}
+
+
+def test_the_help_tells_exit_codes_and_examples() -> None:
+    assert "4 the job was cancelled" in " ".join(run("", "--help").stdout.split())
+    for command in ("submit", "select", "events", "report", "check"):
+        assert f"$ coreset {command}" in run("", command, "--help").stdout
+
+
+def test_version_is_for_programs_too() -> None:
+    assert json.loads(run("", "version", "--json").stdout)["version"] == __version__
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -112,6 +235,11 @@ def test_list_status_and_cancel_speak_to_people_and_programs(url: str, job: str)
         (["result", "{job}"], "there is a result when it has succeeded"),
         (["select", "{job}", "--k", "5"], "there is a result when it has succeeded"),
         (["select", "{job}"], "give either `k` or `fraction`"),
+        (["select", "{job}", "--filter", "clip_score>0.2"], "is not COLUMN.RULE=VALUE"),
+        (["select", "{job}", "--k", "5", "--filter", "clip_score.any_of=2"], "is filtered by"),
+        (["select", "{job}", "--spec", "/nowhere.json"], "is not a file with a JSON object"),
+        (["report", "{job}"], "there is a result when it has succeeded"),
+        (["delete", "{job}"], "queued"),
     ],
 )
 def test_what_the_caller_can_mend_is_code_2_and_one_sentence(
@@ -131,7 +259,7 @@ def test_a_bad_spec_names_the_field(url: str, job_file: Path) -> None:
 
 
 def test_no_service_is_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coreset.client.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("coreset.client.calls.DEFAULT_PATIENCE", 0.0)
     answer = run("http://127.0.0.1:1", "list")
     assert answer.exit_code == 3
     assert "no service answers" in answer.stderr

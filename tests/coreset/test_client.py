@@ -1,14 +1,20 @@
 """The client against canned answers: retries, typed errors, waiting."""
 
 import json
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from coreset import errors
 from coreset.client import Client, validate_spec
+from coreset.client.scores import from_parts
 from coreset.job import Job, JobStatus
+from coreset.result import File
 from coreset.spec import JobSpec
 from coreset.store import JobStore, new_job_id
 from service.examples import PREFLIGHT
@@ -144,3 +150,62 @@ def test_a_spec_is_checked_on_this_side() -> None:
     with pytest.raises(errors.InvalidSpec, match=r"select: give either") as raised:
         validate_spec({**SPEC, "select": {}})
     assert raised.value.data["errors"][0]["field"] == "select"
+
+
+def test_a_pause_is_as_long_as_the_service_asks_for(store: JobStore, spec: JobSpec) -> None:
+    asked: list[float] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            return httpx.Response(429, headers={"Retry-After": "1"})
+        return httpx.Response(200, text=job_json(store, spec))
+
+    client(handler).get("x")
+    assert asked[1] - asked[0] >= 1
+    full = {"type": "/problems/unavailable", "title": "t", "status": 503, "detail": "no room"}
+    started = time.monotonic()
+    with pytest.raises(errors.Unavailable, match="no room"):  # not even begun to wait: the patience is shorter
+        client(lambda _: httpx.Response(503, json=full, headers={"Retry-After": "30"})).get("x")
+    assert time.monotonic() - started < 5
+
+
+def test_events_go_on_behind_the_last_id_and_leave_out_what_is_not_known() -> None:
+    streams = [
+        b'id: 1-0\nevent: status\ndata: {"type":"status","at":"2026-11-25T00:00:00Z","status":"queued"}\n\n'
+        b'event: mood\ndata: {"type":"mood","good":true}\n\nid: 2-0\nevent: warning\ndata: {"type":"war',
+        b'id: 2-0\ndata: {"type":"warning","at":"2026-11-25T00:00:00Z","text":"w","later":1}\n\n: nothing new\n\n'
+        b'id: 3-0\ndata: {"type":"ended","at":"2026-11-25T00:00:00Z","status":"failed"}\n\n',
+    ]
+    known: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        known.append(request.headers.get("Last-Event-ID"))
+        if len(known) == 2:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, content=streams.pop(0))
+
+    told = list(client(handler).events("x"))
+    assert [(each.id, each.event.type) for each in told] == [("1-0", "status"), ("2-0", "warning"), ("3-0", "ended")]
+    assert known == [None, "1-0", "1-0"]
+
+
+def test_the_events_of_no_job_are_not_found(url: str) -> None:
+    with Client(url) as real, pytest.raises(errors.NotFound):
+        next(real.events("nobody"))
+
+
+def test_scores_come_from_the_parts_or_where_they_are_out_of_reach_from_the_service(tmp_path: Path) -> None:
+    table = pa.table({"uid": ["a", "b"], "diffin": [0.5, None]})
+    paths = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    for path in paths:
+        pq.write_table(table, path)
+    assert from_parts([part_file(path.as_uri()) for path in paths], ["uid"]) == pa.concat_tables([table, table]).select(
+        ["uid"]
+    )
+    for away in (str(tmp_path / "elsewhere.parquet"), "nothing://of/the/kind"):
+        assert from_parts([part_file(str(paths[0])), part_file(away)], None) is None
+
+
+def part_file(uri: str) -> File:
+    return File(uri=uri, size=0, sha256="")

@@ -1,0 +1,65 @@
+"""Commands about what a job has made."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Out, Url
+from coreset.cli.show import show_result
+from coreset.cli.tell import out as console
+from coreset.cli.tell import print_json, telling
+from coreset.client import Client
+from coreset.errors import InvalidInput
+from coreset.result import Selection
+
+
+def result(
+    job_id: JobId, out: Out = None, url: Url = DEFAULT_URL, api_key: Key = None, as_json: AsJson = False
+) -> None:
+    """Show where a job's results are."""
+    with telling(), Client(url, api_key) as client:
+        manifest = client.result(job_id)
+        save(client, manifest.selection, out)
+        print_json(manifest) if as_json else show_result(manifest)
+
+
+def report(
+    job_id: JobId,
+    out: Annotated[Path | None, typer.Option(help="the file to write; default: ID.html", show_default=False)] = None,
+    look: Annotated[bool, typer.Option("--open", help="open it in the browser")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a job's report: one HTML file, nothing outside it."""
+    with telling(), Client(url, api_key) as client:
+        content = client.report(job_id)
+        path = write(out or Path(f"{job_id}.html"), content)
+    if as_json:
+        print_json({"file": str(path), "size": len(content)})
+    else:
+        console.print(str(path), highlight=False, soft_wrap=True)
+    if look:
+        typer.launch(path.as_uri())
+
+
+def save(client: Client, selection: Selection, path: Path | None) -> None:
+    """Download the selection's file of the path's suffix; nothing without a path. Raises InvalidInput."""
+    if path is None:
+        return
+    names = {Path(name).suffix: name for name in ("subset.npy", "subset.parquet", "selection.json")}
+    if path.suffix not in names:
+        raise InvalidInput(f"--out {path}: give a name that ends in {', '.join(names)}")
+    write(path, client.download(selection.job_id, selection.id, names[path.suffix]))
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file whole or not at all, so that make never takes half of one for done. Raises InvalidInput."""
+    half = path.with_name(f".{path.name}.half")
+    try:
+        half.write_bytes(content)
+        half.replace(path)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+    return path.resolve()

@@ -1,0 +1,129 @@
+"""`coreset select`: another coreset from a job's scores."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Out, Url
+from coreset.cli.results import save
+from coreset.cli.show import show_selection
+from coreset.cli.tell import print_json, telling
+from coreset.client import Client
+from coreset.errors import InvalidInput
+
+RULE = re.compile(r"(?P<field>[\w-]+)\.(?P<rule>\w+)=(?P<value>.*)")
+
+
+def select(
+    job_id: JobId,
+    k: Annotated[int | None, typer.Option("--k", min=1, help="number of samples")] = None,
+    fraction: Annotated[float | None, typer.Option(help="share of the rankable samples")] = None,
+    threshold: Annotated[float | None, typer.Option(help="lowest value to keep")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="a score, or weights: diffin=1,clip_score=1 (the default)", show_default=False),
+    ] = None,
+    combine: Annotated[Literal["mix", "intersection", "union"] | None, typer.Option(help="of several scores")] = None,
+    scale: Annotated[Literal["rank", "zscore", "raw"] | None, typer.Option(help="what is put together")] = None,
+    winsorise: Annotated[float | None, typer.Option(help="share of each score's extremes to pull in")] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="COLUMN.RULE=VALUE",
+            help="what a sample must have: min, max, min_rank, max_rank, any_of, none_of; may be repeated",
+        ),
+    ] = None,
+    quota: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD.RULE=VALUE", help="of a group: max, max_share, balance, shares (a:0.5,b:0.2)"),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="draw by chance, at this temperature")] = None,
+    max_repeats: Annotated[int | None, typer.Option(min=1, help="how often a draw may take one sample")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the draw")] = None,
+    spec: Annotated[Path | None, typer.Option(help="the wish as a JSON file; other options go over it")] = None,
+    out: Out = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cut another coreset from a job's scores: seconds, and no GPU. docs/selection.md shows every way."""
+    with telling(), Client(url, api_key) as client:
+        sampling = _given(temperature=temperature, max_repeats=max_repeats, seed=seed)
+        wish = _read(spec) | _given(
+            k=k,
+            fraction=fraction,
+            threshold=threshold,
+            by=_weights(by) if by is not None else None,
+            combine=combine,
+            scale=scale,
+            winsorise=winsorise,
+            filters=_filters(filters) if filters else None,
+            quota=_quota(quota) if quota else None,
+            sampling=sampling or None,
+        )
+        selection = client.select(job_id, wish)
+        save(client, selection, out)
+        print_json(selection) if as_json else show_selection(selection)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"--spec {path} is not a file with a JSON object: {error}") from error
+
+
+def _weights(text: str) -> dict[str, float]:
+    """Read `diffin=1,clip_score=0.5`; a score without a weight counts 1. Raises InvalidInput."""
+    weights: dict[str, float] = {}
+    for item in filter(None, (piece.strip() for piece in text.split(","))):
+        name, _, weight = item.partition("=")
+        try:
+            weights[name.strip()] = float(weight) if weight else 1.0
+        except ValueError as error:
+            raise InvalidInput(f"--by: {weight!r} is not a number; write for example diffin=1,clip_score=1") from error
+    return weights
+
+
+def _filters(texts: list[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        field, rule, value = _split("--filter", text)
+        labels = rule in ("any_of", "none_of")
+        found.setdefault(field, {})[rule] = value.split(",") if labels else _value(value)
+    return found
+
+
+def _quota(text: str) -> dict[str, Any]:
+    field, rule, value = _split("--quota", text)
+    if rule != "shares":
+        return {"field": field, rule: _value(value)}
+    pairs = (pair.rpartition(":") for pair in value.split(","))
+    return {"field": field, rule: {label: _value(share) for label, _, share in pairs}}
+
+
+def _split(option: str, text: str) -> tuple[str, str, str]:
+    found = RULE.fullmatch(text)
+    if found is None:
+        raise InvalidInput(f"{option} {text!r} is not COLUMN.RULE=VALUE, for example clip_score.min=0.2")
+    return found["field"], found["rule"], found["value"]
+
+
+def _value(text: str) -> float | int | str:
+    """Return a number, or the text as it is: the service says what is wrong with it, and where."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
