@@ -21,11 +21,15 @@ def join(storage: Storage, store: JobStore, plan_id: str, job_id: str) -> None:
     Waits while the plan is being removed: whoever removes looks at the notes behind the lock, and so misses none that
     was written before.
     """
-    note = f"{_notes(plan_id)}/{job_id}"
-    storage.write(note, b"")
+    note(storage, plan_id, job_id)
     while store.turn_taken(_lock(plan_id)):
         time.sleep(PAUSE_SECONDS)
-        storage.write(note, b"")
+        note(storage, plan_id, job_id)
+
+
+def note(storage: Storage, plan_id: str, job_id: str) -> None:
+    """Note that the job uses the plan, without a look at removals: for a job that no service knows."""
+    storage.write(f"{_notes(plan_id)}/{job_id}", b"")
 
 
 def leave(storage: Storage, store: JobStore, plan_id: str, job_id: str) -> bool:

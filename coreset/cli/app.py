@@ -8,6 +8,7 @@ from coreset.cli.jobs import cancel, check, delete, events, list_jobs, status, s
 from coreset.cli.local import demo, version
 from coreset.cli.options import examples
 from coreset.cli.results import report, result
+from coreset.cli.score import score
 from coreset.cli.select import select
 from coreset.cli.tell import EXIT_CODES
 from coreset.cli.up import up
@@ -24,6 +25,7 @@ HERE, JOBS, RESULTS = "This machine", "Jobs of a service", "Results"
 
 app.command(rich_help_panel=HERE, epilog=examples("coreset up --port 8000 --data /data/coreset"))(up)
 app.command(rich_help_panel=HERE, epilog=examples("coreset demo", "coreset demo --keep"))(demo)
+app.command(rich_help_panel=HERE, epilog=examples("coreset score job.json --out results"))(score)
 app.command(rich_help_panel=HERE, epilog=examples("coreset forget job.json --uids uids.txt --out forgotten.pt"))(forget)
 app.command(rich_help_panel=HERE)(version)
 

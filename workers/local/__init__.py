@@ -1,0 +1,1 @@
+"""A job on one machine, without a service: what `coreset score` starts."""
