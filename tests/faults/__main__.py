@@ -80,8 +80,10 @@ FAULTS = [
     Fault("a shard that kills its worker, none may", partial(kills.poison, may_fail=0), "given up"),
     Fault("a shard cut off", partial(data.before_planning, how=data.truncate, fails=False), "the job's end"),
     Fault("a shard of noise", partial(data.before_planning, how=data.garbage, fails=True), "the job's end"),
-    Fault("a shard gone after planning", partial(data.after_planning, how=Path.unlink), "the job's end"),
-    Fault("a shard changed after planning", partial(data.after_planning, how=data.change), "the job's end"),
+    Fault("a shard gone after planning", partial(data.after_planning, how=Path.unlink, fails=True), "the job's end"),
+    Fault(
+        "a shard changed after planning", partial(data.after_planning, how=data.change, fails=False), "the job's end"
+    ),
     Fault("a part half-written", data.half_a_part, "the job's end"),
     Fault("a read that hangs", data.hang, "the process ends itself"),
     Fault("no memory for two seconds", data.no_memory, "the job's end", 2),
