@@ -24,6 +24,9 @@ from rq.job import Job as Task
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
+MAINTENANCE_SECONDS = 10
+"""Of the lock under which one worker looks for lost tasks. RQ holds it for 899 s when that worker is killed."""
+
 DEQUEUE_MARGIN = 15
 """RQ blocks on an empty queue for worker_ttl less 15 s, and looks for lost tasks only between two such waits."""
 
@@ -54,6 +57,15 @@ def stamp() -> None:
 def _die(silent_for: float, task: str) -> None:
     log.critical("task stalled, process ends so that another worker takes the task", task=task, silent_for=silent_for)
     os._exit(1)
+
+
+class _Queue(Queue):
+    """RQ's queue, whose maintenance a worker that dies in the middle of it does not hold up for 15 minutes."""
+
+    def acquire_maintenance_lock(self) -> bool:
+        """Say whether this worker is the one to look for lost tasks; the lock runs out by itself."""
+        lock = cast(Any, self.connection).set(self.registry_cleaning_key, 1, nx=True, ex=MAINTENANCE_SECONDS)
+        return bool(lock)
 
 
 class LeaseWorker(SimpleWorker):
@@ -90,6 +102,7 @@ class LeaseWorker(SimpleWorker):
             list(queues),
             connection=connection,
             serializer=JSONSerializer,
+            queue_class=_Queue,
             worker_ttl=DEQUEUE_MARGIN + max(1, min(10, round(self.beat))),
             maintenance_interval=max(1, round(self.beat)),
             log_job_description=False,

@@ -26,7 +26,12 @@ def garbage(path: Path) -> None:
 
 def change(path: Path) -> None:
     """Give it a member more, as somebody does who writes the shard anew."""
-    subprocess.run(["tar", "rf", str(path), "-C", str(path.parent), path.name.replace(".tar", ".note")], check=True)
+    note = path.with_suffix(".note")
+    note.write_text(
+        "a note\n" * 10_000
+    )  # larger than what tar's padding hides: a shard of the same size is not noticed
+    subprocess.run(["tar", "rf", str(path), "-C", str(path.parent), note.name], check=True)
+    note.unlink()
 
 
 @contextmanager
@@ -35,7 +40,6 @@ def broken(lab: Lab, shard: int, how: Break) -> Iterator[Path]:
     path = lab.shards[shard]
     kept = path.with_suffix(".kept")
     shutil.copy2(path, kept)
-    path.with_suffix(".note").write_text("a note\n")
     try:
         how(path)
         yield path

@@ -4,11 +4,10 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 
 from coreset.job import Job, JobStatus
-from tests.faults.lab import LEASE_SECONDS, Lab, until
+from tests.faults.lab import LEASE_SECONDS, Lab, alive, until
 
 RECOVERS_WITHIN = LEASE_SECONDS + 5
 ATTEMPTS = 3
@@ -135,21 +134,13 @@ def poison(lab: Lab, random: Random, may_fail: int) -> float:
     for _ in range(ATTEMPTS):
         pid, _ = lab.catch(f"score-{shard}", job_id)
         os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: not _there(pid), "the process gone")
+        until(lambda pid=pid: not alive(pid), "the process gone")
         lab.wake_workers()
     until(lambda: lab.get(job_id).progress.shards.failed > 0, "the shard failed")
     seconds = time.monotonic() - started
     job = lab.ended(job_id)
     _poisoned(lab, job, shard, may_fail)
     return seconds
-
-
-def _there(pid: int) -> bool:
-    """Whether a process lives; one that is dead and not yet waited for does not."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _poisoned(lab: Lab, job: Job, shard: int, may_fail: int) -> None:

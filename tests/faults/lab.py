@@ -58,6 +58,14 @@ def until(true: Condition, what: str, seconds: float = PATIENCE_SECONDS, pause: 
     return time.monotonic() - started
 
 
+def alive(pid: int) -> bool:
+    """Whether a process lives; one that is dead and not yet waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @dataclass
 class Lab:
     """Redis with an append-only file, the service, and workers that are started again when they die.
@@ -209,8 +217,7 @@ class Lab:
         return [entry for name in QUEUES for entry in cast(Any, self.redis.zrange(f"rq:wip:{name}", 0, -1))]
 
     def _holders(self, prefix: bytes, kind: str) -> list[tuple[int, str]]:
-        living = {child.process.pid for child in self.workers if child.process and child.process.poll() is None}
-        running = [(w.pid, w.get_current_job_id()) for w in self._registered() if w.pid in living]
+        running = [(w.pid, w.get_current_job_id()) for w in self._registered() if alive(w.pid)]
         mine = [(pid, task) for pid, task in running if task and self._is(kind, task.encode(), prefix)]
         return [(pid, task) for pid, task in mine if self.redis.hget(f"rq:job:{task}", "status") == b"started"]
 

@@ -11,6 +11,7 @@ from coreset.job import JobStatus
 from coreset.queue import GPU, TaskQueue
 from coreset.spec import JobSpec
 from coreset.store import JobStore
+from workers.lease import LeaseWorker
 
 LEASE = 2.0
 StartWorker = Callable[..., subprocess.Popen[bytes]]
@@ -161,3 +162,10 @@ def test_cancelling_after_a_kill_ends_with_the_lease(
     worker.kill()
     wait(lambda: tiny_queue.settle(job), LEASE + 5)
     assert store.status(job) is JobStatus.CANCELLED
+
+
+def test_who_dies_while_looking_for_lost_tasks_does_not_keep_others_from_it_for_long(redis: Redis) -> None:
+    queue = LeaseWorker([GPU], redis).queues[0]
+    assert queue.acquire_maintenance_lock()
+    assert not queue.acquire_maintenance_lock()
+    assert 0 < redis.ttl(queue.registry_cleaning_key) <= 10
