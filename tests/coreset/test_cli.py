@@ -210,7 +210,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
         """
         return set(subprocess.check_output(["bash", "-c", script], env=environment, text=True).split())
 
-    assert completed("s") == {"select", "status", "submit"}
+    assert completed("s") == {"score", "select", "status", "submit"}
     assert completed("status", "--wa") == {"--wait"}
     assert completed("select", "x", "--combine", "") == {"mix", "intersection", "union"}
 
