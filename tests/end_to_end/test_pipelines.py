@@ -241,4 +241,5 @@ def test_the_curl_page_is_what_its_script_does(
 
 def shape(output: str) -> list[str]:
     """The lines, without what is another each time: numbers, ids and paths; and cut, as the page's are."""
-    return [re.sub(r"[\w/{}.:-]*\d[\w/{}.:-]*", "#", line)[:60] for line in output.strip().splitlines()]
+    changing = r'"/[^"]*"|[\w/{}.:-]*\d[\w/{}.:-]*'
+    return [re.sub(changing, "#", line)[:60] for line in output.strip().splitlines()]
