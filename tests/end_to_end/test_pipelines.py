@@ -90,6 +90,16 @@ def test_make(folder: Path, stack: LocalStack) -> None:
     assert not (folder / "job.id").exists()
 
 
+def test_scores_come_from_the_service_where_the_parts_are_out_of_reach(
+    client: Client, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = ["uid", "status", "diffin", "clip_score"]
+    read = client.scores(job.id, columns)
+    monkeypatch.setattr("coreset.client.calls.from_parts", lambda parts, columns: None)
+    assert client.scores(job.id, columns).to_pylist() == read.to_pylist()
+    assert len(read) == job.progress.samples.read
+
+
 class Fails(Exception):
     pass
 
