@@ -15,13 +15,15 @@ CoresetError
 
 from typing import Any, ClassVar
 
+from coreset.redaction import redact, redact_all
+
 
 class CoresetError(Exception):
     """An error with a stable `type`, a sentence for people, and data for programs.
 
     Args:
-        detail: what is wrong and the way out, in one or two sentences. Shown to callers, so it holds no secret.
-        data: what it is about: uri, key, field, expected, got.
+        detail: what is wrong and the way out, in one or two sentences. Shown to callers, so secrets are taken out.
+        data: what it is about: uri, key, field, expected, got; without secrets too.
     """
 
     type: ClassVar[str] = "internal-error"
@@ -29,9 +31,9 @@ class CoresetError(Exception):
     status: ClassVar[int] = 500
 
     def __init__(self, detail: str, **data: Any) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.data = data
+        self.detail = redact(detail)
+        super().__init__(self.detail)
+        self.data: dict[str, Any] = redact_all(data)
 
 
 class InvalidInput(CoresetError):

@@ -5,8 +5,9 @@ import sys
 from types import TracebackType
 
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor, WrappedLogger
 
+from coreset.redaction import redact, redact_named
 from coreset.settings import LogFormat
 
 NOISY = {"rq.worker": logging.WARNING, "rq.job": logging.WARNING, "rq.registry": logging.WARNING, "uvicorn.access": 60}
@@ -55,5 +56,25 @@ def _last(log_format: LogFormat) -> list[Processor]:
     if log_format == "console" or (log_format == "auto" and sys.stderr.isatty()):
         # Plain: the default shows local variables, which may be secret.
         plain = structlog.dev.plain_traceback
-        return [strip, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        return [strip, _without_secrets, _Redacted(console)]
+    json = structlog.processors.JSONRenderer()
+    return [strip, structlog.processors.format_exc_info, _without_secrets, _Redacted(json)]
+
+
+def _without_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Mask what is called like a secret, and secrets in texts."""
+    return {
+        name: redact_named(name, value) if isinstance(value, str | dict | list) else value
+        for name, value in event.items()
+    }
+
+
+class _Redacted:
+    """Redacts the whole line: tracebacks, and objects that the renderer made text of."""
+
+    def __init__(self, render: Processor) -> None:
+        self._render = render
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        return redact(str(self._render(logger, method, event)))

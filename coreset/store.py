@@ -44,6 +44,7 @@ from coreset.logs import request_id
 from coreset.paging import Position, decode_token, encode_token
 from coreset.progress import STAGES
 from coreset.record import RawJob, read_job
+from coreset.redaction import redact, redact_model
 from coreset.result import ShardSummary
 from coreset.spec import JobSpec, Priority
 
@@ -208,6 +209,7 @@ class JobStore:
         """
         sources = [source.value for source, targets in TRANSITIONS.items() if to in targets]
         field = "ended_at" if to in TERMINAL else _TIME_FIELD.get(to, "")
+        reason = redact_model(reason) if reason else None
         code, message = (reason.code, reason.message) if reason else ("", "")
         arguments = [to.value, STAGES[to], code, message, field, *status_entry(to, reason), *sources]
         keys = [_job(job_id), _events(job_id), TOTALS, EXPIRIES, DELIVERIES, DELIVERY.format(id=job_id)]
@@ -287,12 +289,13 @@ class JobStore:
     def shard_failed(self, job_id: str, shard: int, uri: str, message: str) -> bool:
         """Count a shard that failed for good, once; a shard that is done stays done. Returns whether it counted."""
         record, outcomes, running, _, failed = _shard_keys(job_id)
-        told = failure_entry(FailedShard(shard=shard, uri=uri, message=message))
+        told = failure_entry(FailedShard(shard=shard, uri=redact(uri), message=redact(message)))
         keys = [record, outcomes, running, failed, _events(job_id), TOTALS]
         return self._run(lua.SHARD_FAILED, keys, [shard, *told], job_id) == "ok"
 
     def warn(self, job_id: str, text: str) -> None:
         """Add a warning to the job; the same text is kept once. Raises NotFound."""
+        text = redact(text)
         keys = [_job(job_id), f"{_job(job_id)}:warnings", _events(job_id)]
         self._run(lua.WARN, keys, [text, *warning_entry(text)], job_id)
 

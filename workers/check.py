@@ -17,6 +17,7 @@ from coreset.part import SampleStatus
 from coreset.plan import Plan, PlannedShard
 from coreset.preflight import FirstShard, Outputs, Preflight, SampleFound, ShardsFound
 from coreset.problem_types import to_problem
+from coreset.redaction import redact_model
 from coreset.select import selection_folder, selection_id
 from coreset.spec import JobSpec, SelectSpec
 from coreset.storage import Storage
@@ -46,7 +47,7 @@ def check(spec: dict[str, Any]) -> dict[str, Any]:
         found = preflight(JobSpec.model_validate(spec), run.storage)
     except CoresetError as error:
         return {"problem": to_problem(error)}
-    return {"preflight": found.model_dump(mode="json")}
+    return {"preflight": redact_model(found).model_dump(mode="json")}
 
 
 def preflight(spec: JobSpec, storage: Storage) -> Preflight:

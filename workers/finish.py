@@ -12,6 +12,7 @@ from coreset.errors import PoolUnusable
 from coreset.job import Job
 from coreset.look import Look
 from coreset.plan import Plan
+from coreset.redaction import redact_model
 from coreset.result import Environment, Manifest
 from coreset.select import save_selection, select
 from coreset.storage import Storage
@@ -52,7 +53,7 @@ def finish_job(
     comparisons = compare(storage, plan, selection.k - selection.repeated)
     preparation = prepared.load_preparation(storage, plan)
     assert preparation is not None
-    manifest = Manifest(
+    found = Manifest(
         job_id=job.id,
         plan_id=plan.id,
         spec=job.spec,
@@ -84,6 +85,7 @@ def finish_job(
     with Look(storage, plan, selection) as look:
         summary = summarize(look)
     storage.write(f"jobs/{job.id}/summary.json", summary.model_dump_json().encode())
+    manifest = redact_model(found)
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
     storage.write(f"jobs/{job.id}/manifest.json", manifest.model_dump_json(indent=2).encode())
     return manifest

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from coreset.errors import Conflict, Unavailable
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.preflight import Preflight
+from coreset.redaction import redact_model
 from coreset.result import Manifest
 from coreset.retention import Retention
 from coreset.spec import JobSpec
@@ -170,14 +171,14 @@ def require_success(context: Context, job_id: str) -> Job:
 
 
 def linked(job: Job) -> Job:
-    """Add the addresses that make sense in the job's state."""
+    """Add the addresses that make sense in the job's state, and take out the secrets that its spec's URIs hold."""
     base = f"/v1/jobs/{job.id}"
     links = {"self": base, "events": f"{base}/events", "page": f"/jobs/{job.id}"}
     if job.status not in TERMINAL:
         links["cancel"] = f"{base}/cancel"
     if job.status is JobStatus.SUCCEEDED:
         links |= {name: f"{base}/{name}" for name in ("result", "report", "selections", "scores")}
-    return job.model_copy(update={"links": links})
+    return redact_model(job).model_copy(update={"links": links})
 
 
 async def _preflight(context: Context, request: Request, spec: JobSpec) -> Response:
