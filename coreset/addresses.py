@@ -35,6 +35,14 @@ def _carried(address: IPAddress) -> list[IPAddress]:
     return [one for one in found if one is not None]
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether who listens on a host is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def public_addresses(host: str, port: int) -> list[str]:
     """Resolve a host and return its addresses, if all of them are public. Connect to one of these, not to the name.
 

@@ -6,10 +6,16 @@ CoresetError
 │   ├── ShardUnreadable     422  a shard cannot be listed, opened or read as a tar
 │   ├── CheckpointUnusable  422  a checkpoint cannot be loaded, or step, lr or architecture cannot be found
 │   ├── PoolUnusable        422  the pool holds too little to work with
+│   ├── LocationForbidden   422  a path or URI of a spec is not one that workers may read
 │   ├── AddressForbidden    422  a URL leads into a private network
 │   └── AccuracyNotMet      422  the fast path does not agree with the exact one, in the highest precision either
+├── Unauthorized            401  no API key, or one that is not valid
+├── Forbidden               403  the key's scopes do not allow it, or another site's page asks
 ├── NotFound                404  no such job, selection or file
 ├── Conflict                409  the job's state does not allow it
+├── TooManyRequests         429  come back later
+│   ├── TooManyOpenJobs     429  as many jobs of this key are open as may be
+│   └── QueueFull           429  as many tasks wait as may wait
 └── Unavailable             503  Redis or the storage does not answer
 """
 
@@ -56,12 +62,36 @@ class PoolUnusable(InvalidInput):
     type, title = "pool-unusable", "The pool cannot be used"
 
 
+class LocationForbidden(InvalidInput):
+    type, title = "location-forbidden", "A path or URI is not allowed"
+
+
 class AddressForbidden(InvalidInput):
     type, title = "address-forbidden", "The URL leads into a private network"
 
 
 class AccuracyNotMet(InvalidInput):
     type, title = "accuracy-not-met", "The scores are not as exact as they must be"
+
+
+class Unauthorized(CoresetError):
+    type, title, status = "unauthorized", "A valid API key is needed", 401
+
+
+class Forbidden(CoresetError):
+    type, title, status = "forbidden", "This is not allowed", 403
+
+
+class TooManyRequests(CoresetError):
+    type, title, status = "too-many-requests", "Too many requests; come back later", 429
+
+
+class TooManyOpenJobs(TooManyRequests):
+    type, title = "too-many-open-jobs", "Too many jobs of this key are open"
+
+
+class QueueFull(TooManyRequests):
+    type, title = "queue-full", "Too many tasks wait already"
 
 
 class NotFound(CoresetError):

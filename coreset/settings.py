@@ -16,6 +16,8 @@ class Settings(BaseSettings):
     Attributes:
         redis_url: where jobs and the queue are kept.
         storage: root of all results, a local folder or a URI that fsspec knows (s3://bucket/prefix).
+        allowed_uris: what a spec may name: folders and prefixes such as s3://bucket/pools or https://, separated by
+            commas. Empty is all but private networks; local files, too, unless the service listens beyond the loopback.
         log_format: `auto` is `console` at a terminal, else `json`, a line an event.
         log_level: of our own logs.
     """
@@ -24,6 +26,7 @@ class Settings(BaseSettings):
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     storage: str = "./data"
+    allowed_uris: str = ""
     log_format: LogFormat = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -32,7 +35,13 @@ class ServiceSettings(Settings):
     """Of the HTTP service.
 
     Attributes:
-        host: the address to listen on. There are no API keys yet, so anything but the loopback is open to all.
+        host: the address to listen on. Without API keys the loopback alone, unless `open` says otherwise.
+        api_keys: lines NAME SCOPES SHA256 (coreset.keys), or separated by `;`.
+        api_keys_file: a file of more such lines, read at the start.
+        open: without keys, listen on other addresses too: whoever reaches them may do all. For a network of your own.
+        rate_per_minute: requests a key may make, or an address without a valid one.
+        max_open_jobs: jobs of a key that have not ended.
+        max_waiting_tasks: no new job is taken while so many tasks wait.
         max_body_bytes: larger request bodies are refused with 413.
         redis_patience: tries, at most 2 s apart, before a lost Redis is answered with 503.
         check_seconds: how long a caller waits for a preflight before the answer is 503.
@@ -44,6 +53,12 @@ class ServiceSettings(Settings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
+    api_keys: str = ""
+    api_keys_file: Path | None = None
+    open: bool = False
+    rate_per_minute: int = Field(default=600, ge=1)
+    max_open_jobs: int = Field(default=100, ge=1)
+    max_waiting_tasks: int = Field(default=200_000, ge=1)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     redis_patience: int = Field(default=2, ge=0)
     check_seconds: float = Field(default=50.0, ge=0, le=600)

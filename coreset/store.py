@@ -14,6 +14,7 @@
     coreset:deliveries           zset    none  ended job with a webhook, scored by its next try    transition     Outbox
     coreset:delivery:{id}        hash    none  job_id, url, at, data (status, reason), attempts    transition     Outbox
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
+    coreset:open:{name}          set     none  ids of a caller's jobs, ended ones until the next   create         create
     coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
     coreset:totals               hash    none  counters of all jobs and workers since ever     shard_*, Totals Totals
     coreset:worker:{name}        string  short what a living worker says of itself, JSON       Totals         Totals
@@ -30,14 +31,14 @@ import secrets
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from coreset import store_scripts as lua
-from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
+from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs, Unavailable
 from coreset.events import News, failure_entry, read_entry, status_entry, warning_entry
 from coreset.job import TERMINAL, TRANSITIONS, FailedShard, Job, JobPage, JobStatus, Reason
 from coreset.logs import request_id
@@ -54,6 +55,7 @@ EXPIRIES = "coreset:expiries"
 REMOVALS = "coreset:removals"
 DELIVERIES = "coreset:deliveries"
 DELIVERY = "coreset:delivery:{id}"
+OPEN_JOBS = "coreset:open:{name}"
 IDEMPOTENCY = "coreset:idempotency:{key}"
 TURN = "coreset:turn:{name}"
 TOTALS = "coreset:totals"
@@ -72,6 +74,18 @@ def new_job_id() -> str:
 def fingerprint(spec: JobSpec) -> str:
     """Return a hash of the spec with its defaults filled in: equal for equal wishes."""
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+
+
+class Caller(NamedTuple):
+    """Who posts a job.
+
+    Attributes:
+        name: of the API key.
+        max_open_jobs: jobs of that name that may be open at once.
+    """
+
+    name: str
+    max_open_jobs: int
 
 
 @contextmanager
@@ -98,20 +112,34 @@ class JobStore:
         self._redis = cast(Any, redis)  # redis-py's own types are partly unknown
         self._scripts: dict[str, Any] = {}
 
-    def create(self, spec: JobSpec, job_id: str, idempotency_key: str | None = None) -> Job:
+    def create(
+        self, spec: JobSpec, job_id: str, idempotency_key: str | None = None, caller: Caller | None = None
+    ) -> Job:
         """Store a new job, or return the one that came with the same idempotency key in the last 24 hours.
 
+        Args:
+            caller: whose job it is. Idempotency keys of different callers are different keys.
+
         Raises:
+            TooManyOpenJobs: the caller has as many jobs that have not ended as they may.
             InvalidInput: the key was used with another spec.
             Conflict: there is a job of this id, or the one of this key was deleted.
         """
-        keys = [_job(job_id), JOBS, _events(job_id)]
+        keys = [_job(job_id), JOBS, _events(job_id), "", ""]
         if idempotency_key is not None:
-            keys.append(IDEMPOTENCY.format(key=hashlib.sha256(idempotency_key.encode()).hexdigest()))
+            own = f"{caller.name}:{idempotency_key}" if caller else idempotency_key
+            keys[3] = IDEMPOTENCY.format(key=hashlib.sha256(own.encode()).hexdigest())
+        if caller is not None:
+            keys[4] = OPEN_JOBS.format(name=caller.name)
         mark = fingerprint(spec)
-        told = [*status_entry(JobStatus.QUEUED), *_fields_of(spec)]
+        told = [*status_entry(JobStatus.QUEUED), *_limit_of(caller), *_fields_of(spec)]
         arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *told]
         answer = self._run(lua.CREATE, keys, arguments)
+        if answer == "full" and caller is not None:
+            raise TooManyOpenJobs(
+                f"{caller.max_open_jobs} jobs of {caller.name} are open; wait until one has ended, or cancel one",
+                retry_after=60,
+            )
         if answer == "exists":
             raise Conflict(f"job {job_id} exists", id=job_id)
         if answer == "ok":
@@ -390,6 +418,11 @@ class JobStore:
         now = seconds + micros / 1e6
         rows = [answers[at : at + 5] for at in range(1, len(answers), 5)]
         return [read_job(RawJob(*row), now) for row in rows]
+
+
+def _limit_of(caller: Caller | None) -> list[str | int]:
+    """Return how many jobs may be open, what stands before the id in a record's key, and the states at the end."""
+    return [caller.max_open_jobs if caller else 0, JOB.format(id=""), ",".join(["", *TERMINAL, ""])]
 
 
 def _fields_of(spec: JobSpec) -> list[str | int]:

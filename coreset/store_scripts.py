@@ -27,17 +27,26 @@ CREATE = (
     _NOW
     + _TELL
     + """
--- KEYS: record, list of jobs, events, idempotency key (or none)
--- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data, then field, value ...
-if KEYS[4] then
-    local claimed = redis.call('GET', KEYS[4])
-    if claimed then return claimed end
-    redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[3], 'EX', ARGV[4])
-end
+-- KEYS: record, list of jobs, events, idempotency key or '', the caller's open jobs or ''
+-- ARGV: id, spec, fingerprint, seconds to keep the key, priority, event's type, its data, open jobs that the caller may
+-- have, what stands before the id in a record's key, states at the end, then field, value ...
+local claimed = KEYS[4] ~= '' and redis.call('GET', KEYS[4])
+if claimed then return claimed end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
+if KEYS[5] ~= '' then
+    for _, id in ipairs(redis.call('SMEMBERS', KEYS[5])) do
+        local status = redis.call('HGET', ARGV[9] .. id, 'status')
+        if not status or string.find(ARGV[10], ',' .. status .. ',', 1, true) then
+            redis.call('SREM', KEYS[5], id)
+        end
+    end
+    if redis.call('SCARD', KEYS[5]) >= tonumber(ARGV[8]) then return 'full' end
+    redis.call('SADD', KEYS[5], ARGV[1])
+end
+if KEYS[4] ~= '' then redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[3], 'EX', ARGV[4]) end
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'status', 'queued', 'spec', ARGV[2], 'priority', ARGV[5])
 redis.call('HSET', KEYS[1], 'created_at', now, 'version', 1)
-if ARGV[8] then redis.call('HSET', KEYS[1], unpack(ARGV, 8)) end
+if ARGV[11] then redis.call('HSET', KEYS[1], unpack(ARGV, 11)) end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 tell(KEYS[3], ARGV[6], ARGV[7])
 return 'ok'

@@ -4,12 +4,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 from redis import Redis
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Lifespan
 
 from coreset import __version__
+from coreset.addresses import is_loopback
+from coreset.keys import read_keyring
+from coreset.locations import Locations
 from coreset.outbox import Outbox
 from coreset.plan import Plan
 from coreset.queue import TaskQueue, connect
@@ -23,11 +27,18 @@ from coreset.store import JobStore
 from coreset.totals import Totals
 from service import problems
 from service.context import Context, Select
+from service.guard import Guard
 from service.metrics import RequestMeter, registry_of
-from service.middleware import Envelope
+from service.middleware import BodyLimit, Envelope
 from service.openapi import describe
-from service.routes import diagnosis, events, health, jobs, looking, page, scores, selections
+from service.routes import diagnosis, events, health, jobs, login, looking, page, scores, selections
 from service.webhook_sender import WebhookSender
+
+API_KEY = HTTPBearer(
+    scheme_name="api_key",
+    description="An API key, where the service has any: scope `read` for GET, `submit` for all else.",
+    auto_error=False,  # service.guard has looked at it
+)
 
 
 class Thread(Protocol):
@@ -60,12 +71,19 @@ def create_app(
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
     metrics = registry_of(store, queue, Totals(redis))
-    app.state.context = Context(settings, store, queue, storage, select or _select, metrics)
-    for resource in (jobs, events, selections, scores, looking, diagnosis, health, page):
+    keyring = read_keyring(settings.api_keys, settings.api_keys_file)
+    locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
+    app.state.context = Context(settings, store, queue, storage, select or _select, metrics, keyring, locations)
+    for resource in (jobs, events, selections, scores, looking, diagnosis):
+        app.include_router(resource.router, dependencies=[Security(API_KEY)])
+    for resource in (health, page, login):
         app.include_router(resource.router)
     problems.install(app)
     describe(app)
-    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, answered=RequestMeter(metrics).answered)
+    # From the inside out: who may not call is refused before their body is read.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, keyring=keyring, rate=settings.rate_per_minute)
+    app.add_middleware(Envelope, answered=RequestMeter(metrics).answered)
     return app
 
 

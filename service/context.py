@@ -6,6 +6,8 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from coreset.keys import Keyring
+from coreset.locations import Locations
 from coreset.plan import Plan
 from coreset.queue import TaskQueue
 from coreset.result import Selection
@@ -30,6 +32,8 @@ class Context:
     storage: Storage
     select: Select
     metrics: CollectorRegistry
+    keyring: Keyring
+    locations: Locations
     looks: Looks = field(default_factory=Looks)
 
 

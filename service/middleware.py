@@ -17,22 +17,15 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = structlog.get_logger("service.http")
 
 
-class BodyTooLarge(Exception):
-    pass
-
-
 class Envelope:
     """The outermost layer.
 
     Args:
-        max_body_bytes: bodies above are answered with 413. The body is read here as a whole, so that the limit holds
-            for bodies that do not announce their length too.
         answered: told each request's scope, the status, and the seconds until the answer began.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, answered: Callable[[Scope, int, float], object]) -> None:
+    def __init__(self, app: ASGIApp, answered: Callable[[Scope, int, float], object]) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
         self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,11 +40,7 @@ class Envelope:
     async def _answer(self, scope: Scope, receive: Receive, send: "_Labelled") -> None:
         start = time.perf_counter()
         try:
-            await self._app(scope, await self._limited(scope, receive), send)
-        except BodyTooLarge:
-            slug, title = problems.HTTP_TYPES[413]
-            detail = f"the body may have {self._max_body_bytes} bytes at most"
-            await problems.problem(slug, title, 413, detail, send.request_id)(scope, receive, send)
+            await self._app(scope, receive, send)
         except Exception:
             log.exception("unhandled error")
             if send.started_at:  # too late for another answer; the server closes the connection
@@ -64,9 +53,39 @@ class Envelope:
             told |= {"status": send.status, "seconds": round(ended - start, 4)}
             log.info("request", method=scope["method"], path=scope["path"], **told)
 
+
+class BodyTooLarge(Exception):
+    pass
+
+
+class BodyLimit:
+    """Answers larger bodies with 413. A body is read here as a whole, so bodies that do not announce their length too.
+
+    Args:
+        max_bytes: of a request's body.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            receive = await self._limited(scope, receive)
+        except BodyTooLarge:
+            slug, title = problems.HTTP_TYPES[413]
+            detail = f"the body may have {self._max_bytes} bytes at most"
+            answer = problems.problem(slug, title, 413, detail, str(scope.get("request_id", "")))
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
     async def _limited(self, scope: Scope, receive: Receive) -> Receive:
         length = Headers(scope=scope).get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_body_bytes:
+        if length.isdigit() and int(length) > self._max_bytes:
             raise BodyTooLarge
         body, more = bytearray(), True
         while more:
@@ -75,7 +94,7 @@ class Envelope:
                 return _replay([message], receive)
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > self._max_body_bytes:
+            if len(body) > self._max_bytes:
                 raise BodyTooLarge
         return _replay([{"type": "http.request", "body": bytes(body), "more_body": False}], receive)
 

@@ -41,7 +41,9 @@ def problem(
     """Make the answer. `data` adds members and cannot replace the standard ones."""
     standard = {"type": f"/problems/{slug}", "title": title, "status": status, "detail": detail}
     body = {**jsonable_encoder(data or {}), **standard, "request_id": request_id}
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else {}
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if status in (429, 503):
+        headers["Retry-After"] = str(body.get("retry_after", RETRY_AFTER_SECONDS))
     return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
 
 

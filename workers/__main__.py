@@ -12,9 +12,11 @@ from importlib import import_module
 
 import structlog
 
+from coreset.locations import Locations
 from coreset.logs import configure
 from coreset.queue import QUEUES, TaskQueue, connect
 from coreset.settings import WorkerSettings
+from workers import files
 from workers.activity import activity
 from workers.lease import LeaseWorker
 from workers.reporter import Reporter, gpu_memory
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.healthy:
         sys.exit(socket.gethostname() not in TaskQueue(connect(settings.redis_url, patience=0)).hosts())
     configure(settings.log_format, settings.log_level)
+    files.allow(Locations.parse(settings.allowed_uris))
     runtime = install(Runtime.build(settings, connect(settings.redis_url)))
     worker = LeaseWorker(
         options.queues,

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from coreset.errors import CheckpointUnusable
+from coreset.errors import CheckpointUnusable, CoresetError
 from workers.files import open_file
 
 PREFIXES = ("module.", "_orig_mod.")
@@ -68,6 +68,8 @@ def _content(uri: str) -> dict[str, Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of a pickle's protocol before it refuses the pickle
                 content = torch.load(cast(Any, file), map_location="cpu", weights_only=True)
+    except CoresetError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointUnusable(f"{uri} is not there", uri=uri) from error
     except IsADirectoryError as error:

@@ -9,15 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import open_clip
 
 from coreset.errors import CheckpointUnusable
 from coreset.plan import PlannedCheckpoint, PlannedModel, Sourced
 from coreset.spec import CheckpointFile, CheckpointsSpec, ModelSpec
 from workers import checkpoint_files as files
-from workers.files import open_file
-from workers.samples.listing import absolute
+from workers.files import absolute, names_in, open_file
 
 LR_TOLERANCE = 0.01
 """Share by which the schedule of params.txt may differ from the lr that a checkpoint holds."""
@@ -58,9 +56,8 @@ def find(spec: CheckpointsSpec) -> Run:
 
 def _epochs(directory: str) -> list[str]:
     """Return the URIs of epoch_K.pt in natural order; epoch_latest.pt if it is alone."""
-    fs, path = fsspec.core.url_to_fs(directory)
     try:
-        names = [posixpath.basename(name.rstrip("/")) for name in fs.ls(path, detail=False)]
+        names = names_in(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
     numbered = sorted((int(m[1]), m[0]) for name in names if (m := re.fullmatch(r"epoch_(\d+)(?:\.pt)?", name)))

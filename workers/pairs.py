@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 
-import fsspec
 import numpy as np
 import open_clip
 import torch
@@ -14,6 +13,7 @@ from coreset.plan import Plan, PlannedModel
 from diffin.contrastive import Pairs
 from workers import checkpoint_files
 from workers.clip_model import ClipModel, Weights, build, preprocess_cfg
+from workers.files import file_info
 from workers.samples.decode import Sample
 from workers.samples.loader import Block, View
 
@@ -77,11 +77,12 @@ def load_clip_weights(plan: Plan, model: ClipModel) -> Weights:
                 model=name,
             ) from error
     else:
-        fs, path = fsspec.core.url_to_fs(pretrained)
-        if not fs.exists(path):
+        try:
+            file_info(pretrained)
+        except (OSError, ValueError, ImportError) as error:
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)[:8])
             raise CheckpointUnusable(
                 f"{pretrained} is neither a file nor a tag of {name}; its tags: {tags or 'none'}", model=name
-            )
+            ) from error
         path = pretrained
     return model.weights(checkpoint_files.load(str(path)).state_dict, str(path))

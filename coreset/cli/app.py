@@ -5,6 +5,7 @@ import typer
 from coreset.cli.doctor import doctor
 from coreset.cli.forget import forget
 from coreset.cli.jobs import cancel, check, delete, events, list_jobs, status, submit
+from coreset.cli.key import key
 from coreset.cli.local import demo, version
 from coreset.cli.options import examples
 from coreset.cli.results import report, result
@@ -28,6 +29,7 @@ app.command(rich_help_panel=HERE, epilog=examples("coreset demo", "coreset demo 
 app.command(rich_help_panel=HERE, epilog=examples("coreset score job.json --out results"))(score)
 app.command(rich_help_panel=HERE, epilog=examples("coreset forget job.json --uids uids.txt --out forgotten.pt"))(forget)
 app.command(rich_help_panel=HERE)(version)
+app.add_typer(key, name="key", rich_help_panel=HERE)
 
 app.command(rich_help_panel=JOBS, epilog=examples("coreset check job.json", "coreset check - --json < job.json"))(check)
 app.command(

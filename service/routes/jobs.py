@@ -8,16 +8,17 @@ import structlog
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from coreset.errors import Conflict, Unavailable
+from coreset.errors import Conflict, QueueFull, Unavailable
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.preflight import Preflight
 from coreset.redaction import redact_model
 from coreset.result import Manifest
 from coreset.retention import Retention
 from coreset.spec import JobSpec
-from coreset.store import MAX_PAGE, new_job_id
+from coreset.store import MAX_PAGE, Caller, new_job_id
 from service import examples
 from service.context import Context, Ctx
+from service.guard import caller_of
 from service.webhooks import require_deliverable
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -63,11 +64,13 @@ async def post_job(
     what is doubtful; no job is made, and an Idempotency-Key is not used. What would make the job fail is refused as it
     would be. Where the check takes long or workers are busy, the answer is 503; the same request again joins it.
     """
+    await run_in_threadpool(context.locations.check_spec, spec)
     if spec.webhook is not None:
         await run_in_threadpool(_require_webhook, context, spec)
+    await run_in_threadpool(_require_room, context)
     if validate_only:
         return await _preflight(context, request, spec)
-    return await run_in_threadpool(_start, context, response, spec, idempotency_key)
+    return await run_in_threadpool(_start, context, response, spec, idempotency_key, caller_of(request))
 
 
 def _require_webhook(context: Context, spec: JobSpec) -> None:
@@ -75,9 +78,17 @@ def _require_webhook(context: Context, spec: JobSpec) -> None:
     require_deliverable(spec, secret=settings.webhook_secret is not None, private=settings.webhook_private)
 
 
-def _start(context: Context, response: Response, spec: JobSpec, idempotency_key: str | None) -> Job:
+def _require_room(context: Context) -> None:
+    """Raise QueueFull if no more tasks should wait."""
+    waiting = sum(context.queue.depth().values())
+    if waiting >= context.settings.max_waiting_tasks:
+        raise QueueFull(f"{waiting:,} tasks wait already; post the job later", retry_after=60)
+
+
+def _start(context: Context, response: Response, spec: JobSpec, idempotency_key: str | None, name: str | None) -> Job:
     key = idempotency_key.strip('"') if idempotency_key else None
-    job = context.store.create(spec, new_job_id(), key)
+    caller = Caller(name, context.settings.max_open_jobs) if name else None
+    job = context.store.create(spec, new_job_id(), key, caller)
     log.info("job accepted", job=job.id)
     if job.status is JobStatus.QUEUED:
         context.queue.enqueue_prepare(job.id)

@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from coreset.errors import CoresetError
+from coreset.locations import Locations
 from coreset.settings import WorkerSettings
 from coreset.spec import JobSpec
 from coreset.uids import read_uids
+from workers import files
 from workers.forget.removal import Forgotten, Tell, forget
 
 
@@ -25,7 +27,9 @@ def main() -> None:
     try:
         spec, uids = JobSpec.model_validate_json(sys.stdin.read()), read_uids(options.uids)
         with _bar(console) as tell:
-            done = forget(spec, uids, options.out, tell, WorkerSettings().loader_processes)
+            settings = WorkerSettings()
+            files.allow(Locations.parse(settings.allowed_uris))
+            done = forget(spec, uids, options.out, tell, settings.loader_processes)
     except CoresetError as error:
         console.print("[red]error:[/red]", error.detail, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -4,18 +4,17 @@ import io
 import json
 import posixpath
 import tarfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import braceexpand
-import fsspec
 import pyarrow.parquet as pq
 
+from coreset import shard_uris
 from coreset.errors import ShardUnreadable, Unavailable
 from coreset.plan import PlannedShard
 from coreset.spec import PoolSpec
-from workers.files import REFUSALS, open_file
+from workers.files import REFUSALS, absolute, file_info, open_file
 from workers.samples.tar import DAMAGE, belongs_to_sample, split
 
 NAMED_AT_MOST = 10
@@ -25,23 +24,14 @@ def expand(uris: list[str]) -> list[str]:
     """Return the URIs with `a::b` and brace ranges expanded, in order; relative local paths become absolute.
 
     Raises:
-        ShardUnreadable: a brace expression that cannot be read, or a shard that is listed twice.
+        ShardUnreadable: a brace expression that cannot be read, too many shards, or one that is listed twice.
+        LocationForbidden: one is not allowed.
     """
-    expanded: list[str] = []
-    for uri in uris:
-        for one in uri.split("::"):
-            try:
-                expanded += [absolute(found) for found in braceexpand.braceexpand(one.strip())]
-            except ValueError as error:
-                raise ShardUnreadable(f"{one}: the braces do not match", uri=one) from error
-    twice = sorted({uri for uri in expanded if expanded.count(uri) > 1}) if len(set(expanded)) < len(expanded) else []
+    expanded = [absolute(uri) for uri in shard_uris.expand(uris)]
+    twice = sorted(uri for uri, times in Counter(expanded).items() if times > 1)
     if twice:
         raise ShardUnreadable(f"shards are listed twice: {_some(twice)}", shards=twice[:NAMED_AT_MOST])
     return expanded
-
-
-def absolute(uri: str) -> str:
-    return uri if "://" in uri else str(Path(uri.removeprefix("file:")).expanduser().absolute())
 
 
 def _some(uris: list[str]) -> str:
@@ -90,8 +80,7 @@ def _info(uri: str) -> dict[str, Any] | str:
         Unavailable: the storage does not answer as it should; it may at the next attempt.
     """
     try:
-        fs, path = fsspec.core.url_to_fs(uri)
-        info = fs.info(path)
+        info = file_info(uri)
     except FileNotFoundError:
         return "not found"
     except (*REFUSALS, ValueError, ImportError) as error:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coreset.errors import ShardUnreadable
+from coreset.errors import LocationForbidden, ShardUnreadable
 from coreset.plan import PlannedShard
 from coreset.spec import PoolSpec
 from demo.pool import write_pool
@@ -94,7 +94,7 @@ def test_what_is_no_file_is_named_with_the_reason(tmp_path: Path, name: str, why
 
 
 def test_a_storage_that_is_not_known_is_named_with_the_reason() -> None:
-    with pytest.raises(ShardUnreadable, match=r"nosuch://x/0\.tar \(ValueError\)"):
+    with pytest.raises(LocationForbidden, match=r"nosuch://x/0\.tar is not allowed: nosuch: is not read"):
         listed("nosuch://x/0.tar")
 
 
