@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # The first import compiles, the others need not: a loader process starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint environment clean compose-test faults api-docs
+.PHONY: demo test lint environment clean compose-test faults fuzz api-docs
 
 demo: $(VENV)/demo-ready
 	$(BIN)/python -m demo $(if $(KEEP),--keep)
@@ -40,6 +40,11 @@ define install
 	then $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e ".[$(1)]"; \
 	else $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[$(1)]"; fi
 endef
+
+# The shard reader on 100,000 mutated shards, and the API on what schemathesis makes of its own schema: some 15 minutes.
+fuzz: $(VENV)/test-ready
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000)
+	CORESET_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/pytest -n 0 --timeout 3600 tests/service/test_schemathesis.py
 
 clean:
 	rm -rf $(VENV) demo/out demo/summary.json

@@ -16,7 +16,7 @@ class SampleStatus(StrEnum):
     NO_IMAGE = "no_image"  # no jpg, png, jpeg or webp member
     NO_CAPTION = "no_caption"  # no txt member, or the json lacks the caption field
     EMPTY_CAPTION = "empty_caption"  # nothing left after strip
-    BAD_CAPTION = "bad_caption"  # not utf-8, or the json cannot be parsed
+    BAD_CAPTION = "bad_caption"  # not utf-8, too long, or the json cannot be parsed
     BAD_IMAGE = "bad_image"  # the decoder refuses it
     IMAGE_TOO_LARGE = "image_too_large"  # more pixels than the limit
     NON_FINITE = "non_finite"  # decoded, but a score is not a finite number

@@ -58,11 +58,23 @@ TEXTS: dict[str, Text] = {
         "`errors` names each field. Leave a refused `page_token` out; take a new key for a new spec.",
         "`errors`: list of `field` and `message`; `field`, `id`",
     ),
+    "forbidden": Text(
+        "The key's scopes do not allow it, or the request comes from another site's page, or, without keys, to a name "
+        "that is not a local one.",
+        "`needed` names the scope. Ask the operator for a key with it; without keys, use an address or a local name.",
+        "`needed`",
+    ),
     "invalid-spec": Text(
         "The body is not valid: no JSON, an unknown field, a missing one, a value out of range, fields that do not go "
         "together.",
         "`errors` names each field and what is wrong with it. Unknown fields are refused, so look for typing errors.",
         "`errors`: list of `field` and `message`; `field`",
+    ),
+    "location-forbidden": Text(
+        "A path or URI in the spec is none that workers may read: another scheme, outside the allowed folders and "
+        "prefixes, `..`, a link or a redirect that leads out, credentials, a private network.",
+        "`detail` says which and why. Operators allow folders and prefixes by `CORESET_ALLOWED_URIS`.",
+        "`uri`",
     ),
     "method-not-allowed": Text("The address is right, the method is not.", "See `Allow` in the headers, and /docs."),
     "not-acceptable": Text(
@@ -81,11 +93,31 @@ TEXTS: dict[str, Text] = {
         "`caption_field` in KEY.json.",
         "`uri`, `key`",
     ),
+    "queue-full": Text(
+        "As many tasks wait as may wait (`CORESET_MAX_WAITING_TASKS`).",
+        "Post the job again after `Retry-After` seconds.",
+        "`retry_after`",
+    ),
     "shard-unreadable": Text(
         "A shard is not there, cannot be opened, or is not a tar. In an answer to `validate_only`, or the reason of a "
         "failed job.",
         "Mend or leave out the shards that are named, or allow some to fail: `max_failed_shards`.",
         "`uri`, `shards`",
+    ),
+    "too-many-open-jobs": Text(
+        "As many jobs of this key have not ended as may be open (`CORESET_MAX_OPEN_JOBS`).",
+        "Wait until one has ended, or cancel one.",
+        "`retry_after`",
+    ),
+    "too-many-requests": Text(
+        "The key, or the address without a valid key, has made more requests in a minute than it may "
+        "(`CORESET_RATE_PER_MINUTE`).",
+        "Wait `Retry-After` seconds; poll by `wait` or by events.",
+        "`retry_after`",
+    ),
+    "unauthorized": Text(
+        "There is no API key, or it is not a valid one.",
+        "Send `Authorization: Bearer KEY`; in a browser, go to /login. Operators make keys with `coreset key new`.",
     ),
     "unavailable": Text(
         "Redis, the storage or all workers are away or busy. Nothing was started, or what was started goes on.",

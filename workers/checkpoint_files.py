@@ -3,9 +3,10 @@
 import hashlib
 import pickle
 import warnings
+import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import safetensors.torch
 import torch
@@ -63,6 +64,7 @@ def load(uri: str) -> LoadedCheckpoint:
 def _content(uri: str) -> dict[str, Any]:
     try:
         with open_file(uri) as file:
+            _require_no_bomb(file, uri)
             if uri.endswith(".safetensors"):
                 return dict(safetensors.torch.load(file.read()))
             with warnings.catch_warnings():
@@ -91,6 +93,19 @@ def _content(uri: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointUnusable(f"{uri} holds a {type(content).__name__}, not a checkpoint", uri=uri)
     return cast(dict[str, Any], content)
+
+
+def _require_no_bomb(file: BinaryIO, uri: str) -> None:
+    """Raise CheckpointUnusable if a zip would unpack to more than it is: torch.save compresses nothing."""
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    size = file.seek(0, 2)
+    file.seek(0)
+    if unpacked > size:
+        raise CheckpointUnusable(f"{uri} is compressed: {size:,} bytes would unpack to {unpacked:,}", uri=uri)
 
 
 def _strip(name: str) -> str:

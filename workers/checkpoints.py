@@ -17,6 +17,9 @@ from coreset.spec import CheckpointFile, CheckpointsSpec, ModelSpec
 from workers import checkpoint_files as files
 from workers.files import absolute, names_in, open_file
 
+LARGEST_TEXT = 2**24
+"""Bytes of params.txt and open_clip_config.json that are read."""
+
 LR_TOLERANCE = 0.01
 """Share by which the schedule of params.txt may differ from the lr that a checkpoint holds."""
 
@@ -70,7 +73,7 @@ def _params(directory: str) -> dict[str, str]:
     """Return params.txt as a dict; {} if there is none."""
     try:
         with open_file(f"{directory}/params.txt") as file:
-            lines = file.read().decode(errors="replace").splitlines()
+            lines = file.read(LARGEST_TEXT).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return {}
     return dict(line.split(": ", 1) for line in lines if ": " in line)
@@ -115,7 +118,8 @@ def resolve_model(spec: ModelSpec | None, run: Run) -> PlannedModel:
 
 
 def registered(name: str) -> dict[str, Any]:
-    config = open_clip.get_model_config(name.replace("/", "-"))
+    # A colon would make open_clip look for hf-hub: or local-dir:.
+    config = None if ":" in name else open_clip.get_model_config(name.replace("/", "-"))
     if config is None:
         raise CheckpointUnusable(
             f"{name} is not an architecture that open_clip knows. Put open_clip_config.json into the run's directory, "
@@ -130,10 +134,10 @@ def _saved_config(directory: str | None) -> dict[str, Any]:
         return {}
     try:
         with open_file(f"{directory}/open_clip_config.json") as file:
-            saved = json.load(file)
+            saved = json.loads(file.read(LARGEST_TEXT))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointUnusable(f"{directory}/open_clip_config.json is not valid JSON", uri=directory) from error
     if not isinstance(saved, dict):
         raise CheckpointUnusable(f"{directory}/open_clip_config.json holds no JSON object", uri=directory)
@@ -172,6 +176,19 @@ def plan_checkpoints(
         CheckpointUnusable: a file cannot be used, or its step or lr cannot be found.
     """
     run = find(spec)
+    try:
+        return _planned(run, model, progress)
+    except (ValueError, KeyError, TypeError, OverflowError, ZeroDivisionError, RecursionError) as error:
+        raise CheckpointUnusable(
+            f"{run.directory or run.files[0].uri}: params.txt, the model's config or the optimizer state of a "
+            f"checkpoint holds what cannot be ({type(error).__name__})",
+            uri=run.directory or run.files[0].uri,
+        ) from error
+
+
+def _planned(
+    run: Run, model: ModelSpec | None, progress: Callable[[], object]
+) -> tuple[list[PlannedCheckpoint], PlannedModel, list[str]]:
     planned_model = resolve_model(model, run)
     seen: list[_Seen] = []
     for file in run.files:

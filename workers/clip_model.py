@@ -25,6 +25,7 @@ from diffin.batch_loss import Encoder
 from diffin.contrastive import Encoded, LossKind, Pairs
 from diffin.layout import Layout
 from diffin.trunk import frozen_modules
+from workers.model_limits import check_config, check_size
 from workers.samples.decode import ViewFunctions
 
 # One kernel path for every forward pass: the fused inference path has no derivative and rounds differently.
@@ -51,11 +52,15 @@ def build(model: PlannedModel) -> nn.Module:
     """Return the model in float32 and eval mode, weights not loaded; nothing is downloaded.
 
     Raises:
-        CheckpointUnusable: open_clip cannot build this architecture.
+        CheckpointUnusable: open_clip cannot build this architecture, or it is too large.
+        LocationForbidden: it names a model of a hub that is not allowed.
     """
+    check_config(model)
+    name = register(model)
     try:
         with _quiet():
-            built = open_clip.create_model(register(model), load_weights=False, pretrained_text=False)
+            check_size(model, name)
+            built = open_clip.create_model(name, load_weights=False, pretrained_text=False)
     except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError, OSError) as error:
         raise CheckpointUnusable(
             f"open_clip cannot build the architecture {model.name} ({model.source}): {error}", model=model.name

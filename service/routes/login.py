@@ -1,6 +1,7 @@
 """For people at a browser: their key, kept in a cookie that no script can read and no other site can send."""
 
 import secrets
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -9,11 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from service.context import Ctx
 from service.guard import COOKIE
-from service.routes.page import FOLDER
 
 router = APIRouter(include_in_schema=False)
 
-_HTML = (FOLDER / "login.html").read_text(encoding="utf-8")
+_HTML = (Path(__file__).parents[1] / "templates" / "login.html").read_text(encoding="utf-8")
 Next = Annotated[str, Query(alias="next", max_length=500)]
 
 

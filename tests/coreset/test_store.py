@@ -201,7 +201,7 @@ def test_a_token_is_bound_to_its_filter(store: JobStore, spec: JobSpec) -> None:
     for _ in range(3):
         store.create(spec, new_job_id())
     token = store.page(size=1).next_page_token
-    with pytest.raises(InvalidInput, match="another status"):
+    with pytest.raises(InvalidInput, match="other filters"):
         store.page(token=token, status=JobStatus.QUEUED)
     for garbage in ("x", "e30", "!!!!"):
         with pytest.raises(InvalidInput, match="page_token"):

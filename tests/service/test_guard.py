@@ -61,7 +61,11 @@ def test_probes_and_the_way_in_are_open(opened: Open, path: str) -> None:
     assert opened().get(path).status_code == 200
 
 
-@pytest.mark.parametrize("header", ["Bearer wrong", "Bearer ", "Basic eDp5", f"Token {ADMIN}", ADMIN])
+@pytest.mark.parametrize(
+    "header",
+    ["Bearer wrong", "Bearer ", "Basic eDp5", f"Token {ADMIN}", ADMIN],
+    ids=["wrong", "empty", "basic", "token", "bare"],
+)
 def test_a_wrong_key_is_refused(opened: Open, header: str) -> None:
     answer = opened().get("/v1/jobs", headers={"Authorization": header})
     assert answer.status_code == 401
@@ -211,6 +215,7 @@ def test_the_service_does_not_start_with_an_open_door(redis_url: str, settings: 
         ({"CORESET_HOST": "0.0.0.0", "CORESET_OPEN": "true"}, "whoever reaches the service may use it"),
         ({"CORESET_HOST": "0.0.0.0", "CORESET_API_KEYS": KEYS}, "service starts"),
     ],
+    ids=["loopback", "open", "keys"],
 )
 def test_the_service_says_who_may_call(redis_url: str, settings: dict[str, str], said: str) -> None:
     with started(CORESET_REDIS_URL=redis_url, **settings) as process:

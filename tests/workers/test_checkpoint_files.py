@@ -1,7 +1,9 @@
 """Checkpoint files: what is in them is found, what is wrong with them is said, and nothing in them is run."""
 
 import hashlib
+import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,16 @@ class Payload:
 
     def __reduce__(self) -> Any:
         return Path.touch, (self.target,)
+
+
+def test_a_compressed_zip_is_refused_before_it_is_unpacked(path: Path) -> None:
+    plain, packed = io.BytesIO(), path
+    torch.save({"state_dict": {"w": torch.zeros(1 << 20)}}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    with pytest.raises(CheckpointUnusable, match="is compressed"):
+        load(str(path))
 
 
 @pytest.mark.parametrize("as_zip", [True, False])

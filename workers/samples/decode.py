@@ -5,6 +5,7 @@ Images leave as uint8 after resize and crop; scaling and normalisation happen on
 
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,19 @@ LARGEST_IMAGE = 89_478_485
 
 LONGEST_STRIP = 300
 """Ratio of the sides. A longer strip, its short side brought to the model's size, would not fit into memory."""
+
+LARGEST_JSON = 16 * 2**20
+"""Bytes; a json member of 256 MB can be 10 GB of Python's objects."""
+
+LONGEST_CAPTION = 20_000
+"""Characters."""
+
+_LONG_WORD = re.compile(r"\w{1001}")
+"""A tokenizer takes time in the square of a word's length: 0.7 s for 2,000 letters, 40 s for 20,000."""
+
+Image.init()
+FORMATS = [kind for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF") if kind in Image.OPEN]
+"""Of images, whatever the member is called. Pillow knows more, some of which start other programs."""
 
 ImageTransform = Callable[[Image.Image], npt.NDArray[np.uint8]]
 Tokenizer = Callable[[str], npt.NDArray[np.int64]]
@@ -109,6 +123,8 @@ def _metadata(raw: RawSample) -> dict[str, Any] | None:
     data = raw.members.get("json")
     if data is None:
         return {}
+    if len(data) > LARGEST_JSON:
+        return None
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -149,7 +165,7 @@ def _caption(
             return None, SampleStatus.BAD_CAPTION
     else:
         return None, SampleStatus.NO_CAPTION
-    if not _is_text(value):
+    if len(value) > LONGEST_CAPTION or _LONG_WORD.search(value) or not _is_text(value):
         return None, SampleStatus.BAD_CAPTION
     caption = value.strip()
     return (caption, None) if caption else (None, SampleStatus.EMPTY_CAPTION)
@@ -161,7 +177,7 @@ def _image(data: bytes) -> tuple[Image.Image | SampleStatus, tuple[int, int] | N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the decoded image is what counts
         try:
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
             size = image.size
             if size[0] * size[1] > LARGEST_IMAGE or max(size) > LONGEST_STRIP * min(size):
                 return SampleStatus.IMAGE_TOO_LARGE, size

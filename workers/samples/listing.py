@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coreset import shard_uris
@@ -18,6 +19,8 @@ from workers.files import REFUSALS, absolute, file_info, open_file
 from workers.samples.tar import DAMAGE, belongs_to_sample, split
 
 NAMED_AT_MOST = 10
+MOST_SAMPLES = 100_000_000
+"""Of one shard. Files that announce more announce nothing."""
 
 
 def expand(uris: list[str]) -> list[str]:
@@ -107,21 +110,25 @@ class _Expected:
         folder, name = posixpath.split(uri)
         stem = name.split(".", 1)[0]
         stats = _json(f"{folder}/{stem}_stats.json")
-        if isinstance(stats.get("successes"), int):
+        if _is_count(stats.get("successes")):
             return stats["successes"], "stats.json"
         if folder not in self._sizes:
             self._sizes[folder] = _json(f"{folder}/sizes.json")
-        if isinstance(self._sizes[folder].get(name), int):
+        if _is_count(self._sizes[folder].get(name)):
             return self._sizes[folder][name], "sizes.json"
         count = _successes(f"{folder}/{stem}.parquet")
         return (count, "parquet") if count is not None else (None, None)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= MOST_SAMPLES
 
 
 def _json(uri: str) -> dict[str, Any]:
     try:
         with open_file(uri) as file:
             value = json.load(io.BytesIO(file.read(1 << 24)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -130,8 +137,10 @@ def _successes(uri: str) -> int | None:
     """Return the number of rows of img2dataset's parquet whose status is success."""
     try:
         with open_file(uri) as file:
+            if pq.read_metadata(file).num_rows > MOST_SAMPLES:
+                return None
             table = pq.read_table(file, columns=["status"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
     return sum(value == "success" for value in table["status"].to_pylist())
 

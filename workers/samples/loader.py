@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -26,6 +25,7 @@ from workers.samples.decode import Sample, ViewFunctions, decode
 from workers.samples.tar import RawSample
 
 SAMPLES_PER_CALL = 32
+BYTES_PER_CALL = 64 * 2**20
 BLOCK_SAMPLES = 512
 """Good samples of a block, or a few more: each block moves the parameters to each point again."""
 
@@ -106,7 +106,7 @@ class Loader:
         waiting: deque[Future[list[Sample]]] = deque()
         raw = iter(raw)
         try:
-            while batch := list(islice(raw, SAMPLES_PER_CALL)):
+            while batch := _call(raw):
                 waiting.append(self._pool.submit(_decode_many, batch, thumbnails))
                 if len(waiting) > 2 * self._processes:
                     yield from waiting.popleft().result()
@@ -143,6 +143,16 @@ class Loader:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+
+def _call(raw: Iterator[RawSample]) -> list[RawSample]:
+    """Take the samples of one call: SAMPLES_PER_CALL, or fewer if they are large."""
+    batch: list[RawSample] = []
+    size = 0
+    while len(batch) < SAMPLES_PER_CALL and size < BYTES_PER_CALL and (sample := next(raw, None)) is not None:
+        batch.append(sample)
+        size += sum(map(len, sample.members.values()))
+    return batch
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def _raw(shards: Iterable[PlannedShard]) -> Iterator[RawSample]:
     """Yield the samples of the shards that can be read; the others fail in their own tasks, with their names."""
     for shard in shards:
         with suppress(ShardUnreadable):
-            yield from ShardReader(shard.uri)
+            yield from ShardReader(shard.uri, shard.size or None)
 
 
 def _hash(seed: int, text: str) -> int:

@@ -6,6 +6,7 @@ a new sample, as in open_clip; its key is then written `KEY#2`, so that every sa
 
 import lzma
 import posixpath
+import struct
 import tarfile
 import zlib
 from collections import Counter, deque
@@ -22,8 +23,19 @@ KEPT = frozenset((*IMAGES, "txt", "json"))
 LARGEST_MEMBER = 256 * 2**20
 """Bytes; a larger member is taken for missing."""
 
-DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
-"""What tarfile and its decompressors raise on a damaged shard."""
+LARGEST_HEADER = 2**20
+"""Bytes; names and pax headers are read into memory whole, a gzip of zeros makes them of any size."""
+MOST_UNPACKED = 50
+"""Times its size that a compressed shard may unpack to, and 64 MiB. Images hardly shrink, text to a tenth."""
+HELD_AT_MOST = 2**30
+"""Bytes of the samples that are open at once."""
+
+DAMAGE = (
+    *(tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError),
+    *(TypeError, LookupError, OverflowError, struct.error, RecursionError),
+)
+"""What tarfile and its decompressors raise on a damaged shard. The second row are their own slips: a gzip that ends
+within its header is a TypeError (Python 3.11), found by `make fuzz`."""
 
 
 @dataclass
@@ -79,7 +91,7 @@ class ShardReader:
         queue: deque[tuple[str, RawSample]] = deque()
         current: dict[str, RawSample] = {}
         taken: Counter[str] = Counter()
-        rows = 0
+        rows = held = 0
         for name, data in self._members(file):
             key, ext = split(name)
             sample = current.get(key)
@@ -90,8 +102,11 @@ class ShardReader:
             sample.seen.add(ext)
             if data is not None:
                 sample.members[ext] = data
-            if len(queue) > LOOK_BACK:
-                yield _close(queue, current)
+                held += len(data)
+            while len(queue) > LOOK_BACK or (held > HELD_AT_MOST and len(queue) > 1):
+                closed = _close(queue, current)
+                held -= sum(map(len, closed.members.values()))
+                yield closed
         while queue:
             yield _close(queue, current)
 
@@ -107,6 +122,7 @@ class ShardReader:
         try:
             for member in tar:
                 name = member.name
+                self._require_no_bomb(member)
                 if not belongs_to_sample(member):
                     continue
                 wanted = self._everything or (split(name)[1] in KEPT and member.size <= LARGEST_MEMBER)
@@ -115,8 +131,15 @@ class ShardReader:
                 if data is not None and len(data) < member.size:
                     raise EOFError
                 yield name, data
+        except _Bomb as error:
+            self.damage = str(error)
         except DAMAGE as error:
             self.damage = f"cut off or damaged after {name} ({type(error).__name__})"
+
+    def _require_no_bomb(self, member: tarfile.TarInfo) -> None:
+        """Raise _Bomb if the members up to this one are far more than the whole shard."""
+        if self._size and member.offset_data + member.size > MOST_UNPACKED * self._size + (64 << 20):
+            raise _Bomb(f"unpacks to more than {MOST_UNPACKED} times its size")
 
     def _check_length(self, file: "_Counted") -> None:
         while file.read(1 << 20):  # tarfile stops at the end mark; the rest must come too
@@ -133,8 +156,11 @@ LOOK_BACK = 1000
 
 
 def belongs_to_sample(member: tarfile.TarInfo) -> bool:
-    """Return whether a member is a file under a name that webdataset does not keep for itself."""
-    return member.isfile() and not posixpath.basename(member.name).startswith("__")
+    """Return whether a member is a file under a name that webdataset does not keep for itself.
+
+    No link, whatever it points to, and no sparse file: its holes would be read as zeros that nobody sent.
+    """
+    return member.isfile() and not member.issparse() and not posixpath.basename(member.name).startswith("__")
 
 
 def split(name: str) -> tuple[str, str]:
@@ -158,7 +184,20 @@ def _close(queue: deque[tuple[str, RawSample]], current: dict[str, RawSample]) -
     return sample
 
 
+class _Bomb(ReadError):
+    pass
+
+
 _BAD_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+_SMALL_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 class _Header(tarfile.TarInfo):
@@ -170,6 +209,11 @@ class _Header(tarfile.TarInfo):
             return super().fromtarfile(tarfile)
         except _BAD_HEADER as error:
             raise ReadError(str(error)) from error
+
+    def _proc_member(self, tarfile: TarFile) -> "_Header":
+        if self.type not in _SMALL_TYPES or self.size <= LARGEST_HEADER:
+            return super()._proc_member(tarfile)  # pyright: ignore
+        raise _Bomb(f"a header of {self.size:,} bytes")
 
 
 class _Counted:

@@ -107,7 +107,7 @@ def test_decoding_here_leaves_torchs_threads_as_they_are(shards: list[Path], her
         torch.set_num_threads(before)
 
 
-class Deadly:
+class Deadly(dict[str, bytes]):
     """Ends the process that unpickles it, as the kernel does when memory runs out."""
 
     def __reduce__(self) -> Any:
@@ -122,9 +122,8 @@ def test_two_processes_give_the_same_samples_also_after_one_was_killed(
         assert_equal(list(loader.decode(chain(*[raw(shards) for _ in range(4)]))), samples * 4)
         with pytest.raises(ShardUnreadable):
             list(loader.decode(ShardReader(str(shards[0].parent / "missing.tar"))))
-        deadly: Any = Deadly()
         with pytest.raises(RuntimeError, match="a loader process was killed"):
-            list(loader.decode([RawSample("0.tar", "k", 0, deadly)]))
+            list(loader.decode([RawSample("0.tar", "k", 0, Deadly())]))
         assert_equal(list(loader.decode(raw(shards))), samples)
     finally:
         loader.close()
