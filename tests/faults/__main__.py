@@ -25,7 +25,7 @@ from rich.table import Table
 
 from coreset.errors import Conflict
 from coreset.job import TERMINAL, JobStatus
-from tests.faults import cancels, data, kills, outages
+from tests.faults import cancels, data, kills, outages, s3
 from tests.faults.lab import LEASE_SECONDS, STALL_SECONDS, Lab, lab
 
 TINY_MODEL = {
@@ -92,6 +92,11 @@ FAULTS = [
     Fault("cancel, scoring", partial(cancels.cancel, status=JobStatus.SCORING), CANCELLED, 2),
     Fault("cancel, reducing", partial(cancels.cancel, status=JobStatus.REDUCING), CANCELLED, 2),
     Fault("SIGTERM to a worker", kills.drain, "it exits with 0", 3),
+    Fault("S3: answers of 500", partial(s3.bad_s3, kind="error"), "the job's end"),
+    Fault("S3: done, but answered with 500", partial(s3.bad_s3, kind="lost"), "the job's end"),
+    Fault("S3: slow answers", partial(s3.bad_s3, kind="slow"), "the job's end"),
+    Fault("S3: answers cut off", partial(s3.bad_s3, kind="cut"), "the job's end"),
+    Fault("S3: answers too short, and said to be whole", partial(s3.bad_s3, kind="short"), "the job's end"),
 ]
 ON_A_SMALL_DISK = [Fault("the storage's disk full", data.full_disk, "from room again to the job's end")]
 

@@ -5,8 +5,9 @@ import json
 import posixpath
 import tarfile
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +17,14 @@ from coreset.errors import ShardUnreadable, Unavailable
 from coreset.plan import PlannedShard
 from coreset.spec import PoolSpec
 from workers.files import REFUSALS, absolute, file_info, open_file
+from workers.lease import stamp
 from workers.samples.tar import DAMAGE, belongs_to_sample, split
 
 NAMED_AT_MOST = 10
 MOST_SAMPLES = 100_000_000
 """Of one shard. Files that announce more announce nothing."""
+
+T = TypeVar("T")
 
 
 def expand(uris: list[str]) -> list[str]:
@@ -49,8 +53,7 @@ def list_shards(pool: PoolSpec) -> list[PlannedShard]:
         ShardUnreadable: names every shard (ten at most) that is not there or cannot be asked for.
     """
     uris = expand(pool.shards)
-    with ThreadPoolExecutor(16) as threads:
-        found = list(threads.map(_info, uris))
+    found = _each(_info, uris)
     missing = [f"{uri} ({info})" for uri, info in zip(uris, found, strict=True) if isinstance(info, str)]
     infos = [info for info in found if not isinstance(info, str)]
     if missing:
@@ -59,10 +62,9 @@ def list_shards(pool: PoolSpec) -> list[PlannedShard]:
             "Give URIs that the workers can read; a brace range must not reach past the last shard.",
             shards=missing[:NAMED_AT_MOST],
         )
-    expected = _Expected()
+    expected = _each(_Expected().of, uris)
     shards = []
-    for index, (uri, info) in enumerate(zip(uris, infos, strict=True)):
-        count, source = expected.of(uri)
+    for index, (uri, info, (count, source)) in enumerate(zip(uris, infos, expected, strict=True)):
         shards.append(
             PlannedShard(
                 index=index,
@@ -74,6 +76,16 @@ def list_shards(pool: PoolSpec) -> list[PlannedShard]:
             )
         )
     return shards
+
+
+def _each(look: Callable[[str], T], uris: Sequence[str]) -> list[T]:
+    """Return the answers in the order of the URIs, 16 asked at a time; each of them is progress."""
+    found: list[T] = []
+    with ThreadPoolExecutor(16) as threads:
+        for answer in threads.map(look, uris):
+            stamp()
+            found.append(answer)
+    return found
 
 
 def _info(uri: str) -> dict[str, Any] | str:
