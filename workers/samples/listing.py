@@ -18,7 +18,7 @@ from coreset.plan import PlannedShard
 from coreset.spec import PoolSpec
 from workers.files import REFUSALS, absolute, file_info, open_file
 from workers.lease import stamp
-from workers.samples.tar import DAMAGE, belongs_to_sample, split
+from workers.samples.tar import DAMAGE, Header, belongs_to_sample, split
 
 NAMED_AT_MOST = 10
 MOST_SAMPLES = 100_000_000
@@ -162,7 +162,7 @@ def count_samples(shard: PlannedShard) -> int | None:
     if "://" in shard.uri or shard.uri.endswith(("gz", "bz2", "xz", "zst")):
         return None
     try:
-        with tarfile.open(shard.uri, "r:") as tar:
+        with open_file(shard.uri) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=Header) as tar:
             return len({split(member.name)[0] for member in tar if belongs_to_sample(member)})
     except DAMAGE:
         return None

@@ -15,9 +15,11 @@ from PIL import Image
 
 from coreset.errors import ShardUnreadable
 from coreset.part import SampleStatus
+from coreset.plan import PlannedShard
 from tests.fuzz.shards import VIEWS, mutated, read
 from workers.samples import tar
 from workers.samples.decode import decode
+from workers.samples.listing import count_samples
 from workers.samples.loader import BYTES_PER_CALL, _call
 from workers.samples.tar import RawSample, ShardReader
 
@@ -70,6 +72,28 @@ def test_a_huge_header_is_not_read_into_memory(shard: Path, kind: bytes) -> None
     assert [sample.key for sample in samples] == ["a"]
     assert damage == "a header of 268,435,456 bytes"
     assert peak() - before < 64 * MEGABYTE
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_SPARSE, tarfile.DIRTYPE, tarfile.SYMTYPE, b"Z"])
+def test_a_member_that_never_ends_ends(shard: Path, kind: bytes, packed: bool) -> None:
+    data = header("a.txt", 3) + b"abc".ljust(512, b"\0") + header("b.bin", (1 << 88) - 1, type=kind)
+    shard.write_bytes(gzip.compress(data) if packed else data)
+    started = time.monotonic()
+    reader = ShardReader(str(shard))  # without its size, which would tell
+    assert [sample.key for sample in reader] == ["a"] or kind == tarfile.REGTYPE
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("size", [-512, -1024, -(1 << 60)])
+def test_a_header_that_points_back_is_not_read_again(shard: Path, size: int) -> None:
+    """CVE-2025-8194: tarfile followed a negative size back to the same header."""
+    shard.write_bytes(header("a.txt", 3) + b"abc".ljust(512, b"\0") + header("b.txt", size) + bytes(1024))
+    samples, damage = everything(shard)
+    assert [sample.key for sample in samples] == ["a"]
+    assert damage is not None
+    planned = PlannedShard(index=0, uri=str(shard), size=shard.stat().st_size)
+    assert count_samples(planned) is None
 
 
 def test_links_devices_and_sparse_files_are_no_members(shard: Path, tmp_path: Path) -> None:
