@@ -33,6 +33,7 @@ from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_block
 from workers.passes import Columns, Passes
 from workers.precision import PRECISIONS
 from workers.samples.decode import Sample
+from workers.samples.listing import changed
 from workers.samples.loader import BLOCK_SAMPLES, Block, Loader
 from workers.samples.tar import ShardReader
 from workers.self_influence import frame, self_influence
@@ -247,7 +248,7 @@ def score_shard(
         scored=scored,
         bad=bad,
         expected=shard.expected,
-        damage=reader.damage,
+        damage=reader.damage or changed(shard),
         seconds=time.monotonic() - started,
         device=device_name(scorer.device),
     )

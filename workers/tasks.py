@@ -3,6 +3,7 @@
 Every task may run twice: it looks for its outcome in the storage first, and what it writes is written whole.
 """
 
+import errno
 import json
 import time
 from collections.abc import Callable
@@ -206,6 +207,8 @@ def _failed_for_good(run: Runtime, task: Task, kind: type[BaseException], error:
 
 def _in_words(kind: type[BaseException], error: BaseException) -> str:
     """Say what happened without the exception's own text, which may hold what callers should not see."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "no space left for what it writes; make room and post the same spec again"
     return error.detail if isinstance(error, CoresetError) else f"{kind.__name__}; the worker's log has the details"
 
 

@@ -105,6 +105,16 @@ def _info(uri: str) -> dict[str, Any] | str:
     return info if info.get("type") != "directory" else "a directory"
 
 
+def changed(shard: PlannedShard) -> str | None:
+    """Say in words that a shard is not the one that was planned, by its storage's version tag or time; None if it is.
+
+    A storage that tells neither is believed.
+    """
+    info = _info(shard.uri) if shard.etag else "not asked"
+    now = None if isinstance(info, str) else _etag(info)
+    return None if now in (None, shard.etag) else "the shard has changed since the job was planned"
+
+
 def _etag(info: dict[str, Any]) -> str | None:
     for name in ("ETag", "etag", "mtime", "updated", "LastModified"):
         if info.get(name):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from coreset.errors import LocationForbidden, ShardUnreadable
 from coreset.plan import PlannedShard
 from coreset.spec import PoolSpec
 from demo.pool import write_pool
-from workers.samples.listing import count_samples, expand, list_shards
+from workers.samples.listing import changed, count_samples, expand, list_shards
 from workers.samples.tar import ShardReader
 
 
@@ -169,3 +170,16 @@ def test_only_local_uncompressed_tars_are_counted(tmp_path: Path) -> None:
     (tmp_path / "2.tar").write_bytes((tmp_path / "0.tar.gz").read_bytes())
     assert [count_samples(shard) for shard in listed(tmp_path / "0.tar.gz", tmp_path / "{1..2}.tar")] == [None] * 3
     assert count_samples(PlannedShard(index=0, uri="s3://bucket/0.tar", size=1)) is None
+
+
+def test_a_shard_that_is_written_anew_has_changed_though_its_size_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    write_tar(path, "a.txt")
+    (shard,) = listed(path)
+    assert changed(shard) is None
+    assert changed(shard.model_copy(update={"etag": None})) is None
+    before = path.stat()
+    write_tar(path, "b.txt")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    assert path.stat().st_size == before.st_size == shard.size
+    assert changed(shard) == "the shard has changed since the job was planned"
