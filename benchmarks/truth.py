@@ -42,7 +42,9 @@ class Case:
 
 DIGITS = partial(Training, "sgd", samples=400, retrainings=60)
 TOWERS = partial(Training, steps=400, batch_size=64, samples=512, retrainings=100, floor=0.02)
-CIFAR = "resnet_cifar10"
+CIFAR = ("resnet_cifar10", "resnet_cifar10_groups")
+FINE_TUNING = partial(Training, "sgd", 0.002, 160, 64, 5000, 30)
+RESNET = f"ResNet-18 of width {WIDTH}, CIFAR-10"
 
 CASES = {
     "digits_300": Case(digits, DIGITS(0.1, 300, 400, cosine=False), "MLP, 300 full-batch steps, rate 0.1"),
@@ -56,12 +58,8 @@ CASES = {
         Training("adamw", 3e-4, 150, 128, 512, 30, removed=26, warmup=10, weight_decay=0.2),
         "tiny open_clip CLIP, AdamW, groups of 26",
     ),
-    CIFAR: Case(
-        resnet,  # type: ignore[arg-type] # the folder is bound in `main`
-        Training("sgd", 0.002, 160, 64, 5000, 30),
-        f"ResNet-18 of width {WIDTH}, CIFAR-10",
-        side_by_side=False,
-    ),
+    CIFAR[0]: Case(resnet, FINE_TUNING(), RESNET, side_by_side=False),  # type: ignore[arg-type] # its folder: `main`
+    CIFAR[1]: Case(resnet, FINE_TUNING(removed=250), f"{RESNET}, groups of 250", side_by_side=False),  # type: ignore[arg-type]
 }
 
 
@@ -120,13 +118,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.truth", description=__doc__)
     parser.add_argument("--json", type=Path, required=True, metavar="OUT")
     parser.add_argument("--only", choices=CASES, action="append", metavar="CASE", help="measure this row of OUT again")
-    parser.add_argument("--cifar", type=Path, metavar="FOLDER", help=f"WebDataset shards of CIFAR-10, for {CIFAR}")
+    parser.add_argument("--cifar", type=Path, metavar="FOLDER", help="WebDataset shards of CIFAR-10, for the ResNet")
     options = parser.parse_args()
     console = Console()
     results = json.loads(options.json.read_text())["cases"] if options.only and options.json.exists() else {}
     for name in options.only or CASES:
         case, folder = CASES[name], options.cifar
-        if name == CIFAR:
+        if name in CIFAR:
             if folder is None:
                 console.print(f"{name}: skipped, since --cifar gives no folder with its images")
                 continue

@@ -10,12 +10,13 @@ from coreset.preflight import TimeEstimate
 from coreset.scores import Score
 from diffin import stencil as st
 from diffin.adjoint import LANCZOS_STEPS
-from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Pairs
 from diffin.trunk import trunk_run_once
 from workers.clip_model import ClipModel
 from workers.footprint import Shadow, count_flops
+from workers.memory import LARGEST_GRAPH, graph_samples
 from workers.prepare import needs_centre
+from workers.self_influence import VECTORS
 from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 
 PRODUCT_FORWARDS = 9.0
@@ -40,7 +41,10 @@ ASSUMPTION = (
 
 
 def unit_stencil(plan: Plan, index: int) -> st.Stencil:
-    """Return the stencil of a checkpoint with steps of 1: the same number of points, along the same directions."""
+    """Return the stencil of a checkpoint with steps of 1: the same number of points, along the same directions.
+
+    Those of self-influence, whose vectors are no directions of their own checkpoint, are not in it.
+    """
     wanted, training = set(plan.scores), isinstance(plan.target, str)
     stencils: list[st.Stencil] = []
     if Score.DIFFIN_EQ9 in wanted:
@@ -55,16 +59,22 @@ def unit_stencil(plan: Plan, index: int) -> st.Stencil:
 def forwards(plan: Plan) -> int:
     """Return the forward passes a sample: the points of all checkpoints, and the CLIP-score model."""
     points = sum(len(unit_stencil(plan, index).points) for index in range(len(plan.checkpoints)))
-    return points + (1 if plan.clip_model is not None else 0)
+    own = 2 * VECTORS * len(plan.checkpoints) if Score.SELF_INFLUENCE in plan.scores else 0
+    return points + own + (1 if plan.clip_model is not None else 0)
 
 
-def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS) -> float:
-    """Return the forward passes of one sample that preparing is worth, given those of a product in one piece."""
+def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS, graph: int = LARGEST_GRAPH) -> float:
+    """Return the forward passes of one sample that preparing is worth.
+
+    Args:
+        product: those of a Hessian-vector product in one piece.
+        graph: samples of the largest piece.
+    """
     size, checkpoints = minibatch_size(plan), len(plan.checkpoints)
     products = MINIBATCHES * LANCZOS_STEPS * size if Score.DIFFIN in plan.scores else 0
     if Score.DIFFIN_EQ9 in plan.scores:
         products += plan.reference_size
-    product *= 1 if size <= ContrastiveLoss.batch_size else WORK_IN_PIECES
+    product *= 1 if size <= graph else WORK_IN_PIECES
     derivatives = (1 if Score.DIFFIN in plan.scores else 0) + (4 if Score.DIFFIN_EQ9 in plan.scores else 1)
     probed = (PROBES + plan.reference_size) * (
         2 * EXACT_FORWARDS * derivatives + STEPS_TRIED * len(unit_stencil(plan, 0).points)
@@ -82,7 +92,7 @@ def time_estimate(plan: Plan, model: ClipModel, batch: int) -> TimeEstimate:
         forwards=each,
         gflops=round(flops / 1e9, 3),
         samples_per_second=round(first, 3),
-        prepare_seconds=round(preparing_forwards(plan, product) / first, 1),
+        prepare_seconds=round(preparing_forwards(plan, product, graph_samples(model)) / first, 1),
         score_seconds=round(plan.n_samples.value * (checkpoints / first + (each - checkpoints) / again), 1),
         assumption=ASSUMPTION,
     )

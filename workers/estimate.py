@@ -28,6 +28,7 @@ from workers.memory import (
 )
 from workers.samples.loader import BLOCK_SAMPLES
 from workers.score import LARGER_BLOCKS
+from workers.self_influence import VECTORS
 from workers.tracing import MINIBATCHES, PROBES, minibatch_size
 
 PROCESS_BYTES = 900_000_000
@@ -159,7 +160,10 @@ class MemoryPlan:
         """Return what scoring holds besides samples."""
         p, used, alone = self._counted, len(self._stencil.directions), self.model.device.type == "cpu"
         points = len(self._stencil.points) if self.model.frozen else 1
+        own = Score.SELF_INFLUENCE in self.plan.scores
+        signs = [MemoryItem(what="self-influence's vectors of signs", bytes=VECTORS * self.model.layout.size)]
         return [
+            *(signs if own else []),
             MemoryItem(what="the model", bytes=self._all),
             MemoryItem(what=f"{self._at_once} checkpoints", bytes=self._at_once * self._all),
             MemoryItem(what="their directions", bytes=self._at_once * used * p, place=HOST),

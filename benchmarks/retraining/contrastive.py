@@ -17,7 +17,8 @@ class ContrastiveProblem:
 
     Attributes:
         start: (p,) the first weights.
-        decayed: (p,) bool, which of them decay, or None.
+        wrong: (n,) bool, whose caption in the pool is another's.
+        decayed: (p,) bool, which parameters decay, or None.
     """
 
     training: Training
@@ -25,6 +26,7 @@ class ContrastiveProblem:
     start: Tensor
     pool: Pairs
     validation: Pairs
+    wrong: Tensor
     decayed: Tensor | None = None
 
     def train(self, training: Training) -> tuple[list[Saved], Tensor]:

@@ -46,12 +46,18 @@ def losses(theta: Tensor, batch: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class DigitsProblem:
-    """The classifier in float64: its pool, and sound validation images."""
+    """The classifier in float64: its pool, and sound validation images.
+
+    Attributes:
+        start: (p,) the first weights.
+        wrong: (n,) bool, whose label in the pool is not the true one.
+    """
 
     training: Training
     start: Tensor
     pool: Labelled
     validation: Labelled
+    wrong: Tensor
 
     def train(self, training: Training) -> tuple[list[Saved], Tensor]:
         """Return the training with all samples and L_V (K + 1,) of all trainings, that one last."""
@@ -80,7 +86,8 @@ def digits(training: Training) -> DigitsProblem:
     told = whole.classes[: training.samples].clone()
     told[wrong] = torch.randint(WIDTHS[-1], (int(wrong.sum()),), generator=numbers)
     pool = Labelled(whole.images[: training.samples], told)
-    return DigitsProblem(training, _start(numbers), pool, whole[training.samples :])
+    wrong = told != whole.classes[: training.samples]
+    return DigitsProblem(training, _start(numbers), pool, whole[training.samples :], wrong)
 
 
 def _start(numbers: torch.Generator) -> Tensor:

@@ -18,6 +18,9 @@ from diffin.batch_loss import BatchLoss
 from diffin.exact import exact_terms
 from diffin.samples import SampleLosses
 
+AT_ONCE = 500
+"""Samples that are scored together: the second derivatives of a ResNet take megabytes a sample."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -81,12 +84,13 @@ def of_groups(problem: RetrainedProblem, score: Callable[[Any], dict[str, Tensor
     """Return the groups' sums (K,) of scores of single samples."""
     groups = problem.training.groups()
     rows, places = groups.unique(return_inverse=True)
-    return {name: values[places].sum(1) for name, values in score(problem.pool[rows]).items()}
+    pieces = [score(problem.pool[some]) for some in rows.split(AT_ONCE)]
+    return {name: torch.cat([piece[name] for piece in pieces])[places].sum(1) for name in pieces[0]}
 
 
 def scores(problem: RetrainedProblem, saved: list[Saved], choice: Choice = Choice()) -> dict[str, Tensor]:
     """Return each estimator's scores (K,) of the groups, V = validation, and CLIP score where there is one."""
-    checkpoints = _checkpoints(problem, saved, choice)
+    checkpoints = checkpoints_of(problem, saved, choice)
     estimators = (prepare.DIFFIN, prepare.EQ9, prepare.TRACIN)
     asked = prepare.Problem(None, None, estimators, problem.training.samples, choice.lanczos_steps)
     influence = prepare.influence_directions(asked, checkpoints)
@@ -105,7 +109,7 @@ def scores(problem: RetrainedProblem, saved: list[Saved], choice: Choice = Choic
     return of_groups(problem, of)
 
 
-def _checkpoints(problem: RetrainedProblem, saved: list[Saved], choice: Choice) -> list[prepare.Checkpoint]:
+def checkpoints_of(problem: RetrainedProblem, saved: list[Saved], choice: Choice) -> list[prepare.Checkpoint]:
     """Return the last theta of each equal part of the training, as a job would be given them."""
     training, numbers = problem.training, torch.Generator().manual_seed(choice.seed)
     draw = lambda: torch.randperm(training.samples, generator=numbers)[: choice.size]  # noqa: E731
@@ -133,7 +137,7 @@ def _checkpoints(problem: RetrainedProblem, saved: list[Saved], choice: Choice) 
 
 def diffin_scores(problem: RetrainedProblem, saved: list[Saved], choice: Choice) -> Tensor:
     """Return `diffin` (K,) alone, by any choice."""
-    checkpoints = _checkpoints(problem, saved, choice)
+    checkpoints = checkpoints_of(problem, saved, choice)
     segments = [checkpoint.segment for checkpoint in checkpoints]
     u_end = checkpoints[-1].target_gradient
     if choice.between:

@@ -37,11 +37,11 @@ def tiny_clip(training: Training) -> ContrastiveProblem:
         return Encoded(image, text, scale.reshape(()), torch.zeros_like(scale).reshape(()))
 
     decayed = layout.flatten({name: torch.full_like(value, value.ndim > 1) for name, value in weights.items()})
-    return ContrastiveProblem(training, encode, layout.flatten(weights), *_pairs(training), decayed=decayed)
+    return ContrastiveProblem(training, encode, layout.flatten(weights), *_pairs(training), decayed)
 
 
-def _pairs(training: Training) -> tuple[Pairs, Pairs]:
-    """Return the pool, with its wrong captions, and as many sound validation pairs."""
+def _pairs(training: Training) -> tuple[Pairs, Pairs, Tensor]:
+    """Return the pool, as many sound validation pairs, and which captions in the pool are wrong."""
     numbers = torch.Generator().manual_seed(training.seed)
     pixels, classes = (torch.tensor(np.asarray(array)) for array in load_digits(return_X_y=True))
     order = torch.randperm(len(classes), generator=numbers)[: 2 * training.samples]
@@ -50,10 +50,11 @@ def _pairs(training: Training) -> tuple[Pairs, Pairs]:
     large = images.repeat_interleave(SIDE // 8, 2).repeat_interleave(SIDE // 8, 3).expand(-1, 3, -1, -1)
     ids = torch.arange(training.samples)
     swapped = torch.nonzero(torch.rand(training.samples, generator=numbers) < MISMATCHED)[:, 0]
-    tokens[swapped] = tokens[swapped[torch.randperm(len(swapped), generator=numbers)]]
-    halves = zip(large.split(training.samples), tokens.split(training.samples), strict=True)
+    told = tokens.clone()
+    told[swapped] = tokens[swapped[torch.randperm(len(swapped), generator=numbers)]]
+    halves = zip(large.split(training.samples), told.split(training.samples), strict=True)
     pool, validation = (Pairs(image, text, ids, _alike(text)) for image, text in halves)
-    return pool, validation
+    return pool, validation, (told != tokens)[: training.samples].any(1)
 
 
 def _captions(images: Tensor, classes: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def two_towers(training: Training) -> ContrastiveProblem:
     told[swapped] = told[swapped][torch.randperm(int(swapped.sum()), generator=numbers)]
     ids = torch.arange(training.samples)
     pairs = (Pairs(pool[0], told, ids, ids), Pairs(pool[1], validation[1], ids, ids))
-    return ContrastiveProblem(training, encode, _start(training.seed), *pairs)
+    wrong = (told != validation[0]).any(1)
+    return ContrastiveProblem(training, encode, _start(training.seed), *pairs, wrong)
 
 
 def _captions(images: Tensor, classes: Tensor, numbers: torch.Generator) -> Tensor:

@@ -30,7 +30,10 @@ def show_preflight(found: Preflight) -> None:
 
 
 def _shards(shards: ShardsFound) -> str:
-    announced = ", ".join(f"{source} of {number:,}" for source, number in shards.announced.items())
+    told = {source: number for source, number in shards.announced.items() if source != "nothing"}
+    if not told:
+        return f"{shards.number:,}, {size(shards.bytes)}, number of samples not announced by files beside them"
+    announced = ", ".join(f"{source} of {number:,}" for source, number in told.items())
     return f"{shards.number:,}, {size(shards.bytes)}, {shards.samples:,} samples announced (by {announced})"
 
 

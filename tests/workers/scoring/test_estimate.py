@@ -37,6 +37,7 @@ def test_the_points_are_those_that_the_preparation_made(plan: Plan, scorer: Scor
         ([Score.TRACIN], 2),
         ([Score.DIFFIN, Score.TRACIN, Score.DIFFIN_EQ9, Score.LOSS], 5),
         ([Score.LOSS], 1),
+        ([Score.SELF_INFLUENCE], 32),
         ([Score.RANDOM], 0),
     ],
 )
@@ -66,6 +67,14 @@ def test_memory_follows_the_plan(plan: Plan, model: ClipModel) -> None:
     p = 4 * model.layout.size
     vectors = next(item for item in whole["scoring"].items if item.what == "their directions")
     assert (vectors.bytes, vectors.place) == (len(plan.checkpoints) * 3 * p, HOST)
+
+
+def test_the_vectors_of_self_influence_are_counted(plan: Plan, model: ClipModel) -> None:
+    without, whole = (
+        stages(plan.model_copy(update={"scores": scores}), model)["scoring"]
+        for scores in ([Score.LOSS], [Score.LOSS, Score.SELF_INFLUENCE])
+    )
+    assert whole.sum_of("device") - without.sum_of("device") == 16 * model.layout.size
 
 
 def test_the_largest_stage_is_the_need_and_a_cpu_has_no_host_beside_it(plan: Plan, model: ClipModel) -> None:
