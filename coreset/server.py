@@ -155,6 +155,14 @@ class LocalStack:
         self._keeper.start()
         return self
 
+    def wait_for_workers(self, timeout: float = 120.0) -> None:
+        """Wait until the queue knows all workers: they import for seconds first. Raises Unavailable."""
+        deadline = time.monotonic() + timeout
+        while httpx.get(f"{self.url}/readyz", timeout=5.0).json().get("workers", 0) < self._workers:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the workers did not get ready; see {self.data / 'logs'}")
+            time.sleep(0.1)
+
     def wait(self) -> None:
         """Block until stop() is called elsewhere, or a signal interrupts."""
         while not self._stopping.wait(0.5):

@@ -48,4 +48,5 @@ def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Redis, the service and one worker; not started where there is no browser."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CORESET_LOADER_PROCESSES": "0"}
     with LocalStack(tmp_path_factory.mktemp("stack"), environment, port=0, workers=1) as stack:
+        stack.wait_for_workers()
         yield stack

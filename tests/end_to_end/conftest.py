@@ -28,6 +28,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         "CORESET_LOADER_PROCESSES": "0",
     }
     with LocalStack(data, environment, port=0, workers=1) as stack:
+        stack.wait_for_workers()
         yield stack
 
 
