@@ -10,9 +10,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
-from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -108,6 +108,9 @@ class LeaseWorker(SimpleWorker):
             log_job_description=False,
         )
         self.log_result_lifespan = False
+        # One thread for all tasks, started now: where memory is short, starting one waits for ever.
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="lease")
+        self._keeper.submit(_clock.stamp).result()
 
     def get_heartbeat_ttl(self, job: Task, working_time: float = 0.0) -> int:
         """The lease, whatever the task's timeout."""
@@ -132,15 +135,14 @@ class LeaseWorker(SimpleWorker):
     def _execute(self, job: Task, queue: Queue) -> None:
         execution = self.prepare_execution(job)
         ended = threading.Event()
-        keep = partial(copy_context().run, self._keep, job, execution, ended)  # with what the logs tell of the task
-        keeper = threading.Thread(target=keep, name="lease", daemon=True)
         _clock.stamp()
-        keeper.start()
+        # With what the logs tell of the task.
+        kept = self._keeper.submit(copy_context().run, self._keep, job, execution, ended)
         try:
             self.perform_job(job, queue, execution)
         finally:
             ended.set()
-            keeper.join(timeout=self.beat)
+            wait([kept], timeout=self.beat)
         self.set_state(WorkerStatus.IDLE)
 
     def _tell_ended(self, task: str) -> None:

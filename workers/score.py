@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from coreset.columns import CLUSTER, metadata_column
+from coreset.errors import ShardUnreadable
 from coreset.part import SampleStatus, part_schema
 from coreset.plan import Plan, PlannedShard
 from coreset.result import ShardSummary
@@ -223,9 +224,11 @@ def score_shard(
     """Score a shard and write its thumbnails, if wanted, its part, then its summary, which says that it is complete.
 
     Raises:
-        ShardUnreadable: the shard cannot be opened or is no tar.
+        ShardUnreadable: the shard cannot be opened, is no tar, or is not the one that was planned.
     """
     plan, started = scorer.plan, time.monotonic()
+    if (why := changed(shard)) is not None:
+        raise ShardUnreadable(f"{shard.uri} {why}; post the spec again to score it as it is now", uri=shard.uri)
     reader = ShardReader(shard.uri, shard.size or None)
     name = shard.uri.rsplit("/", 1)[-1]
     tables, samples = [], list[Sample]()
@@ -248,7 +251,7 @@ def score_shard(
         scored=scored,
         bad=bad,
         expected=shard.expected,
-        damage=reader.damage or changed(shard),
+        damage=reader.damage,
         seconds=time.monotonic() - started,
         device=device_name(scorer.device),
     )

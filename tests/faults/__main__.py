@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -80,10 +81,8 @@ FAULTS = [
     Fault("a shard that kills its worker, none may", partial(kills.poison, may_fail=0), "given up"),
     Fault("a shard cut off", partial(data.before_planning, how=data.truncate, fails=False), "the job's end"),
     Fault("a shard of noise", partial(data.before_planning, how=data.garbage, fails=True), "the job's end"),
-    Fault("a shard gone after planning", partial(data.after_planning, how=Path.unlink, fails=True), "the job's end"),
-    Fault(
-        "a shard changed after planning", partial(data.after_planning, how=data.change, fails=False), "the job's end"
-    ),
+    Fault("a shard gone after planning", partial(data.after_planning, how=Path.unlink), "the job's end"),
+    Fault("a shard changed after planning", partial(data.after_planning, how=data.change), "the job's end"),
     Fault("a part half-written", data.half_a_part, "the job's end"),
     Fault("a read that hangs", data.hang, "the process ends itself"),
     Fault("no memory for two seconds", data.no_memory, "the job's end", 2),
@@ -198,7 +197,7 @@ def show(console: Console, results: list[Found]) -> None:
     console.print(table)
 
 
-def record(results: list[Found], seed: int, seconds: float) -> dict[str, object]:
+def record(results: list[Found], seed: int, seconds: float) -> dict[str, Any]:
     settings = {"lease_seconds": LEASE_SECONDS, "stall_seconds": STALL_SECONDS, "workers": 2, "shards": SHARDS}
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     return {"seed": seed, "settings": settings, "environment": machine, "seconds": seconds} | {

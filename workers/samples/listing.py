@@ -112,7 +112,7 @@ def changed(shard: PlannedShard) -> str | None:
     """
     info = _info(shard.uri) if shard.etag else "not asked"
     now = None if isinstance(info, str) else _etag(info)
-    return None if now in (None, shard.etag) else "the shard has changed since the job was planned"
+    return None if now in (None, shard.etag) else "has changed since the job was planned"
 
 
 def _etag(info: dict[str, Any]) -> str | None:

@@ -182,4 +182,4 @@ def test_a_shard_that_is_written_anew_has_changed_though_its_size_is_the_same(tm
     write_tar(path, "b.txt")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
     assert path.stat().st_size == before.st_size == shard.size
-    assert changed(shard) == "the shard has changed since the job was planned"
+    assert changed(shard) == "has changed since the job was planned"
