@@ -172,11 +172,10 @@ def full_disk(lab: Lab, random: Random) -> float:
 
 def _fill(path: Path) -> None:
     """Write until the disk is full, then nothing more fits."""
-    with path.open("wb") as file:
+    with path.open("wb", buffering=0) as file:
         for size in (2**20, 2**16, 2**12, 2**8, 1):
             try:
                 while True:
                     file.write(bytes(size))
-                    file.flush()
             except OSError:
                 continue
