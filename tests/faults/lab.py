@@ -178,9 +178,13 @@ class Lab:
         return self.stack.children[1:]
 
     def ready(self) -> None:
-        """Wait until every worker process is known to the queue, and idle."""
-        pids = {child.process.pid for child in self.workers if child.process is not None}
-        until(lambda: pids <= {worker.pid for worker in self._registered()}, "all workers at work", 60)
+        """Wait until every worker process that should be there is alive and known to the queue."""
+
+        def known() -> bool:
+            pids = {child.process.pid for child in self.workers if child.process is not None}
+            return all(map(alive, pids)) and pids <= {worker.pid for worker in self._registered()}
+
+        until(known, "all workers at work", 60)
 
     def stop_workers(self) -> None:
         self._tell_workers(signal.SIGSTOP)
