@@ -50,8 +50,7 @@ def broken(lab: Lab, shard: int, how: Break) -> Iterator[Path]:
 
 def before_planning(lab: Lab, random: Random, how: Break, fails: bool) -> float:
     """Break a shard and post the job: the shard is named, and all others are scored."""
-    lab.forget()
-    lab.ready()
+    lab.clear()
     shard = len(lab.shards) - 1  # B comes of the first ones of the plan's draw; so other parts may differ
     with broken(lab, shard, how) as path:
         posted = time.monotonic()
@@ -64,10 +63,8 @@ def before_planning(lab: Lab, random: Random, how: Break, fails: bool) -> float:
 
 def after_planning(lab: Lab, random: Random, how: Break) -> float:
     """Break a shard between planning and scoring: it fails, named; the others' scores are identical."""
-    lab.forget()
-    lab.ready()
     shard = len(lab.shards) - 1
-    job_id = lab.submit(max_failed_shards=1)
+    job_id = lab.begin(max_failed_shards=1)
     until((lab.plan_folder / "prepared" / "ready.json").exists, "prepared", pause=0.001)
     lab.stop_workers()
     with broken(lab, shard, how) as path:
@@ -77,9 +74,7 @@ def after_planning(lab: Lab, random: Random, how: Break) -> float:
         seconds = time.monotonic() - going
     assert job.status is JobStatus.SUCCEEDED, job.reason
     _named(lab, job, path, fails=True)
-    assert lab.undisturbed is not None
-    others = {name: sha for name, sha in lab.undisturbed.parts.items() if name != f"{shard:06d}.parquet"}
-    assert lab.parts() == others, "the other shards' scores are not identical"
+    lab.assert_others(shard)
     return seconds
 
 
@@ -93,7 +88,7 @@ def _named(lab: Lab, job: Job, path: Path, fails: bool) -> None:
 
 def half_a_part(lab: Lab, random: Random) -> float:
     """Leave a part cut in half, one under a temporary name, and no summary, as a crash might: both are written anew."""
-    lab.forget()
+    lab.clear()
     lab.ended(lab.submit())
     shard = random.randrange(len(lab.shards))
     part = lab.parts_folder / f"{shard:06d}.parquet"
@@ -110,11 +105,9 @@ def hang(lab: Lab, random: Random) -> float:
 
     The worker's lease is renewed all the while, so only the deadline can. Then the shard is put back.
     """
-    lab.forget()
-    lab.ready()
     shard = len(lab.shards) - 1
     restarts = sum(child.restarts for child in lab.workers)
-    job_id = lab.submit()
+    job_id = lab.begin()
     until((lab.plan_folder / "prepared" / "ready.json").exists, "prepared", pause=0.001)
     lab.stop_workers()
     with broken(lab, shard, _pipe):
@@ -129,15 +122,16 @@ def hang(lab: Lab, random: Random) -> float:
 
 
 def _pipe(path: Path) -> None:
+    """With the shard's time, since a shard that has another one is not read at all."""
+    times = path.stat()
     path.unlink()
     os.mkfifo(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def no_memory(lab: Lab, random: Random) -> float:
     """Let a worker's memory not grow any more, mid-shard, for two seconds."""
-    lab.forget()
-    lab.ready()
-    job_id = lab.submit()
+    job_id = lab.begin()
     until(lambda: lab.shards_done() >= 2, "2 shards done")
     pid, _ = lab.catch("score", job_id)
     lab.wake_workers()
@@ -152,9 +146,7 @@ def no_memory(lab: Lab, random: Random) -> float:
 
 def full_disk(lab: Lab, random: Random) -> float:
     """Fill the storage's disk mid-job: the job fails and says why; with room, the same spec goes on from its parts."""
-    lab.forget()
-    lab.ready()
-    job_id = lab.submit()
+    job_id = lab.begin()
     until(lambda: lab.shards_done() >= 2, "2 shards done")
     filler = Path(lab.stack.storage) / "filler"
     try:

@@ -72,9 +72,7 @@ MOMENTS: dict[str, Moment] = {
 
 def kill(lab: Lab, random: Random, moment: Moment) -> float:
     """kill -9 whoever is caught. Returns the seconds until the lost task is taken again, by whomever."""
-    lab.forget()
-    lab.ready()
-    job_id = lab.submit()
+    job_id = lab.begin()
     pid, task = moment(lab, job_id, random)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
@@ -85,17 +83,18 @@ def kill(lab: Lab, random: Random, moment: Moment) -> float:
     return seconds
 
 
-def freeze(lab: Lab, random: Random) -> float:
-    """Stop a worker mid-shard until another has its task, then wake it: both write the same part."""
-    lab.forget()
-    lab.ready()
-    job_id = lab.submit()
+def freeze(lab: Lab, random: Random, to_the_end: bool) -> float:
+    """Stop a worker mid-shard until another has its task, or the job has ended, then wake it: both write the part."""
+    job_id = lab.begin()
     pid, task = scoring(lab, job_id, random)
     frozen = _wake_all_but(lab, pid)
     try:
         seconds = lab.again(task, frozen)
+        if to_the_end:
+            lab.assert_undisturbed(job_id)
     finally:
         lab.wake_workers()
+    lab.ready()
     lab.assert_undisturbed(job_id)
     return seconds
 
@@ -107,29 +106,10 @@ def _wake_all_but(lab: Lab, pid: int) -> float:
     return time.monotonic()
 
 
-def frozen_past_the_end(lab: Lab, random: Random) -> float:
-    """The same, but it wakes when the job has ended long ago."""
-    lab.forget()
-    lab.ready()
-    job_id = lab.submit()
-    pid, task = scoring(lab, job_id, random)
-    frozen = _wake_all_but(lab, pid)
-    try:
-        seconds = lab.again(task, frozen)
-        lab.assert_undisturbed(job_id)
-    finally:
-        lab.wake_workers()
-    lab.ready()
-    lab.assert_undisturbed(job_id)
-    return seconds
-
-
 def poison(lab: Lab, random: Random, may_fail: int) -> float:
     """Kill every worker that takes one certain shard: it fails after three attempts, and the rest goes on."""
-    lab.forget()
-    lab.ready()
     shard = random.randrange(len(lab.shards))
-    job_id = lab.submit(max_failed_shards=may_fail)
+    job_id = lab.begin(max_failed_shards=may_fail)
     started = time.monotonic()
     for _ in range(ATTEMPTS):
         pid, _ = lab.catch(f"score-{shard}", job_id)
@@ -158,9 +138,7 @@ def _poisoned(lab: Lab, job: Job, shard: int, may_fail: int) -> None:
 
 def drain(lab: Lab, random: Random) -> float:
     """SIGTERM mid-shard: the worker ends its shard or hands it back, and exits with 0."""
-    lab.forget()
-    lab.ready()
-    job_id = lab.submit()
+    job_id = lab.begin()
     pid, _ = scoring(lab, job_id, random)
     lab.wake_workers()
     child = next(child for child in lab.workers if child.process and child.process.pid == pid)

@@ -94,12 +94,18 @@ class Lab:
         return self
 
     def submit(self, **changes: Any) -> str:
-        """Post the job; its plan is scored from the beginning if `forget` was called. Returns its id."""
+        """Post the job: what is computed of its plan stays. Returns its id."""
         return self.client.submit({**self.spec, **changes}).id
 
-    def forget(self) -> None:
-        """Take away all that was computed of the plan."""
+    def begin(self, **changes: Any) -> str:
+        """Post the job with nothing computed and all workers ready. Returns its id."""
+        self.clear()
+        return self.submit(**changes)
+
+    def clear(self) -> None:
+        """Take away all that was computed of the plan, and wait until all workers are ready."""
         shutil.rmtree(self.plan_folder, ignore_errors=True)
+        self.ready()
 
     def get(self, job_id: str) -> Job:
         return self.client.get(job_id)
@@ -144,6 +150,16 @@ class Lab:
     def parts(self) -> dict[str, str]:
         found = sorted(self.parts_folder.glob("[0-9]*.parquet"))
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+    def assert_others(self, shard: int) -> None:
+        """All parts but that of one shard are there, and no bit of them is another than without the fault."""
+        assert self.undisturbed is not None
+        others = {name: sha for name, sha in self.undisturbed.parts.items() if name != f"{shard:06d}.parquet"}
+        assert self.parts() == others, "the other shards' scores are not identical"
+
+    def times(self) -> dict[str, int]:
+        """Return when each part and summary was last written, by name."""
+        return {path.name: path.stat().st_mtime_ns for path in self.parts_folder.glob("[0-9]*")}
 
     def assert_no_orphan(self, job_id: str) -> None:
         """No task of the job waits in a queue or is held by a worker."""

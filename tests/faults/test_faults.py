@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(300)
 
 FAULTS = {
     "kill -9 while a part is written": partial(kills.kill, moment=kills.writing),
-    "a worker frozen until another has its task": kills.freeze,
+    "a worker frozen until another has its task": partial(kills.freeze, to_the_end=False),
     "Redis killed": outages.redis_killed,
     "Redis wiped": outages.redis_wiped,
     "the service killed": outages.service_killed,
