@@ -15,13 +15,11 @@ from coreset.addresses import is_loopback
 from coreset.keys import read_keyring
 from coreset.locations import Locations
 from coreset.outbox import Outbox
-from coreset.plan import Plan
 from coreset.queue import TaskQueue, connect
 from coreset.reconciler import Reconciler
-from coreset.result import Selection
 from coreset.retention import Retention
+from coreset.select import select
 from coreset.settings import ServiceSettings
-from coreset.spec import SelectSpec
 from coreset.storage import Storage
 from coreset.store import JobStore
 from coreset.totals import Totals
@@ -52,7 +50,7 @@ def create_app(
     settings: ServiceSettings,
     redis: Redis | None = None,
     storage: Storage | None = None,
-    select: Select | None = None,
+    select: Select = select,
 ) -> FastAPI:
     """Make the app. What is not given is made from the settings."""
     redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
@@ -73,7 +71,7 @@ def create_app(
     metrics = registry_of(store, queue, Totals(redis))
     keyring = read_keyring(settings.api_keys, settings.api_keys_file)
     locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
-    app.state.context = Context(settings, store, queue, storage, select or _select, metrics, keyring, locations)
+    app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations)
     for resource in (jobs, events, selections, scores, looking, diagnosis):
         app.include_router(resource.router, dependencies=[Security(API_KEY)])
     for resource in (health, page, login):
@@ -97,10 +95,3 @@ def _with(threads: Sequence[Thread]) -> Lifespan[FastAPI]:
             await run_in_threadpool(thread.stop)
 
     return lifespan
-
-
-def _select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selection:
-    """Select from the job's parts. Imported late: DuckDB is slow to load, and most requests do without."""
-    from coreset.select import select
-
-    return select(storage, plan, job_id, spec)

@@ -2,14 +2,11 @@
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
+from coreset.look import Look
 from coreset.plan import Plan
 from coreset.result import Manifest
 from coreset.storage import Storage
-
-if TYPE_CHECKING:
-    from coreset.look import Look
 
 KEPT = 2
 
@@ -24,7 +21,7 @@ class Looks:
         self._lock = threading.Lock()
         self._looks: OrderedDict[str, Look] = OrderedDict()
 
-    def of(self, storage: Storage, job_id: str) -> "Look":
+    def of(self, storage: Storage, job_id: str) -> Look:
         """Return the table of a job that has succeeded."""
         with self._lock:
             look = self._looks.pop(job_id, None) or _open(storage, job_id)
@@ -34,9 +31,7 @@ class Looks:
             return look
 
 
-def _open(storage: Storage, job_id: str) -> "Look":
-    from coreset.look import Look  # DuckDB is slow to load, and most requests do without
-
+def _open(storage: Storage, job_id: str) -> Look:
     manifest = Manifest.model_validate_json(storage.read(f"jobs/{job_id}/manifest.json"))
     plan = Plan.from_json(storage.read(f"plans/{manifest.plan_id}/plan.json"))
     return Look(storage, plan, manifest.selection)

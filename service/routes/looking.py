@@ -4,10 +4,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from coreset.changes import changes
 from coreset.errors import NotFound
 from coreset.part import SampleStatus
 from coreset.plan import Plan
 from coreset.result import Manifest
+from coreset.sample_pages import sample_page
 from coreset.sample_view import LARGEST_PAGE, Order, SamplePage
 from coreset.scores import Score
 from service import examples
@@ -52,8 +54,6 @@ def get_samples(
     page_token: Annotated[str | None, Query(max_length=2000, description="next_page_token of the page before")] = None,
 ) -> SamplePage:
     """Page through the job's samples, with captions, scores and thumbnails: good ones, or bad ones by reason."""
-    from coreset.sample_pages import sample_page
-
     require_success(context, job_id)
     manifest = Manifest.model_validate_json(context.storage.read(f"jobs/{job_id}/manifest.json"))
     plan = Plan.from_json(context.storage.read(f"plans/{manifest.plan_id}/plan.json"))
@@ -70,8 +70,6 @@ def get_changes(
     by: Annotated[str, Query(max_length=64, description="a score, or `selection`, the job's own")] = "selection",
 ) -> Response:
     """Compare the best k by a ranking with the job's selection (coreset.changes.Changes)."""
-    from coreset.changes import changes
-
     require_success(context, job_id)
     found = changes(context.looks.of(context.storage, job_id), k, by)
     return Response(found.model_dump_json(), media_type="application/json", headers=FOR_EVER)

@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from coreset.plan import Plan
+from coreset.rows import rows
 from coreset.rows_wanted import Format, RowsWanted
 from coreset.storage import Storage
 from service import examples
@@ -87,7 +88,5 @@ def _liked(item: str) -> tuple[str, float] | None:
 
 def _pieces(storage: Storage, plan: Plan, wanted: RowsWanted, kind: Format) -> Iterator[bytes]:
     """Return the pieces; the first is made now, so that what is wrong is an answer of its own."""
-    from coreset.rows import rows  # late: DuckDB is slow to load, and most requests do without
-
     found = rows(storage, plan, wanted, kind)
     return chain([next(found, b"")], found)
