@@ -99,7 +99,7 @@ class Doctor:
             yield Finding(code="half-written", what=what, cure=cure, mendable=ended), sweep if ended else None
         told = self._told_sizes(job.id)
         if wrong := [shard for shard in whole if told.get(shard, whole[shard]) != whole[shard]]:
-            names = [name for shard in wrong for name in (_summary(plan, shard), plan.part_name(shard))]
+            names = [name for shard in wrong for name in (plan.summary_name(shard), plan.part_name(shard))]
             what = f"shards have a part of another size than the manifest tells: {_some(wrong)}"
             yield _mended("damaged-parts", what, f"deleted; then {POST_AGAIN}", lambda: self._delete(plan, names))
 
@@ -124,11 +124,7 @@ class Doctor:
 def _complete(plan: Plan, sizes: dict[str, int]) -> dict[int, int]:
     """Return the sizes of the parts that are complete, by shard: a summary is written after its part."""
     names = {shard: plan.part_name(shard) for shard in range(len(plan.shards))}
-    return {shard: sizes[name] for shard, name in names.items() if name in sizes and _summary(plan, shard) in sizes}
-
-
-def _summary(plan: Plan, shard: int) -> str:
-    return plan.part_name(shard).removesuffix(".parquet") + ".json"
+    return {shard: sizes[name] for shard, name in names.items() if name in sizes and plan.summary_name(shard) in sizes}
 
 
 def _mended(code: str, what: str, cure: str, do: Callable[[], object]) -> Found:

@@ -126,6 +126,10 @@ class Plan(Strict):
         """Return the file name of the shard's part, in the plan's folder of parts."""
         return f"{shard:06d}.parquet"
 
+    def summary_name(self, shard: int) -> str:
+        """Return the file name of the summary beside the part; written last, it says that the part is whole."""
+        return f"{shard:06d}.json"
+
     def tasks(self) -> list[range]:
         """Return the shard indices of each task: one shard a task, until there are more shards than MAX_TASKS."""
         total = len(self.shards)

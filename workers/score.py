@@ -264,7 +264,7 @@ def part_path(plan: Plan, shard: int) -> str:
 
 
 def summary_path(plan: Plan, shard: int) -> str:
-    return part_path(plan, shard).removesuffix(".parquet") + ".json"
+    return f"plans/{plan.id}/parts/{plan.summary_name(shard)}"
 
 
 def find_summary(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:
