@@ -7,7 +7,7 @@ through training by the adjoint, one sample at a time.
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from benchmarks.environment import environment
 from benchmarks.retraining.digits import digits
 from benchmarks.retraining.evidence import Choice, checkpoints_of
 from benchmarks.retraining.training import Training
-from benchmarks.truth import CASES
+from benchmarks.truth import CASES, Case
 from diffin.adjoint import adjoint
 from diffin.autodiff import derivative, gradient
 from diffin.prepare import DIFFIN, TRACIN, Checkpoint, Problem
@@ -34,18 +34,8 @@ PROBES = 32
 EXACT = "exact"
 
 
-@dataclass(frozen=True)
-class Case:
-    make: Callable[[Training], Any]
-    training: Training
-
-
-CASES_HERE = {
-    "digits_300": Case(digits, CASES["digits_300"].training),
-    "digits_sgd": Case(digits, CASES["digits_sgd"].training),
-    "digits_adam": Case(digits, Training("adamw", 0.003, 400, 64, 400, 1)),
-    "towers_adam": Case(CASES["towers_adam"].make, CASES["towers_adam"].training),
-    "towers_sgd_0.1": Case(CASES["towers_sgd_0.1"].make, CASES["towers_sgd_0.1"].training),
+JUDGED = {name: CASES[name] for name in ("digits_300", "digits_sgd", "towers_adam", "towers_sgd_0.1")} | {
+    "digits_adam": Case(digits, Training("adamw", 0.003, 400, 64, 400, 1), "MLP, 400 Adam steps of 64, rate 0.003")
 }
 
 
@@ -94,7 +84,7 @@ def area(value: Tensor, wrong: Tensor) -> float:
 
 
 def measure(case: Case) -> dict[str, Any]:
-    problem = case.make(case.training)
+    problem: Any = case.make(case.training)
     saved, _ = problem.train(replace(case.training, retrainings=1))
     checkpoints = checkpoints_of(problem, saved, Choice())
     exact = {TRACIN: exact_tracin(problem, checkpoints), DIFFIN: exact_diffin(problem, checkpoints)}
@@ -136,12 +126,12 @@ def _correlation(a: Tensor, b: Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.self_influence", description=__doc__)
     parser.add_argument("--json", type=Path, required=True, metavar="OUT")
-    parser.add_argument("--only", choices=CASES_HERE, action="append", metavar="CASE")
+    parser.add_argument("--only", choices=JUDGED, action="append", metavar="CASE")
     options = parser.parse_args()
     console, results = Console(), {}
-    for name in options.only or CASES_HERE:
+    for name in options.only or JUDGED:
         with console.status(name):
-            results[name] = {"training": vars(CASES_HERE[name].training)} | measure(CASES_HERE[name])
+            results[name] = {"training": vars(JUDGED[name].training)} | measure(JUDGED[name])
         show(console, name, results[name])
         whole = {"seeds": SEEDS, "environment": environment(), "cases": results}
         options.json.write_text(json.dumps(whole, indent=2) + "\n")
