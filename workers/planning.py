@@ -1,11 +1,14 @@
 """From the job spec to the plan: shards, checkpoints, architecture, and N, as they are now."""
 
+import json
 import math
+from collections.abc import Callable
 
 from coreset.errors import CheckpointUnusable
 from coreset.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
 from coreset.scores import cautions
 from coreset.spec import ClipModelSpec, JobSpec, ValidationTarget
+from coreset.storage import Storage
 from workers.checkpoints import plan_checkpoints, registered
 from workers.lease import stamp
 from workers.parameters import counted_parameters
@@ -46,6 +49,18 @@ def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
         clusters=_clusters(spec),
     )
     return plan, warnings + _doubts(plan) + cautions(spec.select.by)
+
+
+def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Callable[[], object]) -> None:
+    """Write the plan, and what the job's tasks must know of it.
+
+    Args:
+        join: notes that the job uses the plan, before the job relies on any file of it (coreset.plan_users).
+    """
+    noted = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
+    storage.write(f"jobs/{job_id}/plan.json", json.dumps(noted).encode())
+    join()
+    storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
 
 
 def _clusters(spec: JobSpec) -> int:

@@ -28,7 +28,7 @@ from workers.finish import finish_job
 from workers.lease import stamp
 from workers.merge import Counts, merge_counts
 from workers.pairs import views
-from workers.planning import make_plan
+from workers.planning import make_plan, save_plan
 from workers.prepare import prepare_plan
 from workers.runtime import Runtime, current
 from workers.samples.loader import Loader
@@ -66,10 +66,7 @@ def _prepare(run: Runtime, job_id: str) -> None:
     plan, warnings = make_plan(spec)
     for warning in warnings:
         run.store.warn(job_id, warning)
-    noted = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
-    run.storage.write(f"jobs/{job_id}/plan.json", json.dumps(noted).encode())
-    join(run.storage, run.store, plan.id, job_id)
-    run.storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
+    save_plan(run.storage, plan, job_id, spec, lambda: join(run.storage, run.store, plan.id, job_id))
     prepare_plan(plan, run.storage, _loader(plan.id), compute_device(), _progress(run, job_id))
     run.store.set_plan(job_id, plan.id, len(plan.shards))
     _check_cancelled(run, job_id)

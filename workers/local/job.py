@@ -1,11 +1,9 @@
 """The tasks of a job one after another in this process: the same files and bytes as a served job's, without Redis."""
 
-import json
 from contextlib import closing
 
 from coreset.errors import ShardUnreadable
 from coreset.job import JobStatus
-from coreset.plan import Plan
 from coreset.plan_users import note
 from coreset.result import Manifest, ShardSummary
 from coreset.spec import JobSpec
@@ -16,7 +14,7 @@ from workers.finish import finish_job
 from workers.local.watch import Tell, Watch
 from workers.merge import Counts, merge_counts
 from workers.pairs import views
-from workers.planning import make_plan
+from workers.planning import make_plan, save_plan
 from workers.prepare import prepare_plan
 from workers.samples.loader import Loader
 from workers.score import Scorer, find_summary, score_shard
@@ -36,7 +34,7 @@ def run_job(spec: JobSpec, storage: Storage, tell: Tell, loader_processes: int) 
     watch.enter(JobStatus.PREPARING)
     plan, warnings = make_plan(spec)
     watch.planned(plan.id, len(plan.shards), warnings)
-    _write_plan(storage, plan, watch.job.id, spec.thumbnails)
+    save_plan(storage, plan, watch.job.id, spec, lambda: note(storage, plan.id, watch.job.id))
     with closing(Loader(views(plan), plan.caption_field, loader_processes, plan.metadata)) as loader:
         prepare_plan(plan, storage, loader, device, watch.stage)
         watch.enter(JobStatus.SCORING)
@@ -51,13 +49,6 @@ def run_job(spec: JobSpec, storage: Storage, tell: Tell, loader_processes: int) 
 def local_id(spec: JobSpec) -> str:
     """Return the job's id, made of its spec: the same job goes on where it was."""
     return f"local{fingerprint(spec)[:20]}"
-
-
-def _write_plan(storage: Storage, plan: Plan, job_id: str, thumbnails: bool) -> None:
-    noted = {"plan_id": plan.id, "thumbnails": thumbnails}
-    storage.write(f"jobs/{job_id}/plan.json", json.dumps(noted).encode())
-    note(storage, plan.id, job_id)
-    storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
 
 
 def _scored(scorer: Scorer, loader: Loader, watch: Watch, shard: int) -> ShardSummary | None:
