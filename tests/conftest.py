@@ -133,10 +133,14 @@ def tiny_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory of open_clip's own trainer: two epochs of a tiny CLIP on `tiny_pool`."""
+    return train_tiny(tiny_pool, tmp_path_factory.mktemp("training"))
+
+
+def train_tiny(pool: Path, folder: Path) -> Path:
+    """Train TINY_MODEL on a pool by open_clip's own trainer, below a folder. Returns the run."""
     from demo.train import Training, train  # imports torch: seconds
 
-    directory = tmp_path_factory.mktemp("training")
-    config = directory / "tiny.json"
+    config = folder / "tiny.json"
     config.write_text(json.dumps(TINY_MODEL))
     training = Training(name="tiny", epochs=2, batch_size=16, loader_workers=0, model_config=config)
-    return train(tiny_pool, directory / "logs", training)
+    return train(pool, folder / "logs", training)

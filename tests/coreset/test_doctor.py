@@ -10,29 +10,16 @@ from coreset.cli import app as cli
 from coreset.doctor import Doctor
 from coreset.errors import NotFound
 from coreset.job import JobStatus
-from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
 from coreset.queue import TaskQueue
 from coreset.result import ShardSummary
 from coreset.scores import Score
 from coreset.spec import JobSpec
 from coreset.storage import Storage
 from coreset.store import JobStore
+from tests.coreset.selections import plan_of
 
 SHARDS = 3
-PLAN = Plan(
-    shards=[PlannedShard(index=i, uri=f"/pool/{i}.tar", size=1) for i in range(SHARDS)],
-    caption_field=None,
-    checkpoints=[],
-    model=PlannedModel(name="m", config={}, source="spec"),
-    clip_model=None,
-    clip_pretrained=None,
-    target="training",
-    reference_size=8,
-    reference_seed=0,
-    n_samples=Sourced(value=1, source="tar headers"),
-    scores=[Score.RANDOM],
-    seed=0,
-)
+PLAN = plan_of(SHARDS, scores=[Score.RANDOM])
 PARTS = f"plans/{PLAN.id}/parts"
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.stats import spearmanr
 from coreset.compare import compare
 from coreset.errors import InvalidSpec, PoolUnusable
 from coreset.part import part_schema
-from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
+from coreset.plan import Plan
 from coreset.result import Selection
 from coreset.scores import SCORES as SCORES_TOLD
 from coreset.scores import Score
@@ -23,27 +24,15 @@ from coreset.select import select
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
 from coreset.uids import from_subset
+from tests.coreset import selections
 
 SCORES = [Score.CLIP_SCORE, Score.RANDOM]
 Rows = list[tuple[str, float, float]]
 """(uid, clip_score, random) of the good samples."""
 
 
-def plan_of(shards: int) -> Plan:
-    return Plan(
-        shards=[PlannedShard(index=i, uri=f"/pool/{i}.tar", size=1) for i in range(shards)],
-        caption_field=None,
-        checkpoints=[],
-        model=PlannedModel(name="m", config={}, source="spec"),
-        clip_model=None,
-        clip_pretrained=None,
-        target="training",
-        reference_size=8,
-        reference_seed=0,
-        n_samples=Sourced(value=1, source="tar headers"),
-        scores=SCORES,
-        seed=0,
-    )
+plan_of = partial(selections.plan_of, part_version=1, metadata=[], clusters=0)
+"""Plans as they were before parts had more columns."""
 
 
 def write_part(storage: Storage, plan: Plan, shard: int, rows: Iterable[tuple[str, float, float]]) -> None:

@@ -17,7 +17,7 @@ from coreset.errors import InvalidInput
 from coreset.look import Look
 from coreset.paging import encode_values
 from coreset.part import SampleStatus, part_schema
-from coreset.plan import Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
+from coreset.plan import PlannedCheckpoint, Sourced
 from coreset.sample_pages import sample_page
 from coreset.sample_view import Order, SampleView
 from coreset.scores import Score
@@ -27,6 +27,7 @@ from coreset.storage import Storage
 from coreset.summary import BINS, SHEET, STEPS, Summary, summarize
 from coreset.thumbnails import SCHEMA, thumbnails_path
 from coreset.uids import from_subset
+from tests.coreset.selections import plan_of
 
 SHARDS, SAMPLES, K = 3, 240, 70
 ONE = Sourced(value=1, source="test")
@@ -40,19 +41,13 @@ def checkpoint(index: int) -> PlannedCheckpoint:
     )
 
 
-PLAN = Plan(
-    shards=[PlannedShard(index=i, uri=f"/pool/{i}.tar", size=1) for i in range(SHARDS)],
-    caption_field=None,
+PLAN = plan_of(
+    SHARDS,
     checkpoints=[checkpoint(0), checkpoint(1)],
-    model=PlannedModel(name="m", config={}, source="spec"),
-    clip_model=None,
-    clip_pretrained=None,
-    target="training",
-    reference_size=8,
-    reference_seed=0,
-    n_samples=ONE,
     scores=[Score.DIFFIN, Score.CLIP_SCORE, Score.RANDOM],
-    seed=0,
+    part_version=1,
+    metadata=[],
+    clusters=0,
 )
 
 

@@ -26,14 +26,10 @@ from rich.table import Table
 
 from coreset.errors import Conflict
 from coreset.job import TERMINAL, JobStatus
+from tests.conftest import train_tiny
 from tests.faults import cancels, data, kills, outages, s3
 from tests.faults.lab import LEASE_SECONDS, STALL_SECONDS, Lab, lab
 
-TINY_MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
-}
 SAMPLES, SHARDS = 540, 18
 DISK = "200m"
 
@@ -129,15 +125,11 @@ def main() -> None:
 
 
 def make_training(folder: Path) -> tuple[list[Path], Path]:
-    """Draw a pool and train a tiny CLIP on it with open_clip's trainer. Returns the shards and the run."""
+    """Draw a pool and train a tiny CLIP on it. Returns the shards and the run."""
     from demo.pool import write_pool
-    from demo.train import Training, train  # imports torch: seconds
 
     shards = write_pool(folder / "pool", samples=SAMPLES, shards=SHARDS)
-    config = folder / "tiny.json"
-    config.write_text(json.dumps(TINY_MODEL))
-    training = Training(name="tiny", epochs=2, batch_size=16, loader_workers=0, model_config=config)
-    return shards, train(folder / "pool", folder / "logs", training)
+    return shards, train_tiny(folder / "pool", folder)
 
 
 @contextmanager
