@@ -21,6 +21,7 @@ from coreset.embedded import EmbeddedRedis
 from coreset.queue import TaskQueue, connect
 from coreset.settings import ServiceSettings
 from coreset.spec import JobSpec
+from coreset.storage import Storage
 from coreset.store import JobStore
 from service.app import create_app
 
@@ -74,6 +75,11 @@ def store(redis: Redis) -> JobStore:
 @pytest.fixture
 def queue(redis: Redis) -> TaskQueue:
     return TaskQueue(redis)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "storage"))
 
 
 Serve = Callable[[Redis], AbstractContextManager[str]]

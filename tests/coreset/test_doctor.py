@@ -1,7 +1,5 @@
 """What the doctor finds of jobs that are not as they should be, and that mending them is enough."""
 
-from pathlib import Path
-
 import pytest
 from redis import Redis
 from typer.testing import CliRunner
@@ -21,11 +19,6 @@ from tests.coreset.selections import plan_of
 SHARDS = 3
 PLAN = plan_of(SHARDS, scores=[Score.RANDOM])
 PARTS = f"plans/{PLAN.id}/parts"
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "storage"))
 
 
 @pytest.fixture

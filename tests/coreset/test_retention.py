@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -16,11 +15,6 @@ from coreset.retention import Retention
 from coreset.spec import JobSpec
 from coreset.storage import Storage
 from coreset.store import JobStore
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "storage"))
 
 
 @pytest.fixture

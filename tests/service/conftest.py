@@ -1,7 +1,6 @@
 """The app over a real Redis and a folder, called in-process."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -22,11 +21,6 @@ SPEC = {
     "checkpoints": {"run": "/logs/demo"},
     "select": {"fraction": 0.3},
 }
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "storage"))
 
 
 @pytest.fixture
