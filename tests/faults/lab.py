@@ -1,6 +1,7 @@
 """A whole service on this machine, made to be broken: what the faults are done to, and what must hold afterwards."""
 
 import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -25,12 +26,18 @@ ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 3.0
 STALL_SECONDS = 15.0
 PATIENCE_SECONDS = 120.0
+LOOKS = 200
+"""At the tasks that run, between two at the job: a merge takes milliseconds."""
 
 Condition = Callable[[], object]
 
 
 class NotSoon(AssertionError):
     """Something did not become true in time."""
+
+
+class Missed(AssertionError):
+    """The job had ended before a task of it was caught."""
 
 
 @dataclass(frozen=True)
@@ -217,11 +224,16 @@ class Lab:
         """Wait until a worker runs a task of a kind (prepare, score, score-7, merge, finish) of the job.
 
         Returns its pid and the task. All workers are stopped then, so it holds the task still, until `wake_workers`.
+        Raises Missed.
         """
         prefix = f"{job_id}-{kind}".encode()
         found: list[tuple[int, str]] = []
 
+        looks = itertools.count(1)
+
         def caught() -> bool:
+            if next(looks) % LOOKS == 0 and self.status(job_id) in TERMINAL:
+                raise Missed(f"the job has ended, and no {kind} task was caught")
             if not any(self._is(kind, entry.split(b":")[0], prefix) for entry in self._held()):
                 return False
             self.stop_workers()
