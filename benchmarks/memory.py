@@ -21,6 +21,7 @@ from benchmarks.contenders import planned, random_pairs
 from benchmarks.environment import environment
 from diffin.autodiff import derivative
 from diffin.batch_loss import ContrastiveLoss
+from diffin.contrastive import Encoded
 from diffin.samples import ContrastiveLosses
 from workers.clip_model import ClipModel
 from workers.footprint import Shadow, peak_bytes
@@ -52,12 +53,12 @@ def taken(name: str, what: str, samples: int) -> int:
     losses = ContrastiveLosses(encode, reference, model.kind)
     along: Callable[[Tensor], Tensor] = lambda theta: losses.losses(theta, losses.context(theta), pairs)  # noqa: E731
     theta, direction = weights.theta, torch.ones_like(weights.theta)
-    with torch.no_grad():
-        context = losses.context(theta)
-    before = _reset()
+    before = _reset()  # nothing has run: what an earlier pass had freed would be taken again unseen
     if what == "forward":
         with torch.no_grad():
-            losses.losses(theta, context, pairs)
+            encoded = encode(theta, pairs).double()
+            rows = encoded.image.new_zeros(REFERENCE, encoded.image.shape[1])
+            losses.of(encoded, Encoded(rows, rows, encoded.scale, encoded.bias), pairs)
     elif what == "product":
         ContrastiveLoss(encode, pairs, model.kind).hvp(theta, direction)
     else:
