@@ -1,0 +1,48 @@
+"""A pool in memory at a proxy's resolution: decoded once, trained on many times."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coreset.part import SampleStatus
+from coreset.plan import PlannedShard
+from workers.pairs import RUN
+from workers.samples.loader import Loader
+from workers.samples.tar import ShardReader
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Good samples with distinct uids, in the order of the shards.
+
+    Attributes:
+        uids, captions: (n,) each.
+        images: (n, 3, S, S) uint8.
+        tokens: (n, L) int64.
+    """
+
+    uids: list[str]
+    captions: list[str]
+    images: Tensor
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+
+def pack(shards: Iterable[PlannedShard], loader: Loader) -> Packed:
+    """Decode the shards by the loader's view `run`.
+
+    Raises:
+        ShardUnreadable: names the shard.
+    """
+    found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
+    for shard in shards:
+        for sample in loader.decode(ShardReader(shard.uri, shard.size or None)):
+            if sample.status is SampleStatus.OK:
+                found.setdefault(sample.uid, (sample.caption or "", sample.images[RUN], sample.tokens[RUN]))
+    captions, images, tokens = zip(*found.values(), strict=True) if found else ((), (), ())
+    return Packed(list(found), list(captions), *(torch.from_numpy(np.stack(a)) for a in (images, tokens)))
