@@ -65,7 +65,7 @@ def main() -> None:
         wanted = {
             "one uid": RowsWanted(uid=uids[:1]),
             "31 uids": RowsWanted(uid=uids),
-            "a shard": RowsWanted(shard="000007.tar"),
+            "a shard": RowsWanted(shard="00000007.tar"),
             **{f"all, {kind}": RowsWanted(format=kind) for kind in get_args(Format)},
         }
         read = {name: _seconds(lambda w=each: _read(storage, plan, w)) for name, each in wanted.items()}
@@ -84,7 +84,7 @@ def _write_part(storage: Storage, plan: Plan, shard: int) -> None:
     schema = part_schema(plan)
     columns: dict[str, Any] = {
         "uid": [f"{first + i:032x}" for i in range(ROWS)],
-        "shard": [f"{shard:06d}.tar"] * ROWS,
+        "shard": [f"{shard:08d}.tar"] * ROWS,
         "key": [f"{first + i:09d}" for i in range(ROWS)],
         "row": np.arange(ROWS),
         "uid_source": ["json"] * ROWS,

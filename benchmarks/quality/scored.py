@@ -1,0 +1,65 @@
+"""A pool, a training run on it by open_clip's trainer, and its scores for each target: by the job that users run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.models import CONFIG
+from benchmarks.quality.pools import POOLS, write_splits
+from coreset.plan import Plan
+from coreset.result import Manifest
+from coreset.spec import JobSpec
+from coreset.storage import Storage
+from demo.train import Training, train
+from workers.local.job import run_job
+
+REFERENCE = 256
+VALIDATION = 500
+TRAINING: dict[str, Any] = {"epochs": 5, "batch_size": 64, "lr": 2e-3}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a pool for one target."""
+
+    storage: Storage
+    plan: Plan
+    manifest: Manifest
+
+
+def make_pool(name: str, data: Path, work: Path) -> Path:
+    """Write the pool's splits and train on it; return its folder. What is there already stays."""
+    folder = work / name
+    write_splits(POOLS[name](data), folder)
+    if not (folder / "logs" / "run").exists():
+        config = folder / "model.json"
+        config.write_text(json.dumps(CONFIG))
+        train(folder / "pool", folder / "logs", Training(name="run", model_config=config, **TRAINING))
+    return folder
+
+
+def score(folder: Path, target: str, **changes: Any) -> Scored:
+    """Score the pool in this process, with V = training or the validation split."""
+    spec = {
+        "pool": {"shards": _shards(folder / "pool")},
+        "checkpoints": {"run": str(folder / "logs" / "run")},
+        "target": _target(folder, target),
+        "reference": {"size": REFERENCE},
+        "select": {"fraction": 0.5},
+        "thumbnails": False,
+    }
+    storage = Storage(str(folder / "store"))
+    manifest = run_job(JobSpec.model_validate(spec | changes), storage, lambda _: None, loader_processes=0)
+    plan = Plan.from_json(storage.read(f"plans/{manifest.plan_id}/plan.json"))
+    return Scored(storage, plan, manifest)
+
+
+def _target(folder: Path, target: str) -> Any:
+    if target == "training":
+        return "training"
+    return {"pool": {"shards": _shards(folder / "validation")}, "size": VALIDATION}
+
+
+def _shards(folder: Path) -> list[str]:
+    return [str(path) for path in sorted(folder.glob("*.tar"))]
