@@ -18,8 +18,8 @@ def extract_csv(pool: Path, directory: Path) -> tuple[Path, int]:
     with csv_path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t")
         writer.writerow([IMAGE_COLUMN, CAPTION_COLUMN])
-        for key, image, caption in usable_samples(pool):
-            image_path = directory / f"{key}.jpg"
+        for _, image, caption in usable_samples(pool):
+            image_path = directory / f"{count}.jpg"  # keys repeat across shards
             image_path.write_bytes(image)
             writer.writerow([image_path, caption])
             count += 1

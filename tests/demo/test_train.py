@@ -1,5 +1,6 @@
 """A training of one epoch by open_clip's own trainer, with a model of a few thousand parameters beside its words."""
 
+import csv
 import json
 import logging
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from demo.pool import write_pool
 from demo.train import MODEL_CONFIG, Training, train
+from demo.trainset import CAPTION_COLUMN, IMAGE_COLUMN, extract_csv, usable_samples
 
 TINY = {
     "embed_dim": 8,
@@ -67,3 +69,18 @@ def test_the_demo_model_is_small_and_reads_every_caption() -> None:
     model = open_clip.CLIP(**config)
     assert sum(parameter.numel() for parameter in model.parameters()) < 4_000_000
     assert config["text_cfg"]["context_length"] >= 32
+
+
+def test_every_sample_keeps_its_own_image_where_shards_repeat_keys(tmp_path: Path) -> None:
+    pool = tmp_path / "pool"
+    write_pool(pool, samples=64, shards=1)
+    write_pool(tmp_path / "other", samples=64, shards=1, seed=1)
+    next((tmp_path / "other").glob("*.tar")).rename(pool / "other.tar")
+    expected = [(image, caption) for _, image, caption in usable_samples(pool)]
+    keys = [key for key, _, _ in usable_samples(pool)]
+    assert len(set(keys)) < len(keys)
+    path, count = extract_csv(pool, tmp_path)
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [(Path(row[IMAGE_COLUMN]).read_bytes(), row[CAPTION_COLUMN]) for row in rows] == expected
+    assert count == len(expected)
