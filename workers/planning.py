@@ -4,6 +4,9 @@ import json
 import math
 from collections.abc import Callable
 
+import open_clip
+from open_clip.transform import PreprocessCfg
+
 from coreset.errors import CheckpointUnusable
 from coreset.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
 from coreset.scores import cautions
@@ -15,6 +18,7 @@ from workers.parameters import counted_parameters
 from workers.samples.listing import count_samples, list_shards
 
 DEFAULT_CLUSTERS = 32
+OF_IMAGES = ("mean", "std", "interpolation", "resize_mode")
 MEMBERS_A_CLUSTER = 8
 """Members of B that a cluster has by default, on average."""
 
@@ -71,9 +75,16 @@ def _clusters(spec: JobSpec) -> int:
 
 
 def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:
+    """Return the architecture; a tag's weights get the activation and the images that they were trained with."""
     if spec is None:
         return None
-    return PlannedModel(name=spec.name, config=registered(spec.name), source="spec")
+    config, tag = registered(spec.name), open_clip.get_pretrained_cfg(spec.name, spec.pretrained)
+    if tag.get("quick_gelu"):
+        config["quick_gelu"] = True
+    usual = vars(PreprocessCfg())
+    own = {name: tag[name] for name in OF_IMAGES if tag and tag[name] != usual[name]}
+    source = "the weights' tag" if own else "open_clip defaults"
+    return PlannedModel(name=spec.name, config=config, source="spec", preprocess=own, preprocess_source=source)
 
 
 def _n_samples(shards: list[PlannedShard]) -> Sourced:

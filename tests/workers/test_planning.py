@@ -6,8 +6,10 @@ import json
 import tarfile
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from coreset.plan import Plan, Sourced
 from coreset.scores import SCORES, Score
@@ -23,7 +25,7 @@ def write_tar(path: Path, samples: int) -> None:
             tar.addfile(header, io.BytesIO(b"red"))
 
 
-def planned(tmp_path: Path, shards: str = "{0..1}.tar", by: str = "diffin") -> tuple[Plan, list[str]]:
+def planned(tmp_path: Path, shards: str = "{0..1}.tar", by: str = "diffin", **fields: object) -> tuple[Plan, list[str]]:
     torch.save({"a": torch.ones(1)}, tmp_path / "a.pt")
     spec = {
         "pool": {"shards": [str(tmp_path / shards)]},
@@ -31,7 +33,7 @@ def planned(tmp_path: Path, shards: str = "{0..1}.tar", by: str = "diffin") -> t
         "model": {"config": {"embed_dim": 8}},
         "select": {"k": 1, "by": by},
     }
-    return make_plan(JobSpec.model_validate(spec))
+    return make_plan(JobSpec.model_validate(spec | fields))
 
 
 def n_samples(tmp_path: Path, shards: str = "{0..1}.tar") -> Sourced:
@@ -79,3 +81,29 @@ def test_a_job_that_ranks_by_a_score_says_what_is_measured_against_it(tmp_path: 
     caution = SCORES[Score.DIFFIN_EQ9].caution
     assert caution is not None
     assert (caution in planned(tmp_path, by=by)[1]) == (by is Score.DIFFIN_EQ9)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("ViT-B-32", "laion2b_s34b_b79k"),
+        ("ViT-B-32", "openai"),
+        ("ViT-B-16-SigLIP", "webli"),
+        ("ViT-H-14-CLIPA", "datacomp1b"),
+    ],
+)
+def test_a_tags_weights_see_what_open_clip_would_show_them(tmp_path: Path, name: str, tag: str) -> None:
+    model = planned(tmp_path, clip_model={"name": name, "pretrained": tag})[0].clip_model
+    assert model is not None
+    told, usual = open_clip.get_pretrained_cfg(name, tag), dict(vars(PreprocessCfg()))
+    assert told
+    assert merge_preprocess_dict(usual, dict(model.preprocess)) == merge_preprocess_dict(usual, told)
+    assert bool(model.config.get("quick_gelu")) == bool(told.get("quick_gelu"))
+
+
+def test_a_file_and_a_usual_tag_leave_the_plan_as_it_was(tmp_path: Path) -> None:
+    for pretrained in ("/weights.pt", "laion2b_s34b_b79k"):
+        model = planned(tmp_path, clip_model={"name": "ViT-B-32", "pretrained": pretrained})[0].clip_model
+        assert model is not None
+        assert (model.preprocess, model.preprocess_source) == ({}, "open_clip defaults")
+        assert model.config == open_clip.get_model_config("ViT-B-32")
