@@ -1,6 +1,7 @@
 """The files of a selection, written as they come from DuckDB: a subset of any size passes through in pieces."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import BinaryIO, cast
 
 import duckdb
@@ -30,25 +31,28 @@ def write_kept(
     def subset(file: BinaryIO) -> None:
         header = {"descr": np.lib.format.dtype_to_descr(SUBSET_DTYPE), "fortran_order": False, "shape": (k,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in _batches(db, "SELECT uid::BLOB AS uid, copies FROM kept ORDER BY kept.uid"):
+        for batch in _reader(db, "SELECT uid::BLOB AS uid, copies FROM kept ORDER BY kept.uid"):
             file.write(_halves(cast(list[bytes], batch["uid"].to_pylist()), batch["copies"].to_numpy()))
 
-    def table(file: BinaryIO) -> None:
-        # Joined first, sorted then: at once, both want the memory of 30 million rows, and it ran out.
-        columns = ", ".join(["samples.uid", "shard", "key", "rank", "value", "copies", *scores])
-        db.execute(f"CREATE TEMP TABLE wide AS SELECT {columns} FROM kept JOIN samples USING (place)")
-        batches = _batches(db, "SELECT * FROM wide ORDER BY rank")
-        first = next(batches)
-        with pq.ParquetWriter(file, first.schema) as writer:
-            writer.write_batch(first)
-            for batch in batches:
-                writer.write_batch(batch)
-
+    columns = ["samples.uid", "shard", "key", "rank", "value", "copies", *scores]
     ((rows,),) = db.execute("SELECT count(*) FROM kept").fetchall()
     return {
         "subset.npy": storage.write_with(f"{folder}/subset.npy", subset, rows=k),
-        "subset.parquet": storage.write_with(f"{folder}/subset.parquet", table, rows=rows),
+        "subset.parquet": storage.write_with(
+            f"{folder}/subset.parquet", partial(write_table, db, "kept", columns), rows=rows
+        ),
     }
+
+
+def write_table(db: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], file: BinaryIO) -> None:
+    """Write the rows of a table (place, rank, ...), in the order of rank, with columns of their samples, as Parquet."""
+    # Joined first, sorted then: at once, both want the memory of 30 million rows, and it ran out.
+    db.execute(f"CREATE TEMP TABLE wide AS SELECT {', '.join(columns)} FROM {table} JOIN samples USING (place)")
+    reader = _reader(db, "SELECT * FROM wide ORDER BY rank")
+    with pq.ParquetWriter(file, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+    db.execute("DROP TABLE wide")
 
 
 def _halves(uids: list[bytes], copies: npt.NDArray[np.integer]) -> bytes:
@@ -56,5 +60,5 @@ def _halves(uids: list[bytes], copies: npt.NDArray[np.integer]) -> bytes:
     return np.repeat(np.frombuffer(b"".join(uids), ">u8").astype("<u8").reshape(-1, 2), copies, axis=0).tobytes()
 
 
-def _batches(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
-    yield from cast(Iterator[pa.RecordBatch], db.sql(query).to_arrow_reader(ROWS))
+def _reader(db: duckdb.DuckDBPyConnection, query: str) -> pa.RecordBatchReader:
+    return db.sql(query).to_arrow_reader(ROWS)

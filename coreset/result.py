@@ -9,6 +9,9 @@ from coreset.plan import PlannedCheckpoint, PlannedModel, Sourced
 from coreset.scores import Score
 from coreset.spec import JobSpec, SelectSpec, Strict
 
+SUSPECTS = "suspects.parquet"
+"""The file of a clean job's selection that lists what it leaves out."""
+
 
 class File(Strict):
     """A file of the result: URI, rows if it is a table, bytes, and its sha256."""

@@ -18,13 +18,17 @@ from coreset.result import Selection
 from coreset.scores import cautions
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
+from coreset.suspects import make_suspects, write_suspects
 
 
-def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selection:
+def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects: bool = False) -> Selection:
     """Rank the samples, keep k, write subset.npy, subset.parquet and selection.json, and return the selection.
 
     Samples are kept by value, highest first, ties by uid; of rows with one uid the best is kept. The same question
     asked again gets the selection that is there.
+
+    Args:
+        suspects: also write suspects.parquet, of the samples that could have been kept and are not, the last first.
 
     Raises:
         InvalidSpec: the parts do not hold what it asks for, or there are not so many samples that can be ranked, that
@@ -42,8 +46,12 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selec
         (rows,) = one_row(db, "SELECT count(*) FROM valued")
         rankable = int(rows) - duplicates
         k = _cut(db, spec, rankable)
+        if suspects:
+            make_suspects(db)
         db.execute("DROP VIEW ranked; DROP TABLE valued")
         files = write_kept(db, storage, folder, plan.scores, k)
+        if suspects:
+            files |= write_suspects(db, storage, folder, plan.scores)
         threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
     selection = Selection(
         id=found_id,

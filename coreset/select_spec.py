@@ -1,10 +1,12 @@
 """Which samples to keep: what a selection is asked by. docs/selection.md shows every way by an example."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    BeforeValidator,
     Field,
     FiniteFloat,
     StrictBool,
@@ -23,6 +25,30 @@ from coreset.strict import Strict
 Column = Annotated[str, StringConstraints(pattern=r"^[\w-]{1,120}$")]
 Label = StrictStr | StrictBool | StrictInt | StrictFloat
 Rank = Annotated[float, Field(ge=0, le=1)]
+
+
+def _one_score(value: Any) -> Any:
+    return {value: 1.0} if isinstance(value, str) else value
+
+
+def _weights_count(value: Mapping[Score, float]) -> Mapping[Score, float]:
+    idle = [score.value for score, weight in value.items() if weight == 0]
+    if idle:
+        raise ValueError(f"a weight of 0 counts nothing: leave out {', '.join(idle)}")
+    return value
+
+
+Weights = Annotated[
+    dict[Score, Annotated[float, Field(ge=-1000, le=1000)]],
+    BeforeValidator(_one_score),
+    Field(
+        min_length=1,
+        examples=[{"diffin": 1, "clip_score": 1}],
+        description="a score's name, or a mapping of score to weight",
+    ),
+    AfterValidator(_weights_count),
+]
+"""What to rank by."""
 
 
 def label_text(label: Label) -> str:
@@ -132,12 +158,7 @@ class SelectSpec(Strict):
     k: int | None = Field(default=None, ge=1)
     fraction: float | None = Field(default=None, gt=0, le=1)
     threshold: FiniteFloat | None = None
-    by: dict[Score, Annotated[float, Field(ge=-1000, le=1000)]] = Field(
-        default={Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0},
-        min_length=1,
-        examples=[{"diffin": 1, "clip_score": 1}],
-        description="a score's name, or a mapping of score to weight",
-    )
+    by: Weights = Field(default={Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0})
     combine: Literal["mix", "intersection", "union"] = "mix"
     scale: Literal["rank", "zscore", "raw"] = "rank"
     winsorise: float = Field(default=0.0, ge=0, lt=0.5)
@@ -152,19 +173,6 @@ class SelectSpec(Strict):
     def needs(self) -> list[Score]:
         """The scores that it reads."""
         return [score for score in Score if score in self.by or score.value in self.filters]
-
-    @field_validator("by", mode="before")
-    @classmethod
-    def _one_score(cls, value: Any) -> Any:
-        return {value: 1.0} if isinstance(value, str) else value
-
-    @field_validator("by")
-    @classmethod
-    def _weights_count(cls, value: dict[Score, float]) -> dict[Score, float]:
-        idle = [score.value for score, weight in value.items() if weight == 0]
-        if idle:
-            raise ValueError(f"a weight of 0 counts nothing: leave out {', '.join(idle)}")
-        return value
 
     @field_validator("filters")
     @classmethod

@@ -4,7 +4,9 @@ import re
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from coreset.clean_spec import CleanSpec
 from coreset.columns import Held
 from coreset.scores import DEFAULT_SCORES, SCORES, Score
 from coreset.select_spec import SelectSpec as SelectSpec
@@ -186,6 +188,12 @@ class WebhookSpec(Strict):
     events: list[WebhookEvent] = Field(default=list(WEBHOOK_EVENTS), min_length=1)
 
 
+def _all_but_suspects(known: dict[str, Any]) -> Any:
+    """Return what a job keeps that says only what it cleans."""
+    clean = known["clean"]
+    return clean and clean.rest
+
+
 class JobSpec(Strict):
     """A scoring job: a pool, a training run, the scores wanted, and a first selection."""
 
@@ -196,7 +204,12 @@ class JobSpec(Strict):
                     "pool": {"shards": ["pool/{000000..000005}.tar"]},
                     "checkpoints": {"run": "logs/demo"},
                     "select": {"fraction": 0.3, "by": {"diffin": 1, "clip_score": 1}},
-                }
+                },
+                {
+                    "pool": {"shards": ["pool/{000000..000005}.tar"]},
+                    "checkpoints": {"run": "logs/demo"},
+                    "clean": {"fraction": 0.1},
+                },
             ]
         }
     )
@@ -209,7 +222,14 @@ class JobSpec(Strict):
     target: Literal["training"] | ValidationTarget = "training"
     reference: ReferenceSpec = ReferenceSpec()
     scores: list[Score] = Field(default=list(DEFAULT_SCORES), min_length=1)
-    select: SelectSpec
+    clean: CleanSpec | None = Field(
+        default=None, description="find the suspects of the pool; they come as suspects.parquet, the rest is selected"
+    )
+    select: SelectSpec = Field(
+        default_factory=_all_but_suspects,
+        validate_default=True,
+        description="which samples to keep; to be left out with `clean`, which keeps all but the suspects",
+    )
     clusters: int | None = Field(
         default=None,
         ge=0,
@@ -238,11 +258,25 @@ class JobSpec(Strict):
     def _unique_in_order(cls, value: list[Score]) -> list[Score]:
         return [score for score in SCORES if score in value]
 
+    @field_validator("select", mode="before")
+    @classmethod
+    def _select_or_clean(cls, value: Any) -> Any:
+        if value is None:
+            raise PydanticCustomError("missing", "Field required: say what to keep, or what to `clean`")
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.clean and self.select != self.clean.rest:
+            raise ValueError("a job that cleans keeps all but its suspects: give one of `clean` and `select`")
+        return self
+
     @model_validator(mode="after")
     def _select_by_computed(self) -> Self:
         missing = [score.value for score in self.select.needs if score not in self.scores]
         if missing:
-            raise ValueError(f"select names scores that this job does not compute: {', '.join(missing)}")
+            named = "clean" if self.clean else "select"
+            raise ValueError(f"{named} names scores that this job does not compute: {', '.join(missing)}")
         quota = self.select.quota
         lacking = self._held.lacking(self.select.filters, quota.field if quota else None)
         if lacking:

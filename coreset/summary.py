@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from coreset.look import SELECTION, Look
+from coreset.result import SUSPECTS
 from coreset.sample_view import SampleView
 from coreset.scores import ESTIMATORS, SCORES, Score
 from coreset.strict import Strict
@@ -23,6 +24,8 @@ STEPS = 100
 
 SHEET = 24
 """Samples of a contact sheet."""
+
+SUSPECTS_SHOWN = 60
 
 SCALES = {"rank": "ranks", "zscore": "standardised scores", "raw": "raw scores"}
 
@@ -51,12 +54,18 @@ class Density(Strict):
 
 
 class Sheet(Strict):
-    """Samples to look at, in the order that the title says; `score` is the one told below each."""
+    """Samples to look at, in the order that the title says.
+
+    Attributes:
+        score: the one told below each.
+        reasons: what is told instead, a line a sample, if that is more than one score.
+    """
 
     name: str
     title: str
     score: Score
     samples: list[SampleView]
+    reasons: list[str] = Field(default_factory=list[str])
 
 
 class Ranking(Strict):
@@ -110,7 +119,7 @@ def summarize(look: Look) -> Summary:
         overlaps=_overlaps(look, ks),
         histograms={score: Histogram(axis=axis, **_counts(look, score, axis)) for score, axis in axes.items()},
         densities=_densities(look, axes),
-        sheets=_sheets(look, k),
+        sheets=_suspects(look) + _sheets(look, k),
         steps=[checkpoint.step.value for checkpoint in look.plan.checkpoints],
         files=_files(look),
     )
@@ -181,6 +190,33 @@ def _densities(look: Look, axes: dict[Score, Axis]) -> list[Density]:
 def _cells(look: Look, across: Score, up: Score, axes: dict[Score, Axis]) -> list[Any]:
     bins = ", ".join(bin_of(score, axes[score]) for score in (across, up))
     return look.query(f"SELECT {bins}, count(*) FROM looked GROUP BY ALL ORDER BY ALL")
+
+
+def _suspects(look: Look) -> list[Sheet]:
+    """Return the most suspicious samples of a job that cleans, and how low each of the scores is that it looked at."""
+    if SUSPECTS not in look.selection.files:
+        return []
+    by, order = list(look.selection.spec.by.items()), f"place_{SELECTION} DESC"
+    places = ", ".join(f"place_{score.value}" for score, _ in by)
+    rows = look.query(f"SELECT {places} FROM looked WHERE NOT kept ORDER BY {order} LIMIT {SUSPECTS_SHOWN}")
+    return [
+        Sheet(
+            name="suspects",
+            title="Suspects, the worst first",
+            score=by[0][0],
+            samples=look.samples("NOT kept", order, SUSPECTS_SHOWN),
+            reasons=[_reason(by, row, look.rows) for row in rows],
+        )
+    ]
+
+
+def _reason(by: list[tuple[Score, float]], places: tuple[int, ...], rows: int) -> str:
+    told = [
+        f"{SCORES[score].label}: {'lowest' if weight > 0 else 'highest'} {100 * share:.3g} %"
+        for (score, weight), place in zip(by, places, strict=True)
+        for share in [(rows - place + 1 if weight > 0 else place) / rows]
+    ]
+    return ", ".join(told)
 
 
 def _sheets(look: Look, k: int) -> list[Sheet]:

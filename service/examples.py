@@ -202,6 +202,7 @@ _webhook = WebhookBody(
 )
 
 SPEC: dict[str, Any] = _SPEC
+CLEAN: dict[str, Any] = {name: _SPEC[name] for name in ("pool", "checkpoints")} | {"clean": {"fraction": 0.1}}
 SAMPLES: dict[str, Any] = SamplePage(samples=[_sample]).model_dump(mode="json")
 _SHOWN: dict[str, Any] = _sample.model_dump(mode="json")
 CHANGES: dict[str, Any] = {
@@ -287,6 +288,7 @@ ALL: list[dict[str, Any]] = [
     SAMPLES,
     SUMMARY,
     SPEC,
+    CLEAN,
     SELECT,
     JOB,
     JOBS,

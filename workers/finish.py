@@ -43,7 +43,7 @@ def finish_job(
         )
     started = time.monotonic()
     progress("selecting", 0.0)
-    selection = select(storage, plan, job.id, job.spec.select)
+    selection = select(storage, plan, job.id, job.spec.select, suspects=job.spec.clean is not None)
     if job.spec.select.write_shards:
         progress("writing shards", 0.2)
         files = write_shards(storage, plan, selection, lambda f: progress("writing shards", 0.2 + 0.4 * f))

@@ -11,7 +11,7 @@ from coreset.cli.tell import out as console
 from coreset.cli.tell import print_json, telling
 from coreset.client import Client
 from coreset.errors import InvalidInput
-from coreset.result import Selection
+from coreset.result import SUSPECTS, Selection
 
 
 def result(
@@ -45,13 +45,14 @@ def report(
 
 
 def save(client: Client, selection: Selection, path: Path | None) -> None:
-    """Download the selection's file of the path's suffix; nothing without a path. Raises InvalidInput."""
+    """Download the selection's file of the path's name or suffix; nothing without a path. Raises InvalidInput."""
     if path is None:
         return
     names = {Path(name).suffix: name for name in ("subset.npy", "subset.parquet", "selection.json")}
     if path.suffix not in names:
         raise InvalidInput(f"--out {path}: give a name that ends in {', '.join(names)}")
-    write(path, client.download(selection.job_id, selection.id, names[path.suffix]))
+    name = path.name if path.name == SUSPECTS else names[path.suffix]
+    write(path, client.download(selection.job_id, selection.id, name))
 
 
 def write(path: Path, content: bytes) -> Path:

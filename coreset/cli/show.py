@@ -9,7 +9,7 @@ from coreset.cli.live import shard_facts
 from coreset.cli.tell import out
 from coreset.events import Ended, JobEvent, Progressed, StatusChanged, Warned
 from coreset.job import Job, JobStatus
-from coreset.result import Manifest, Selection
+from coreset.result import SUSPECTS, Manifest, Selection
 
 COLOURS = {JobStatus.SUCCEEDED: "green", JobStatus.FAILED: "red", JobStatus.CANCELLED: "yellow"}
 
@@ -50,6 +50,8 @@ def show_job(job: Job) -> None:
         rows["samples"] = f"{samples.scored:,} scored of {samples.read:,}" + (f" (bad: {bad})" if bad else "")
     if job.progress.devices:
         rows["devices"] = ", ".join(job.progress.devices)
+    if job.spec.clean and job.status is JobStatus.SUCCEEDED:
+        rows["suspects"] = f"coreset report {job.id} --open; coreset result {job.id} --out {SUSPECTS}"
     show_rows(rows)
     for failure in job.failed_shards:
         show_rows({"failed": escape(f"{failure.uri}: {failure.message}")})

@@ -29,8 +29,10 @@ function showResult(root, summary, changes = null) {
     section(`Two scores at a time${drawnFrom}`, parts[1].node),
     section(`How much the rankings share at this k${drawnFrom}`, parts[2].node),
     section(`Every score${drawnFrom}`, legend(), parts[0].node),
-    section("Samples to look at", sheets(summary, open)),
   );
+  const looked = section("Samples to look at", sheets(summary, open));
+  if (summary.sheets.length && summary.sheets[0].name === "suspects") root.prepend(looked);
+  else root.append(looked);
   slider.start();
 }
 
@@ -160,7 +162,7 @@ function sheets(summary, open) {
   const holder = element("div", {});
   const choices = summary.sheets.map((each, i) => {
     const input = element("input", { type: "radio", name: "sheet", id: `sheet-${each.name}`, checked: i === 0 });
-    const show = () => holder.replaceChildren(sheet(each.samples, each.score, open));
+    const show = () => holder.replaceChildren(sheet(each.samples, each.score, open, each.reasons));
     input.addEventListener("change", show);
     if (i === 0) show();
     return element("label", { class: "choice" }, input, each.title);

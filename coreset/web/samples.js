@@ -32,11 +32,11 @@ function picture(sample, className) {
   return element("img", { class: className, src: sample.thumbnail, alt: "", decoding: "async" });
 }
 
-/** A grid of samples; each is a button that opens the sample. `score` is the one told below the pictures. */
-function sheet(samples, score, open) {
+/** A grid of samples; each is a button that opens the sample. Told below each: its reason, else the score. */
+function sheet(samples, score, open, reasons = []) {
   if (!samples.length) return element("p", { class: "soft" }, "No samples here.");
-  const tiles = samples.map((sample) => {
-    const number = element("span", { class: "soft number" }, short(sample.scores[score] ?? NaN));
+  const tiles = samples.map((sample, i) => {
+    const number = element("span", { class: "soft number" }, reasons[i] ?? short(sample.scores[score] ?? NaN));
     const caption = element("span", { class: "caption" }, sample.caption || "");
     const told = `${sample.caption || "no caption"}. Open ${sample.uid}`;
     const attributes = { type: "button", class: "tile", title: sample.caption || "", "aria-label": told };

@@ -54,7 +54,7 @@ async def post_job(
     context: Ctx,
     request: Request,
     response: Response,
-    spec: Annotated[JobSpec, Body(examples=[examples.SPEC])],
+    spec: Annotated[JobSpec, Body(examples=[examples.SPEC, examples.CLEAN])],
     validate_only: Annotated[bool, Query(description="plan the job, and start nothing")] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> Job | Response:

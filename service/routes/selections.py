@@ -22,7 +22,7 @@ from service.routes.jobs import JobId, require_success
 router = APIRouter(prefix="/v1/jobs/{job_id}/selections", tags=["selections"])
 
 SelectionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="of the selection")]
-FileName = Literal["subset.npy", "subset.parquet", "selection.json"]
+FileName = Literal["subset.npy", "subset.parquet", "suspects.parquet", "selection.json"]
 IfNoneMatch = Annotated[str | None, Header()]
 PIECE = 1024 * 1024
 MAX_PAGE = 100
@@ -102,7 +102,10 @@ def get_selection(
 def get_file(
     context: Ctx, job_id: JobId, selection_id: SelectionId, name: FileName, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Download a file: subset.npy (DataComp's uids), subset.parquet (with scores), selection.json."""
+    """Download a file: subset.npy (DataComp's uids), subset.parquet (with scores), selection.json.
+
+    The first selection of a job that cleans also has suspects.parquet.
+    """
     written = _read(context, job_id, selection_id).files.get(name)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if written is not None:

@@ -33,7 +33,7 @@ def hostile_pool(tiny_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(stack: LocalStack, hostile_pool: Path, tiny_run: Path) -> str:
     """Of the page of a job over the hostile pool that has succeeded."""
     with Client(stack.url) as client:
@@ -149,6 +149,28 @@ def test_the_report_shows_charts_and_pictures_without_a_network(page: Page, said
     expect(page.locator("#k-told")).to_contain_text("2 of ")
     first = page.locator("img.thumbnail").first
     assert first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 1
+    assert said == []
+
+
+def test_suspects_come_first_on_the_page_and_in_the_report_with_their_reasons(
+    page: Page, said: list[str], stack: LocalStack, hostile_pool: Path, tiny_run: Path, address: str
+) -> None:
+    page.goto(f"{stack.url}/new")
+    page.get_by_label("Shards of the pool").fill(str(hostile_pool / "{000000..000005}.tar"))
+    page.get_by_label("Training run").fill(str(tiny_run))
+    further = {"reference": {"size": 24}, "clean": {"fraction": 0.2, "by": {"clip_score": 1, "diffin": -1}}}
+    page.get_by_label("Further fields").fill(json.dumps(further))
+    page.get_by_role("button", name="Start the job").click()
+    page.wait_for_url(re.compile(r"/jobs/j\w+"))
+    expect(page.locator("#result")).to_have_attribute("data-state", "shown", timeout=90_000)
+    for where in (page.url, page.url.replace("/jobs/", "/v1/jobs/") + "/report"):
+        page.goto(where)
+        first = page.locator("#result > section").first
+        expect(first.locator("input:checked + *, label:has(input:checked)").first).to_contain_text("Suspects")
+        tiles = first.locator(".tile")
+        expect(tiles.first.locator(".number")).to_contain_text(re.compile("CLIP score: lowest .* %, Diff-In: highest"))
+        expect(tiles.first.locator(".caption")).to_contain_text(HOSTILE)
+        assert first.locator("li.kept").count() == 0 < tiles.count()
     assert said == []
 
 

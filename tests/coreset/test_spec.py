@@ -104,6 +104,13 @@ def test_scores_are_one_set_whatever_their_order() -> None:
         ("select", {"k": 1, "scale": "raw", "combine": "union"}, "is one of ranks: leave `scale` out"),
         ("select", {"k": 1, "sampling": {"temperature": 1}, "quota": {"field": "shard", "max": 1}}, "has no quota"),
         ("max_failed_shards", -1, "greater than or equal to 0"),
+        ("select", None, "Field required: say what to keep, or what to `clean`"),
+        ("clean", {"fraction": 0}, "greater than 0"),
+        ("clean", {"fraction": 1}, "less than 1"),
+        ("clean", {}, "Field required"),
+        ("clean", {"fraction": 0.1, "k": 5}, "Extra inputs are not permitted"),
+        ("clean", {"fraction": 0.1, "by": "nonsense"}, "Input should be 'diffin'"),
+        ("clean", {"fraction": 0.1}, "give one of `clean` and `select`"),
     ],
 )
 def test_what_is_wrong_is_refused(path: str, value: Any, words: str) -> None:
@@ -115,6 +122,33 @@ def test_what_is_wrong_is_refused(path: str, value: Any, words: str) -> None:
 def test_the_example_of_the_schema_is_a_valid_spec() -> None:
     for example in JobSpec.model_json_schema()["examples"]:
         JobSpec.model_validate(example)
+
+
+CLEANING: dict[str, Any] = {name: part for name, part in MINIMAL.items() if name != "select"}
+
+
+def test_a_job_that_cleans_keeps_all_but_its_suspects() -> None:
+    found = JobSpec.model_validate(CLEANING | {"clean": {"fraction": 0.1, "by": "loss"}})
+    assert found.select == SelectSpec.model_validate({"fraction": 0.9, "by": "loss"})
+    assert JobSpec.model_validate_json(found.model_dump_json()) == found
+    usual = JobSpec.model_validate(CLEANING | {"clean": {"fraction": 0.3}})
+    assert usual.clean
+    assert usual.select.by == usual.clean.by
+    assert set(usual.select.by) <= set(DEFAULT_SCORES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "Field required: say what to keep"),
+        ({"clean": {"fraction": 0.1, "by": "self_influence"}}, "clean names scores that this job does not compute"),
+        ({"clean": {"fraction": 0.1}, "scores": ["random"]}, "clean names scores that this job does not compute"),
+    ],
+)
+def test_what_a_job_that_cleans_lacks_is_told(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(CLEANING | fields)
+    assert words in str(caught.value)
 
 
 def strict_models() -> list[type[BaseModel]]:

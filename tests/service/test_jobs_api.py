@@ -39,6 +39,30 @@ def test_post_answers_202_with_the_job_and_puts_prepare_on_the_queue(api: TestCl
     assert redis.lrange("rq:queue:gpu", 0, -1) == [f"{job['id']}-prepare".encode()]
 
 
+def test_a_job_that_cleans_selects_all_but_its_suspects(api: TestClient) -> None:
+    cleaning = {name: SPEC[name] for name in ("pool", "checkpoints")} | {"clean": {"fraction": 0.1, "by": "loss"}}
+    spec = api.post("/v1/jobs", json=cleaning).json()["spec"]
+    assert spec["clean"] == {"fraction": 0.1, "by": {"loss": 1}}
+    assert (spec["select"]["fraction"], spec["select"]["by"]) == (0.9, {"loss": 1})
+    again = api.post("/v1/jobs", json=spec).json()
+    assert again["spec"] == spec, "what a job shows can be posted"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "say what to keep, or what to `clean`"),
+        ({"clean": {"fraction": 0}}, "clean.fraction"),
+        ({"clean": {"fraction": 0.1}, "select": {"k": 5}}, "give one of `clean` and `select`"),
+        ({"clean": {"fraction": 0.1, "by": "self_influence"}}, "clean names scores that this job does not compute"),
+    ],
+)
+def test_what_cannot_be_cleaned_is_refused(api: TestClient, fields: dict[str, object], told: str) -> None:
+    answer = api.post("/v1/jobs", json={name: SPEC[name] for name in ("pool", "checkpoints")} | fields)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-spec")
+    assert told in answer.json()["detail"]
+
+
 def test_the_same_key_gives_the_same_job(api: TestClient, redis: Redis) -> None:
     first, second = (
         api.post("/v1/jobs", json=SPEC, headers={"Idempotency-Key": key}) for key in ("abc", '"abc"')
