@@ -1,6 +1,6 @@
 """A pool in memory at a proxy's resolution: decoded once, trained on many times."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,9 +32,19 @@ class Packed:
     def __len__(self) -> int:
         return len(self.uids)
 
+    def without(self, uids: Collection[str]) -> "Packed":
+        """Return the samples with other uids."""
+        rows = [row for row, uid in enumerate(self.uids) if uid not in uids]
+        of = torch.tensor(rows, dtype=torch.int64)
+        kept = [self.uids[row] for row in rows], [self.captions[row] for row in rows]
+        return Packed(*kept, self.images[of], self.tokens[of])
 
-def pack(shards: Iterable[PlannedShard], loader: Loader) -> Packed:
+
+def pack(shards: Iterable[PlannedShard], loader: Loader, advance: Callable[[], object] = lambda: None) -> Packed:
     """Decode the shards by the loader's view `run`.
+
+    Args:
+        advance: called after each sample.
 
     Raises:
         ShardUnreadable: names the shard.
@@ -42,6 +52,7 @@ def pack(shards: Iterable[PlannedShard], loader: Loader) -> Packed:
     found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
     for shard in shards:
         for sample in loader.decode(ShardReader(shard.uri, shard.size or None)):
+            advance()
             if sample.status is SampleStatus.OK:
                 found.setdefault(sample.uid, (sample.caption or "", sample.images[RUN], sample.tokens[RUN]))
     captions, images, tokens = zip(*found.values(), strict=True) if found else ((), (), ())

@@ -33,7 +33,7 @@ def train_proxy(
     batch_size: int,
     lr: float,
     seed: int,
-    advance: Callable[[float], None] = lambda _: None,
+    advance: Callable[[float], object] = lambda _: None,
 ) -> ClipModel:
     """Train a fresh model by open_clip's contrastive loss, AdamW, a warm-up and a cosine; return it in eval mode.
 
