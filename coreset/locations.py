@@ -96,6 +96,8 @@ def _named_in(spec: JobSpec) -> Iterator[str]:
     yield from _shards(spec.pool)
     if isinstance(spec.target, ValidationTarget):
         yield from _shards(spec.target.pool)
+    if spec.evaluate is not None:
+        yield from _shards(spec.evaluate.test)
     if spec.checkpoints.run is not None:
         yield spec.checkpoints.run
     for file in spec.checkpoints.files or ():

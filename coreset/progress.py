@@ -5,8 +5,15 @@ from dataclasses import dataclass
 
 from coreset.job import JobStatus, Progress, SampleCounts, ShardCounts
 
-PREPARE_SHARE, SCORE_SHARE, REDUCE_SHARE = 0.15, 0.80, 0.05
-"""Of the whole job's fraction. Preparing hashes checkpoints and computes the directions; reducing is a query."""
+SHARES = (0.15, 0.80, 0.05)
+"""Preparing, scoring and reducing, of the whole job's fraction. Preparing hashes checkpoints and computes the
+directions; reducing is a query."""
+
+EVALUATING_SHARES = (0.05, 0.25, 0.70)
+"""The same of a job that trains proxies while it is reducing."""
+
+FINISH_SHARE = 0.05
+"""Of reducing, where proxies follow: what comes before them."""
 
 RUNNING_FOR = 300.0
 """Seconds after which a running shard that says nothing is no longer shown: its worker is dead."""
@@ -76,7 +83,9 @@ def _fraction(status: JobStatus, record: Mapping[str, str], scored_part: float) 
         return 1.0
     prepared = 1.0 if "scoring_at" in record else float(record.get("prepare_fraction", 0))
     reduced = float(record.get("reduce_fraction", 0))
-    return round(PREPARE_SHARE * prepared + SCORE_SHARE * scored_part + REDUCE_SHARE * reduced, 4)
+    shares = EVALUATING_SHARES if "evaluates" in record else SHARES
+    parts = zip(shares, (prepared, scored_part, reduced), strict=True)
+    return round(sum(share * part for share, part in parts), 4)
 
 
 def _scoring_seconds(record: Mapping[str, str], now: float) -> float:

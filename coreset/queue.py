@@ -4,6 +4,10 @@ A job's tasks (RQ's own "jobs") form a tree (coreset.fan_in):
 
     prepare -> score 0..n-1 -> merge level 0, a node for 64 tasks -> merge level 1 ... -> finish
 
+Where the spec asks for an evaluation, finish adds its proxies and what comes after all of them:
+
+    trial 0..m-1 -> conclude
+
 Their ids are deterministic, so a prepare that dies half-way and runs again adds what is missing and repeats nothing.
 Jobs share the workers: whoever adds tasks deals the list anew (coreset.deal).
 """
@@ -11,7 +15,7 @@ Jobs share the workers: whoever adds tasks deals the list anew (coreset.deal).
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff
@@ -50,6 +54,9 @@ KEEP_CHECK_SECONDS = 60
 """An outcome that nobody fetched is kept this long, for a caller who comes back; so much may it be out of date."""
 
 TASKS = "workers.tasks"
+ENDS = ("prepare", "finish", "conclude")
+"""Tasks without which a job does not end."""
+
 CHECK = "workers.check.check"
 _NOT_PUSHED = (None, JobStatus.CREATED.value)
 
@@ -76,7 +83,8 @@ class TaskQueue:
 
     Args:
         redis: a client from `connect`.
-        tasks: the module whose prepare, score, merge, finish and task_failed the workers call.
+        tasks: the module whose prepare, score, merge, finish, trial, conclude and task_failed the workers
+            call.
     """
 
     def __init__(self, redis: Redis, tasks: str = TASKS) -> None:
@@ -108,13 +116,26 @@ class TaskQueue:
         """
         self._store.set_tasks(job_id, len(tasks))
         with answering():
-            indices = range(len(tasks))
-            statuses = self._statuses([task_id(job_id, "score", index) for index in indices])
-            waiting = [index for index, status in zip(indices, statuses, strict=True) if status in _NOT_PUSHED]
+            waiting = self._not_pushed(job_id, "score", len(tasks))
             if len(waiting) == len(tasks):
-                self._save_scores(job_id, waiting)
+                self._save(job_id, "score", waiting)
                 self._enqueue_tree(job_id, len(tasks))
-            self._push_scores(job_id, waiting)
+            self._push(job_id, "score", waiting)
+            self._deal()
+
+    def enqueue_trials(self, job_id: str, trials: int) -> None:
+        """Put the trials of the job's evaluation, and its conclude, on the queue, as enqueue_scoring does. Idempotent.
+
+        Args:
+            trials: coreset.evaluate_spec.MOST_TRIALS at most, since the conclude waits for them all.
+        """
+        self._store.set_trials(job_id, trials)
+        with answering():
+            waiting = self._not_pushed(job_id, "trial", trials)
+            if len(waiting) == trials:
+                self._save(job_id, "trial", waiting)
+                self._defer("conclude", job_id, (), [task_id(job_id, "trial", index) for index in range(trials)])
+            self._push(job_id, "trial", waiting)
             self._deal()
 
     def check(self, spec: JobSpec) -> dict[str, Any] | None:
@@ -240,8 +261,8 @@ class TaskQueue:
         return [rq_id for rq_id in queued if rq_id not in waiting and rq_id not in held]
 
     def failed(self, job_ids: Sequence[str]) -> list[str]:
-        """Return the jobs whose prepare or finish has failed for good: nothing moves them on any more."""
-        ends = [(job_id, task_id(job_id, name)) for job_id in job_ids for name in ("prepare", "finish")]
+        """Return the jobs whose prepare, finish or conclude has failed for good: nothing moves them on any more."""
+        ends = [(job_id, task_id(job_id, name)) for job_id in job_ids for name in ENDS]
         with answering():
             statuses = self._statuses([rq_id for _, rq_id in ends])
         dead = {job_id for (job_id, _), status in zip(ends, statuses, strict=True) if status == JobStatus.FAILED.value}
@@ -302,11 +323,16 @@ class TaskQueue:
             **options,
         )
 
-    def _save_scores(self, job_id: str, indices: Sequence[int]) -> None:
+    def _not_pushed(self, job_id: str, name: str, tasks: int) -> list[int]:
+        """Return the tasks of that name which have not been on the queue."""
+        statuses = self._statuses([task_id(job_id, name, index) for index in range(tasks)])
+        return [index for index, status in enumerate(statuses) if status in _NOT_PUSHED]
+
+    def _save(self, job_id: str, name: str, indices: Sequence[int]) -> None:
         for first in range(0, len(indices), BATCH):
             with self._redis.pipeline(transaction=False) as pipe:
                 for index in indices[first : first + BATCH]:
-                    self._task(GPU, "score", job_id, index, status=JobStatus.CREATED).save(pipeline=pipe)
+                    self._task(GPU, name, job_id, index, status=JobStatus.CREATED).save(pipeline=pipe)
                 pipe.execute()
 
     def _enqueue_tree(self, job_id: str, tasks: int) -> None:
@@ -325,12 +351,12 @@ class TaskQueue:
         depends_on = Dependency(jobs=cast(Any, parents), allow_failure=True)
         self._queues[CPU].enqueue_job(self._task(CPU, name, job_id, *indices, depends_on=depends_on))
 
-    def _push_scores(self, job_id: str, indices: Sequence[int]) -> None:
+    def _push(self, job_id: str, name: str, indices: Sequence[int]) -> None:
         """A batch is one transaction, so what has been pushed can be told from the tasks' statuses."""
         for first in range(0, len(indices), BATCH):
             with self._redis.pipeline(transaction=True) as pipe:
                 for index in indices[first : first + BATCH]:
-                    self._queues[GPU].enqueue_job(self._task(GPU, "score", job_id, index), pipeline=pipe)
+                    self._queues[GPU].enqueue_job(self._task(GPU, name, job_id, index), pipeline=pipe)
                 pipe.execute()
 
     def _statuses(self, rq_ids: Sequence[str]) -> list[str | None]:
@@ -367,7 +393,10 @@ class TaskQueue:
         return [registry.parse_job_id(entry.decode()) for entry in entries]
 
     def _all_ids(self, job_id: str) -> Iterator[str]:
-        tasks = self._store.tasks(job_id)
+        tasks, trials = self._store.tasks(job_id), self._store.trials(job_id)
+        if trials:
+            yield task_id(job_id, "conclude")
+            yield from (task_id(job_id, "trial", index) for index in range(trials))
         yield task_id(job_id, "finish")
         for level, nodes in reversed(list(enumerate(fan_in(tasks)))):
             yield from (task_id(job_id, "merge", level, node) for node in range(len(nodes)))
@@ -415,6 +444,6 @@ def _found(outcome: Any) -> dict[str, Any]:
     return answer["preflight"]
 
 
-def task_id(job_id: str, name: Literal["prepare", "score", "merge", "finish"] | str, *indices: int) -> str:
+def task_id(job_id: str, name: str, *indices: int) -> str:
     """Return the RQ id of a task: letters, digits, `_` and `-` only, as RQ asks."""
     return "-".join([job_id, name, *map(str, indices)])

@@ -2,7 +2,7 @@
 
 - queued, but its prepare is not on the queue: the service died between the two. It is put there.
 - a task that neither a queue nor a worker accounts for: its worker died in the moment of taking it. It is put back.
-- not ended, but its prepare or finish has failed for good, and the workers could not say so. It has failed.
+- not ended, but its prepare, finish or conclude has failed for good, and the workers could not say so. It has failed.
 - cancelling, and nothing runs: nobody has looked since the last task ended. It is cancelled.
 """
 
@@ -93,7 +93,7 @@ class Reconciler:
 
 
 def fail_silent(store: JobStore, job_id: str) -> None:
-    """Let a job fail whose prepare or finish has failed for good, and whose workers could not say so."""
+    """Let a job fail whose prepare, finish or conclude has failed for good, and whose workers could not say so."""
     with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
         store.transition(job_id, JobStatus.FAILED, SILENT_FAILURE)
         log.error("job failed without a word", job=job_id)

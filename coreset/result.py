@@ -151,5 +151,6 @@ class Manifest(Strict):
     parts: list[File]
     selection: Selection
     report: File | None
+    evaluation: File | None = Field(default=None, description="where the spec asked for one")
     seconds: dict[str, float]
     created_at: datetime

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import duckdb
 
@@ -41,15 +42,8 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
     if storage.exists(f"{folder}/selection.json"):
         return Selection.model_validate_json(storage.read(f"{folder}/selection.json"))
     with open_samples(storage, plan) as db:
-        filtered = make_scored(db, spec)
-        duplicates = make_valued(db, spec)
-        (rows,) = one_row(db, "SELECT count(*) FROM valued")
-        rankable = int(rows) - duplicates
-        k = _cut(db, spec, rankable)
-        if suspects:
-            make_suspects(db)
-        db.execute("DROP VIEW ranked; DROP TABLE valued")
-        files = write_kept(db, storage, folder, plan.scores, k)
+        found = _make_kept(db, spec, suspects)
+        files = write_kept(db, storage, folder, plan.scores, found.k)
         if suspects:
             files |= write_suspects(db, storage, folder, plan.scores)
         threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
@@ -57,11 +51,11 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
         id=found_id,
         job_id=job_id,
         spec=spec,
-        k=k,
-        rankable=rankable,
-        duplicates=duplicates,
-        filtered=filtered,
-        repeated=k - int(distinct),
+        k=found.k,
+        rankable=found.rankable,
+        duplicates=found.duplicates,
+        filtered=found.filtered,
+        repeated=found.k - int(distinct),
         threshold=threshold,
         created_at=datetime.now(UTC),
         files=files,
@@ -69,6 +63,22 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
     )
     save_selection(storage, selection)
     return selection
+
+
+def kept_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, int]:
+    """Return what `select` would keep, and how often each, without writing anything. Raises what it raises."""
+    require_held(plan, spec)
+    with open_samples(storage, plan) as db:
+        _make_kept(db, spec)
+        rows = db.execute("SELECT replace(uid::VARCHAR, '-', ''), copies FROM kept").fetchall()
+    return {str(uid): int(copies) for uid, copies in rows}
+
+
+def pool_samples(storage: Storage, plan: Plan) -> int:
+    """Return how many samples have scores, each uid counted once. Raises PoolUnusable if there is no finished part."""
+    with open_samples(storage, plan) as db:
+        (count,) = one_row(db, "SELECT count(DISTINCT uid::UUID) FROM samples")
+    return int(count)
 
 
 def save_selection(storage: Storage, selection: Selection) -> None:
@@ -83,6 +93,28 @@ def selection_folder(job_id: str, selection_id: str) -> str:
 def selection_id(plan: Plan, spec: SelectSpec) -> str:
     """Return the selection's content key: the same plan and spec have the same id."""
     return hashlib.sha256(f"{plan.id}/{spec.model_dump_json()}".encode()).hexdigest()[:16]
+
+
+class _Kept(NamedTuple):
+    """What the table `kept` was made of, and the sum of its copies."""
+
+    k: int
+    rankable: int
+    duplicates: int
+    filtered: int
+
+
+def _make_kept(db: duckdb.DuckDBPyConnection, spec: SelectSpec, suspects: bool = False) -> _Kept:
+    """Make of the view `samples` the table `kept` (place, uid, value, rank, copies), and the suspects' if wanted."""
+    filtered = make_scored(db, spec)
+    duplicates = make_valued(db, spec)
+    (rows,) = one_row(db, "SELECT count(*) FROM valued")
+    rankable = int(rows) - duplicates
+    k = _cut(db, spec, rankable)
+    if suspects:
+        make_suspects(db)
+    db.execute("DROP VIEW ranked; DROP TABLE valued")
+    return _Kept(k, rankable, duplicates, filtered)
 
 
 def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int) -> int:

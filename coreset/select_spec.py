@@ -133,13 +133,18 @@ class Sampling(Strict):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
-class SelectSpec(Strict):
-    """Which samples to keep: exactly `k`, or `fraction` of those that can be ranked, or all from `threshold` on.
+class Size(Strict):
+    """How many samples to keep, in one of three ways."""
+
+    k: int | None = Field(default=None, ge=1)
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    threshold: FiniteFloat | None = None
+
+
+class Rule(Strict):
+    """Which samples go first, whatever their number.
 
     Attributes:
-        k: number of samples.
-        fraction: share of the samples that can be ranked, if k is not given.
-        threshold: lowest value to keep.
         by: a score, or weights of several, for example {"diffin": 1, "clip_score": 1}. A negative weight turns a
             score's order around: {"self_influence": -1} keeps the lowest.
         combine: how several scores are put together. `mix`: weighted mean. `intersection`: the k samples that are in
@@ -152,12 +157,8 @@ class SelectSpec(Strict):
             image_width, image_height, image_short_side, aspect_ratio, cluster, shard, metadata_NAME.
         quota: how many samples a group may have.
         sampling: draw by chance instead of keeping the best.
-        write_shards: also write the coreset as new WebDataset shards, members byte for byte; in a job spec only.
     """
 
-    k: int | None = Field(default=None, ge=1)
-    fraction: float | None = Field(default=None, gt=0, le=1)
-    threshold: FiniteFloat | None = None
     by: Weights = Field(default={Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0})
     combine: Literal["mix", "intersection", "union"] = "mix"
     scale: Literal["rank", "zscore", "raw"] = "rank"
@@ -167,12 +168,15 @@ class SelectSpec(Strict):
     )
     quota: Quota | None = None
     sampling: Sampling | None = None
-    write_shards: bool = False
 
     @property
     def needs(self) -> list[Score]:
         """The scores that it reads."""
         return [score for score in Score if score in self.by or score.value in self.filters]
+
+    def of_size(self, k: int) -> "SelectSpec":
+        """Return the selection of the k samples that go first."""
+        return SelectSpec(k=k, **{name: getattr(self, name) for name in Rule.model_fields})
 
     @field_validator("filters")
     @classmethod
@@ -184,6 +188,34 @@ class SelectSpec(Strict):
         return value
 
     @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.combine != "mix" and self.scale != "rank":
+            raise ValueError("an intersection or a union is one of ranks: leave `scale` out")
+        if self.sampling and self.quota:
+            raise ValueError("a draw has no quota: give one of `sampling` and `quota`")
+        return self
+
+
+class SelectSpec(Rule, Size):
+    """Which samples to keep: exactly `k`, or `fraction` of those that can be ranked, or all from `threshold` on.
+
+    A selection's id is made of these fields in their order: the sizes, those of Rule, `write_shards`.
+
+    Attributes:
+        k: number of samples.
+        fraction: share of the samples that can be ranked, if k is not given.
+        threshold: lowest value to keep.
+        by, combine, scale, winsorise, filters, quota, sampling: as in Rule.
+        write_shards: also write the coreset as new WebDataset shards, members byte for byte; in a job spec only.
+    """
+
+    write_shards: bool = False
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(**{name: getattr(self, name) for name in Rule.model_fields})
+
+    @model_validator(mode="after")
     def _one_size(self) -> Self:
         if sum(size is not None for size in (self.k, self.fraction, self.threshold)) != 1:
             raise ValueError("give either `k` or `fraction` or `threshold`")
@@ -191,14 +223,6 @@ class SelectSpec(Strict):
             raise ValueError("a draw wants to know how many: give `k` or `fraction`, not `threshold`")
         if self.threshold is not None and self.quota and self.quota.max is None:
             raise ValueError("this quota wants to know how many: give `k` or `fraction`, or the quota as `max`")
-        return self
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.combine != "mix" and self.scale != "rank":
-            raise ValueError("an intersection or a union is one of ranks: leave `scale` out")
-        if self.sampling and self.quota:
-            raise ValueError("a draw has no quota: give one of `sampling` and `quota`")
         return self
 
 

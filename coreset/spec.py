@@ -1,6 +1,5 @@
 """The job spec: everything a caller may ask for. Unknown fields are refused."""
 
-import re
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -8,68 +7,22 @@ from pydantic_core import PydanticCustomError
 
 from coreset.clean_spec import CleanSpec
 from coreset.columns import Held
+from coreset.evaluate_spec import MOST_TRIALS
+from coreset.evaluate_spec import EvaluateSpec as EvaluateSpec
+from coreset.model_spec import ClipModelSpec as ClipModelSpec
+from coreset.model_spec import ModelSpec as ModelSpec
+from coreset.model_spec import ParametersSpec as ParametersSpec
+from coreset.pool_spec import PoolSpec as PoolSpec
+from coreset.pool_spec import ScoredPoolSpec as ScoredPoolSpec
+from coreset.pool_spec import Uri as Uri
 from coreset.scores import DEFAULT_SCORES, SCORES, Score
 from coreset.select_spec import SelectSpec as SelectSpec
 from coreset.strict import Strict as Strict
-
-Uri = Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
 
 Priority = Literal["high", "normal", "low"]
 WebhookEvent = Literal["job.succeeded", "job.failed", "job.cancelled"]
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-
-_FORBIDDEN_URI = re.compile(r"(^|::)\s*pipe:", re.IGNORECASE)
-
-
-def _refuse_pipe(uri: str) -> str:
-    if _FORBIDDEN_URI.search(uri):
-        raise ValueError(
-            "pipe: runs a shell command and is refused; give the object's own URI (s3://, gs://, https://)"
-        )
-    return uri
-
-
-class PoolSpec(Strict):
-    """A pool of image-text pairs in WebDataset shards.
-
-    Attributes:
-        shards: shard URIs, each with optional brace ranges (`{000000..000123}`) and `a::b` concatenation.
-        caption_field: take the caption from this field of the json member, not from the txt member.
-    """
-
-    shards: list[Uri] = Field(min_length=1, max_length=100_000, examples=[["pool/{000000..000005}.tar"]])
-    caption_field: str | None = Field(default=None, min_length=1, max_length=200)
-
-    @field_validator("shards", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("shards")
-    @classmethod
-    def _no_pipe(cls, value: list[str]) -> list[str]:
-        return [_refuse_pipe(uri) for uri in value]
-
-
-class ScoredPoolSpec(PoolSpec):
-    """The pool that is scored.
-
-    Attributes:
-        metadata: fields of the json members to keep beside the scores, as text; selections can filter by them and set
-            quotas on them. Each is the column `metadata_FIELD`.
-    """
-
-    metadata: list[Annotated[str, StringConstraints(pattern=r"^[\w-]{1,100}$")]] = Field(
-        default_factory=list[str], max_length=64, examples=[["language"]]
-    )
-
-    @field_validator("metadata")
-    @classmethod
-    def _told_apart(cls, value: list[str]) -> list[str]:
-        if len({field.casefold() for field in value}) < len(value):
-            raise ValueError("the same field twice; upper and lower case do not tell fields apart")
-        return value
 
 
 class CheckpointFile(Strict):
@@ -102,56 +55,6 @@ class CheckpointsSpec(Strict):
     def _run_or_files(self) -> Self:
         if (self.run is None) == (self.files is None):
             raise ValueError("give either `run` (an open_clip run directory) or `files` (a list), not both")
-        return self
-
-
-class ModelSpec(Strict):
-    """The architecture, where params.txt and open_clip_config.json do not tell it.
-
-    Attributes:
-        name: an open_clip model name, for example ViT-B-32.
-        config: open_clip's model config (embed_dim, vision_cfg, text_cfg), for architectures of your own.
-    """
-
-    name: str | None = Field(default=None, max_length=200, examples=["ViT-B-32"])
-    config: dict[str, Any] | None = None
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if self.name is None and self.config is None:
-            raise ValueError("give `name`, `config`, or both")
-        return self
-
-
-class ClipModelSpec(Strict):
-    """The model behind clip_score and neg_clip_loss, if it is not the run's last checkpoint.
-
-    Attributes:
-        name: an open_clip model name.
-        pretrained: a tag of open_clip's, or the URI of a weights file.
-    """
-
-    name: str = Field(max_length=200, examples=["ViT-B-32"])
-    pretrained: str = Field(min_length=1, max_length=4096, examples=["laion2b_s34b_b79k"])
-
-
-class ParametersSpec(Strict):
-    """Which parameters are counted: influence is then that of training these alone, the others held as they were.
-
-    The layers before the first of them run once for a sample and checkpoint, not once for each point.
-
-    Attributes:
-        last_blocks: those of the last n blocks of each tower and of what comes after them (norms, projections, scale).
-        names: those that match any of these patterns, for example `visual.transformer.resblocks.11.*`.
-    """
-
-    last_blocks: int | None = Field(default=None, ge=1, le=1000, examples=[2])
-    names: list[str] | None = Field(default=None, min_length=1, max_length=1000)
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Self:
-        if (self.last_blocks is None) == (self.names is None):
-            raise ValueError("give either `last_blocks` or `names`, or leave `parameters` out to count all")
         return self
 
 
@@ -238,6 +141,11 @@ class JobSpec(Strict):
         "where that is made the default is 32, or an eighth of the reference batch if that is fewer",
     )
     seed: int = Field(default=0, description="of the random score")
+    evaluate: EvaluateSpec | None = Field(
+        default=None,
+        description="after the selection, train small models on it and on its rivals, and measure them on held-out "
+        "samples; no part of the plan, so a job posted again with it scores nothing anew (docs/evaluation.md)",
+    )
     max_failed_shards: int = Field(default=0, ge=0, description="shards that may fail before the job fails")
     thumbnails: bool = Field(
         default=True, description="keep a small JPEG of every sample, about 1.5 kB, for the page and the report"
@@ -281,6 +189,23 @@ class JobSpec(Strict):
         lacking = self._held.lacking(self.select.filters, quota.field if quota else None)
         if lacking:
             raise ValueError(f"select: {lacking}")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluate_by_computed(self) -> Self:
+        if self.evaluate is None:
+            return self
+        for name, rule in self.evaluate.rules(self.select.rule, self.scores).items():
+            if missing := [score.value for score in rule.needs if score not in self.scores]:
+                raise ValueError(f"evaluate: {name} needs scores that this job does not compute: {', '.join(missing)}")
+            if lacking := self._held.lacking(rule.filters, rule.quota.field if rule.quota else None):
+                raise ValueError(f"evaluate: {name}: {lacking}")
+        trials = self.evaluate.number_of_trials(self.select.rule, self.scores)
+        if trials > MOST_TRIALS:
+            raise ValueError(
+                f"evaluate: {trials} proxies would be trained, {MOST_TRIALS} may; give fewer selections, fractions or "
+                "seeds"
+            )
         return self
 
     @property

@@ -7,6 +7,7 @@
     coreset:job:{id}:running     hash    none  shard -> "server-time fraction" of a live shard shard_*        get
     coreset:job:{id}:failed      hash    none  shard -> FailedShard as JSON                    shard_failed   get
     coreset:job:{id}:devices     set     none  what the workers of the job compute on          shard_*        get
+    coreset:job:{id}:trials      hash    none  trial of an evaluation -> how far it is, 0 to 1 trial_advanced script
     coreset:job:{id}:warnings    zset    none  texts, scored by time                           warn           get
     coreset:job:{id}:events      stream  none  milestones: type, data as JSON; 1000 or so      with a change  events
     coreset:expiries             zset    none  job id, scored by when it is to be deleted      transition     expired
@@ -21,8 +22,8 @@
 
 Fields of the record: id, status, reason_code, reason_message, spec, priority, request_id, plan_id, created_at,
 started_at, scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction,
-tasks, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored, samples_resumed,
-bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, version.
+tasks, trials, evaluates, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored,
+samples_resumed, bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, version.
 Nothing here is needed to find results again: they are in the storage.
 """
 
@@ -43,7 +44,7 @@ from coreset.events import News, failure_entry, read_entry, status_entry, warnin
 from coreset.job import TERMINAL, TRANSITIONS, FailedShard, Job, JobPage, JobStatus, Reason
 from coreset.logs import request_id
 from coreset.paging import Position, decode_token, encode_token
-from coreset.progress import STAGES
+from coreset.progress import FINISH_SHARE, STAGES
 from coreset.record import RawJob, read_job
 from coreset.redaction import redact, redact_model
 from coreset.result import ShardSummary
@@ -277,6 +278,20 @@ class JobStore:
         with answering():
             return int(self._redis.hget(_job(job_id), "tasks") or 0)
 
+    def set_trials(self, job_id: str, trials: int) -> None:
+        """Record how many trials the job's evaluation has, for the queue. Raises NotFound."""
+        self._set(job_id, "trials", trials)
+
+    def trials(self, job_id: str) -> int:
+        """Return the number of trials; 0 before there are any."""
+        with answering():
+            return int(self._redis.hget(_job(job_id), "trials") or 0)
+
+    def trial_advanced(self, job_id: str, trial: int, fraction: float, trials: int) -> None:
+        """Say how far a trial is, 0 to 1, of so many in all. Raises NotFound."""
+        arguments = [trial, round(fraction, 4), trials, FINISH_SHARE]
+        self._run(lua.TRIAL, [_job(job_id), _trials(job_id)], arguments, job_id)
+
     def outcomes(self, job_id: str) -> dict[int, str]:
         """Return `done` or `failed` for every shard that is counted."""
         with answering():
@@ -346,7 +361,8 @@ class JobStore:
             NotFound: no such job.
             Conflict: it has not ended.
         """
-        keys = [JOBS, REMOVALS, EXPIRIES, *_shard_keys(job_id)[1:], f"{_job(job_id)}:warnings", _events(job_id)]
+        own = [*_shard_keys(job_id)[1:], _trials(job_id), f"{_job(job_id)}:warnings", _events(job_id)]
+        keys = [JOBS, REMOVALS, EXPIRIES, *own]
         answer = self._run(lua.DELETE, [_job(job_id), *keys], [job_id, *(one.value for one in TERMINAL)], job_id)
         if answer != "ok":
             raise Conflict(
@@ -428,6 +444,8 @@ def _limit_of(caller: Caller | None) -> list[str | int]:
 def _fields_of(spec: JobSpec) -> list[str | int]:
     """Return what scripts need of the spec, and whose request it was, as field, value ..."""
     fields: dict[str, str | int | None] = {"request_id": request_id(), "ttl": spec.ttl_seconds_after_finished}
+    if spec.evaluate is not None:
+        fields["evaluates"] = 1
     if spec.webhook is not None:
         on = " ".join(event.removeprefix("job.") for event in spec.webhook.events)
         fields |= {"webhook_url": spec.webhook.url, "webhook_on": f" {on} "}
@@ -440,6 +458,10 @@ def _job(job_id: str) -> str:
 
 def _events(job_id: str) -> str:
     return f"{_job(job_id)}:events"
+
+
+def _trials(job_id: str) -> str:
+    return f"{_job(job_id)}:trials"
 
 
 def _shard_keys(job_id: str) -> list[str]:

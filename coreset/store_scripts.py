@@ -96,6 +96,24 @@ return 'ok'
 """
 )
 
+TRIAL = (
+    _RECORD
+    + """
+-- KEYS: record, trials. ARGV: trial, fraction of it, trials in all, what the phase had done before them (0 to 1)
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+local sum, done = 0, 0
+for _, fraction in ipairs(redis.call('HVALS', KEYS[2])) do
+    sum = sum + fraction
+    if tonumber(fraction) == 1 then done = done + 1 end
+end
+local reduced = ARGV[4] + (1 - ARGV[4]) * sum / ARGV[3]
+redis.call('HSET', KEYS[1], 'reduce_fraction', string.format('%.4f', reduced))
+redis.call('HSET', KEYS[1], 'stage', 'training proxies, ' .. done .. ' of ' .. ARGV[3])
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return 'ok'
+"""
+)
+
 SHARD_RUNNING = (
     _NOW
     + _RECORD

@@ -29,7 +29,7 @@ from service.guard import Guard
 from service.metrics import RequestMeter, registry_of
 from service.middleware import BodyLimit, Envelope
 from service.openapi import describe
-from service.routes import diagnosis, events, health, jobs, login, looking, page, scores, selections
+from service.routes import diagnosis, evaluation, events, health, jobs, login, looking, page, scores, selections
 from service.webhook_sender import WebhookSender
 
 API_KEY = HTTPBearer(
@@ -72,7 +72,7 @@ def create_app(
     keyring = read_keyring(settings.api_keys, settings.api_keys_file)
     locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
     app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations)
-    for resource in (jobs, events, selections, scores, looking, diagnosis):
+    for resource in (jobs, events, selections, scores, looking, evaluation, diagnosis):
         app.include_router(resource.router, dependencies=[Security(API_KEY)])
     for resource in (health, page, login):
         app.include_router(resource.router)

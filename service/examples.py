@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from coreset.diagnosis import Diagnosis, Finding
+from coreset.evaluation import Cut, Evaluation, Quality, TrialOutcome, evaluate_cuts
 from coreset.events import Ended, JobEvent, ShardFailed, StatusChanged
 from coreset.job import Job, JobPage, JobStatus, Progress, SampleCounts, ShardCounts
 from coreset.plan import PlannedCheckpoint, PlannedModel, Sourced
@@ -22,6 +23,7 @@ from coreset.preflight import (
 from coreset.result import Accuracy, Comparison, Environment, File, Manifest, Selection, SelectionPage
 from coreset.sample_view import SamplePage, SampleView
 from coreset.scores import Score
+from coreset.select_spec import Rule
 from coreset.spec import JobSpec, SelectSpec
 from service.webhooks import JobEnded, WebhookBody
 
@@ -195,6 +197,43 @@ _manifest = Manifest(
     seconds={"finish": 12.4},
     created_at=_WHEN,
 )
+_cuts = [Cut(selection=name, fraction=0.3, k=299_400) for name in ("diffin", "clip_score")]
+_evaluation = Evaluation(
+    job_id=_JOB_ID,
+    plan_id=_preflight.plan_id,
+    measured="accuracy",
+    rules={cut.selection: Rule.model_validate({"by": cut.selection}) for cut in _cuts},
+    cuts=evaluate_cuts(
+        _cuts,
+        {
+            (cut, seed): TrialOutcome(
+                quality=Quality(
+                    accuracy=0.41 + 0.01 * place + 0.002 * seed,
+                    image_to_text={1: 0.41 + 0.01 * place + 0.002 * seed, 5: 0.9, 10: 1.0},
+                    text_to_image={1: 0.4, 5: 0.8, 10: 0.9},
+                ),
+                tested=10_000,
+                known=0,
+                seconds=62.0,
+                device="NVIDIA H200",
+            )
+            for place, cut in enumerate(_cuts)
+            for seed in range(2)
+        },
+    ),
+    seeds=2,
+    samples_seen=4_990_000,
+    batch_size=128,
+    lr=0.001,
+    model=PlannedModel(name="proxy", config={"embed_dim": 64}, source="default"),
+    pool_samples=998_000,
+    test_samples=10_000,
+    test_samples_in_pool=0,
+    failed=[],
+    seconds=248.0,
+    devices=["NVIDIA H200"],
+    created_at=_WHEN,
+)
 _webhook = WebhookBody(
     type="job.succeeded",
     timestamp=_WHEN,
@@ -238,6 +277,7 @@ SELECT: dict[str, Any] = {
 JOB: dict[str, Any] = _job.model_dump(mode="json")
 JOBS: dict[str, Any] = JobPage(jobs=[_job]).model_dump(mode="json")
 MANIFEST: dict[str, Any] = _manifest.model_dump(mode="json")
+EVALUATION: dict[str, Any] = _evaluation.model_dump(mode="json")
 WEBHOOK: dict[str, Any] = _webhook.model_dump(mode="json")
 PREFLIGHT: dict[str, Any] = _preflight.model_dump(mode="json")
 SELECTION: dict[str, Any] = _selection.model_dump(mode="json")
@@ -285,6 +325,7 @@ PROBLEM: dict[str, Any] = {
 ALL: list[dict[str, Any]] = [
     CHANGES,
     DIAGNOSIS,
+    EVALUATION,
     SAMPLES,
     SUMMARY,
     SPEC,

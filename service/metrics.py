@@ -23,7 +23,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 disable_created_metrics()  # a second series for each counter, which nobody asks for
 
-TASKS = ("check", "finish", "merge", "prepare", "score")
+TASKS = ("check", "conclude", "finish", "merge", "prepare", "score", "trial")
 DOING = ("data", "idle", "model", "other")
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")

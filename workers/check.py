@@ -30,6 +30,7 @@ from workers.lease import stamp
 from workers.pairs import RUN, load_clip_weights
 from workers.planning import make_plan
 from workers.prepared import load_preparation
+from workers.proxies.plan import plan_proxies
 from workers.runtime import current
 from workers.samples.decode import ViewFunctions, decode
 from workers.samples.tar import RawSample, ShardReader
@@ -58,6 +59,9 @@ def preflight(spec: JobSpec, storage: Storage) -> Preflight:
     """
     plan, warnings = make_plan(spec)
     stamp()
+    if spec.evaluate is not None:
+        plan_proxies(spec.evaluate, plan)
+        stamp()
     model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
     first, skipped = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
     warnings += skipped

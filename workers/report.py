@@ -12,13 +12,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from coreset import web
 from coreset.compare import DIFFIN_WITH_CLIP_SCORE
+from coreset.evaluation import Evaluation
 from coreset.result import File, Manifest
 from coreset.scores import SCORES
 from coreset.storage import Storage
 from coreset.summary import Summary
 
-SCRIPTS = ("charts.js", "samples.js", "result.js")
-SHOW = 'showResult(document.getElementById("result"), JSON.parse(document.getElementById("summary").textContent));'
+SCRIPTS = ("charts.js", "samples.js", "result.js", "evaluation.js")
+SHOW = """
+const held = (name) => JSON.parse(document.getElementById(name).textContent);
+showResult(document.getElementById("result"), held("summary"));
+showEvaluation(document.getElementById("evaluation"), held("evaluated"));
+"""
 
 LABELS = {score.value: info.label for score, info in SCORES.items()} | {
     DIFFIN_WITH_CLIP_SCORE: "Diff-In + CLIP score, ranks"
@@ -28,8 +33,8 @@ _environment = Environment(
 )
 
 
-def write_report(storage: Storage, manifest: Manifest, summary: Summary) -> File:
-    """Write jobs/{id}/report.html."""
+def write_report(storage: Storage, manifest: Manifest, summary: Summary, evaluation: Evaluation | None = None) -> File:
+    """Write jobs/{id}/report.html, with the evaluation if there is one."""
     style = (web.FOLDER / "page.css").read_text()
     script = "\n".join([*((web.FOLDER / name).read_text() for name in SCRIPTS), SHOW])
     page = _environment.get_template("report.html").render(
@@ -37,6 +42,7 @@ def write_report(storage: Storage, manifest: Manifest, summary: Summary) -> File
         labels=LABELS,
         scores=SCORES,
         summary=summary.model_dump(mode="json"),
+        evaluation=evaluation.model_dump(mode="json") if evaluation else None,
         style=style,
         script=script,
         policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:",

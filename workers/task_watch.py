@@ -38,7 +38,7 @@ class TaskWatch:
 
 
 def name_of(task: Task) -> str:
-    """Return prepare, score, merge, finish or check."""
+    """Return prepare, score, merge, finish, trial, conclude or check."""
     return str(task.func_name).rsplit(".", 1)[-1]
 
 

@@ -22,7 +22,9 @@ from coreset.fan_in import fan_in
 from coreset.job import JobStatus, Reason
 from coreset.plan import Plan
 from coreset.plan_users import join
+from coreset.progress import FINISH_SHARE
 from coreset.storage import Storage
+from coreset.trials import Recipe, load_trials, load_world, note_failure, save_trials, save_world
 from workers.device import compute_device, device_name
 from workers.finish import finish_job
 from workers.lease import stamp
@@ -30,6 +32,9 @@ from workers.merge import Counts, merge_counts
 from workers.pairs import views
 from workers.planning import make_plan, save_plan
 from workers.prepare import prepare_plan
+from workers.proxies.conclude import conclude_job
+from workers.proxies.plan import make_trials, plan_proxies
+from workers.proxies.trial import Advance, ProxyData, answer_trial, load_data
 from workers.runtime import Runtime, current
 from workers.samples.loader import Loader
 from workers.score import Scorer, find_summary, score_shard
@@ -48,6 +53,7 @@ class Cancelled(Exception):
 def prepare(job_id: str) -> None:
     """Plan the job, prepare the plan, and put the score tasks on the queue."""
     run = current()
+    _proxy_data.clear()
     try:
         _prepare(run, job_id)
     except Cancelled:
@@ -66,7 +72,10 @@ def _prepare(run: Runtime, job_id: str) -> None:
     plan, warnings = make_plan(spec)
     for warning in warnings:
         run.store.warn(job_id, warning)
+    world = plan_proxies(spec.evaluate, plan) if spec.evaluate else None
     save_plan(run.storage, plan, job_id, spec, lambda: join(run.storage, run.store, plan.id, job_id))
+    if world is not None:
+        save_world(run.storage, job_id, world)
     prepare_plan(plan, run.storage, _loader(plan.id), compute_device(), _progress(run, job_id))
     run.store.set_plan(job_id, plan.id, len(plan.shards))
     _check_cancelled(run, job_id)
@@ -88,6 +97,7 @@ def score(job_id: str, task: int) -> None:
     run = current()
     if run.store.cancel_requested(job_id):
         return
+    _proxy_data.clear()
     plan, thumbnails = _plan_of(run, job_id), _noted(run, job_id).get("thumbnails", False)
     try:
         for shard in plan.tasks()[task]:
@@ -105,7 +115,7 @@ def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int, thumbnails: 
     run.store.shard_started(job_id, shard, device_name(compute_device()))
     planned = plan.shards[shard]
     try:
-        beat = _beat(run, job_id, shard)
+        beat = _beat(run, job_id, lambda fraction: run.store.shard_advanced(job_id, shard, fraction))
         summary = score_shard(_scorer(plan.id), _loader(plan.id), planned, beat, thumbnails)
     except ShardUnreadable as error:
         log.warning("shard failed", uri=planned.uri, detail=error.detail)
@@ -115,7 +125,7 @@ def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int, thumbnails: 
     log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
 
 
-def _beat(run: Runtime, job_id: str, shard: int) -> Callable[[float], None]:
+def _beat(run: Runtime, job_id: str, tell: Callable[[float], object]) -> Callable[[float], None]:
     told = time.monotonic()
 
     def beat(fraction: float) -> None:
@@ -125,7 +135,7 @@ def _beat(run: Runtime, job_id: str, shard: int) -> Callable[[float], None]:
             return
         told = time.monotonic()
         _check_cancelled(run, job_id)
-        run.store.shard_advanced(job_id, shard, fraction)
+        tell(fraction)
 
     return beat
 
@@ -154,7 +164,7 @@ def _counts_path(job_id: str, level: int, index: int) -> str:
 
 
 def finish(job_id: str) -> None:
-    """Select, report, and write the manifest; or say why the job failed."""
+    """Select, report, and write the manifest, then begin the evaluation if one is wanted; or say why the job failed."""
     run = current()
     if run.store.cancel_requested(job_id):
         return
@@ -164,7 +174,13 @@ def finish(job_id: str) -> None:
     top = len(tree) - 1
     try:
         counts = merge_counts([_read_counts(run.storage, job_id, top, i) for i in range(len(tree[top]))])
-        finish_job(run.storage, plan, job, counts, _progress(run, job_id))
+        progress, share = _progress(run, job_id), FINISH_SHARE if job.spec.evaluate else 1.0
+        manifest = finish_job(run.storage, plan, job, counts, lambda stage, f: progress(stage, share * f))
+        if job.spec.evaluate is not None:
+            world = load_world(run.storage, job_id)
+            trials = make_trials(run.storage, plan, job.spec.evaluate, world, manifest.selection)
+            save_trials(run.storage, job_id, trials)
+            run.queue.enqueue_trials(job_id, len(trials.all))
     except Cancelled:
         return
     except Unavailable:
@@ -172,7 +188,42 @@ def finish(job_id: str) -> None:
     except CoresetError as error:
         run.store.transition(job_id, JobStatus.FAILED, Reason(code=error.type, message=error.detail))
     else:
-        run.store.transition(job_id, JobStatus.SUCCEEDED)
+        if job.spec.evaluate is None:
+            run.store.transition(job_id, JobStatus.SUCCEEDED)
+
+
+def trial(job_id: str, index: int) -> None:
+    """Train and test one proxy of the job's evaluation, unless this question was answered before."""
+    run = current()
+    if run.store.cancel_requested(job_id):
+        return
+    trials = load_trials(run.storage, job_id)
+    plan, every = _plan(trials.recipe.plan_id), trials.all
+    tell = lambda fraction: run.store.trial_advanced(job_id, index, fraction, len(every))  # noqa: E731
+    beat = _beat(run, job_id, tell)
+    data = lambda: _proxy_data(trials.recipe.data_key, trials.recipe, beat)  # noqa: E731
+    try:
+        answer_trial(run.storage, plan, trials.recipe, every[index], data, compute_device(), beat)
+    except Cancelled:
+        return
+    except Unavailable:
+        raise  # tried again, as every task that raises is
+    except CoresetError as error:
+        log.warning("proxy not trained", trial=index, detail=error.detail)
+        note_failure(run.storage, job_id, index, error.detail)
+    tell(1.0)
+
+
+def conclude(job_id: str) -> None:
+    """Put together what the proxies measured, and end the job."""
+    run = current()
+    _proxy_data.clear()
+    if run.store.cancel_requested(job_id):
+        return
+    _, evaluation = conclude_job(run.storage, job_id)
+    for warning in evaluation.warnings:
+        run.store.warn(job_id, warning)
+    run.store.transition(job_id, JobStatus.SUCCEEDED)
 
 
 def task_failed(
@@ -198,6 +249,10 @@ def _failed_for_good(run: Runtime, task: Task, kind: type[BaseException], error:
         for shard in plan.tasks()[int(task.args[1])]:
             if find_summary(run.storage, plan, shard) is None:
                 run.store.shard_failed(job_id, shard, plan.shards[shard].uri, message)
+    elif name == "trial":
+        index = int(task.args[1])
+        note_failure(run.storage, job_id, index, message)
+        run.store.trial_advanced(job_id, index, 1.0, run.store.trials(job_id))
     else:
         run.store.transition(job_id, JobStatus.FAILED, Reason(code="task-failed", message=message))
 
@@ -229,19 +284,24 @@ def _plan(plan_id: str) -> Plan:
 
 
 class _Latest:
-    """Holds one plan's loader or scorer at a time: models are large."""
+    """Holds one plan's loader or scorer, or one evaluation's data, at a time: they are large."""
 
-    def __init__(self, make: Callable[[str], Any], drop: Callable[[Any], object]) -> None:
+    def __init__(self, make: Callable[..., Any], drop: Callable[[Any], object] = lambda _: None) -> None:
         self._make, self._drop = make, drop
-        self._plan_id: str | None = None
+        self._key: str | None = None
         self._value: Any = None
 
-    def __call__(self, plan_id: str) -> Any:
-        if plan_id != self._plan_id:
-            if self._plan_id is not None:
-                self._drop(self._value)
-            self._value, self._plan_id = self._make(plan_id), plan_id
+    def __call__(self, key: str, *needed: Any) -> Any:
+        """Return what is held under the key, made of it and of what else is needed."""
+        if key != self._key:
+            self.clear()
+            self._value, self._key = self._make(key, *needed), key
         return self._value
+
+    def clear(self) -> None:
+        if self._key is not None:
+            self._drop(self._value)
+        self._key = self._value = None
 
 
 def _make_loader(plan_id: str) -> Loader:
@@ -250,6 +310,11 @@ def _make_loader(plan_id: str) -> Loader:
 
 
 _loader: Callable[[str], Loader] = _Latest(_make_loader, Loader.close)
-_scorer: Callable[[str], Scorer] = _Latest(
-    lambda plan_id: Scorer(_plan(plan_id), current().storage, compute_device()), lambda _: None
-)
+_scorer: Callable[[str], Scorer] = _Latest(lambda plan_id: Scorer(_plan(plan_id), current().storage, compute_device()))
+
+
+def _load_data(_: str, recipe: Recipe, advance: Advance) -> ProxyData:
+    return load_data(recipe, _plan(recipe.plan_id), current().settings.loader_processes, advance)
+
+
+_proxy_data = _Latest(_load_data)

@@ -3,6 +3,7 @@
 import typer
 
 from coreset.cli.doctor import doctor
+from coreset.cli.evaluate import evaluate
 from coreset.cli.forget import forget
 from coreset.cli.jobs import cancel, check, delete, events, list_jobs, status, submit
 from coreset.cli.key import key
@@ -49,6 +50,13 @@ app.command(rich_help_panel=JOBS, epilog=examples("coreset doctor ID --mend"))(d
 
 app.command(rich_help_panel=RESULTS, epilog=examples("coreset result ID", "coreset result ID --out subset.npy"))(result)
 app.command(rich_help_panel=RESULTS, epilog=examples("coreset report ID --open"))(report)
+app.command(
+    rich_help_panel=RESULTS,
+    epilog=examples(
+        "coreset evaluate ID --test 'held_out/{000000..000003}.tar'",
+        "coreset evaluate job.json --test held_out.tar --fraction 0.1 --fraction 0.3 --seeds 5 --json",
+    ),
+)(evaluate)
 app.command(
     rich_help_panel=RESULTS,
     epilog=examples(

@@ -81,6 +81,13 @@ def _target(target: Any, folder: Path) -> Any:
     return {**target, "pool": _pool(target["pool"], folder)}
 
 
+def _evaluate(evaluate: Any, folder: Path) -> Any:
+    if not isinstance(evaluate, dict) or "test" not in evaluate:
+        return cast(Any, evaluate)
+    evaluate = cast(dict[str, Any], evaluate)
+    return {**evaluate, "test": _pool(evaluate["test"], folder)}
+
+
 def _clip_model(model: Any, folder: Path) -> Any:
     """`pretrained` is a tag of open_clip's or a file: a file if there is one."""
     if not isinstance(model, dict):
@@ -104,4 +111,10 @@ def _one(uri: str, folder: Path) -> str:
     return posixpath.normpath(posixpath.join(str(folder.resolve()), str(Path(uri).expanduser())))
 
 
-_RULES = {"pool": _pool, "checkpoints": _checkpoints, "target": _target, "clip_model": _clip_model}
+_RULES = {
+    "pool": _pool,
+    "checkpoints": _checkpoints,
+    "target": _target,
+    "clip_model": _clip_model,
+    "evaluate": _evaluate,
+}

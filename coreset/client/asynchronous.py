@@ -14,6 +14,7 @@ from coreset.client.calls import Calls
 from coreset.client.listening import Listening, Told
 from coreset.client.steps import Ask, Flow, Pause, Step, Tell
 from coreset.diagnosis import Diagnosis
+from coreset.evaluation import Evaluation
 from coreset.job import Job, JobPage, JobStatus
 from coreset.preflight import Preflight
 from coreset.result import Manifest, Selection
@@ -95,6 +96,9 @@ class AsyncClient:
 
     async def report(self, job_id: str) -> bytes:
         return await self._run(self._calls.report(job_id))
+
+    async def evaluation(self, job_id: str) -> Evaluation:
+        return await self._run(self._calls.evaluation(job_id))
 
     async def scores(self, job_id: str, columns: list[str] | None = None) -> pa.Table:
         """Return the rows of all parts. Files are read in a thread."""

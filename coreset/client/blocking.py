@@ -12,6 +12,7 @@ from coreset.client.calls import Calls
 from coreset.client.listening import Listening, Told
 from coreset.client.steps import Ask, Flow, Pause, Step, Tell
 from coreset.diagnosis import Diagnosis
+from coreset.evaluation import Evaluation
 from coreset.job import Job, JobPage, JobStatus
 from coreset.preflight import Preflight
 from coreset.result import Manifest, Selection
@@ -134,6 +135,12 @@ class Client:
     def report(self, job_id: str) -> bytes:
         """Return the report, an HTML page. Raises Conflict until the job has succeeded."""
         return self._run(self._calls.report(job_id))
+
+    def evaluation(self, job_id: str) -> Evaluation:
+        """Return what the job's selections are worth. Raises NotFound if its spec has no `evaluate`, and Conflict until
+        it has succeeded.
+        """
+        return self._run(self._calls.evaluation(job_id))
 
     def scores(self, job_id: str, columns: list[str] | None = None) -> pa.Table:
         """Return the rows of all parts, bad samples too, in the order of the pool (coreset.part has the columns).

@@ -14,6 +14,7 @@ from coreset.client.specs import plain
 from coreset.client.steps import Ask, Flow, Pause, Tell, Work, answered
 from coreset.diagnosis import Diagnosis
 from coreset.errors import Unavailable
+from coreset.evaluation import Evaluation
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.preflight import Preflight
 from coreset.result import Manifest, Selection
@@ -85,6 +86,9 @@ class Calls:
 
     def report(self, job_id: str) -> Flow[bytes]:
         return (yield from self._send("GET", f"/v1/jobs/{job_id}/report")).content
+
+    def evaluation(self, job_id: str) -> Flow[Evaluation]:
+        return read(Evaluation, (yield from self._send("GET", f"/v1/jobs/{job_id}/evaluation")))
 
     def select(self, job_id: str, spec: SelectSpec | Mapping[str, Any]) -> Flow[Selection]:
         return read(Selection, (yield from self._send("POST", f"/v1/jobs/{job_id}/selections", json=plain(spec))))

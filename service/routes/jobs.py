@@ -189,6 +189,7 @@ def linked(job: Job) -> Job:
         links["cancel"] = f"{base}/cancel"
     if job.status is JobStatus.SUCCEEDED:
         links |= {name: f"{base}/{name}" for name in ("result", "report", "selections", "scores")}
+        links |= {"evaluation": f"{base}/evaluation"} if job.spec.evaluate else {}
     return redact_model(job).model_copy(update={"links": links})
 
 

@@ -91,7 +91,7 @@ def get_selection(
     found = _read(context, job_id, selection_id)
     body = found.model_dump_json().encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return _unless_known(etag, if_none_match) or Response(body, headers=_kept(etag), media_type="application/json")
+    return unless_known(etag, if_none_match) or Response(body, headers=kept(etag), media_type="application/json")
 
 
 @router.get(
@@ -110,9 +110,9 @@ def get_file(
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if written is not None:
         etag = f'"{written.sha256}"'
-        if known := _unless_known(etag, if_none_match):
+        if known := unless_known(etag, if_none_match):
             return known
-        headers |= _kept(etag) | {"Content-Length": str(written.size)}
+        headers |= kept(etag) | {"Content-Length": str(written.size)}
     file = _open(context, job_id, selection_id, name)
     media_type = "application/json" if name.endswith(".json") else "application/octet-stream"
     return StreamingResponse(_pieces(file), media_type=media_type, headers=headers)
@@ -145,13 +145,13 @@ def _open(context: Context, job_id: str, selection_id: str, name: str) -> Binary
         raise NotFound(f"job {job_id} has no selection {selection_id} with {name}", id=selection_id) from error
 
 
-def _unless_known(etag: str, known: str | None) -> Response | None:
+def unless_known(etag: str, known: str | None) -> Response | None:
     """Return 304 if the caller has this already."""
     tags = {tag.strip().removeprefix("W/") for tag in (known or "").split(",")}
-    return Response(status_code=304, headers=_kept(etag)) if etag in tags or "*" in tags else None
+    return Response(status_code=304, headers=kept(etag)) if etag in tags or "*" in tags else None
 
 
-def _kept(etag: str) -> dict[str, str]:
+def kept(etag: str) -> dict[str, str]:
     """Return the headers of what does not change: a selection is named by its content, and dies with its job."""
     return {"ETag": etag, "Cache-Control": "private, max-age=3600"}
 

@@ -18,7 +18,9 @@ async function load() {
     const summary = await json(`${base}/summary`);
     const changes = (k, ranking, signal) => json(`${base}/changes?k=${k}&by=${ranking}`, { signal });
     showResult(result, summary, changes);
-    const bad = await json(`${base}`).then((job) => job.progress.samples.bad);
+    const job = await json(base);
+    if (job.links.evaluation) showEvaluation(document.getElementById("evaluation"), await json(job.links.evaluation));
+    const bad = job.progress.samples.bad;
     if (Object.keys(bad).length) result.append(badSamples(base, bad));
     result.append(files(summary));
     result.dataset.state = "shown";

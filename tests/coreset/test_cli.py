@@ -19,9 +19,9 @@ from coreset.cli.preflight import show_preflight
 from coreset.cli.tell import out
 from coreset.job import JobStatus, Reason
 from coreset.preflight import Preflight
-from coreset.spec import SelectSpec
+from coreset.spec import JobSpec, SelectSpec
 from coreset.store import JobStore
-from service.examples import PREFLIGHT, SELECTION
+from service.examples import EVALUATION, JOB, PREFLIGHT, SELECTION
 
 SPEC: dict[str, Any] = {
     "pool": {"shards": ["pool/{000000..000005}.tar"]},
@@ -286,3 +286,55 @@ def test_absolute_leaves_schemes_and_odd_shapes_alone(tmp_path: Path) -> None:
         "pool": 3,
     }
     assert absolute([1], tmp_path) == [1]
+
+
+def evaluate(monkeypatch: pytest.MonkeyPatch, *arguments: str, **evaluation: Any) -> tuple[Result, list[Any]]:
+    """Run `coreset evaluate` against a service whose jobs succeed at once. Returns its answer and what was posted."""
+    sent: list[Any] = []
+    ended = {**JOB, "status": "succeeded"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            sent.append(json.loads(request.content))
+            return httpx.Response(202, json={**ended, "spec": sent[-1]})
+        found = EVALUATION | evaluation if request.url.path.endswith("/evaluation") else ended
+        return httpx.Response(200, json=found)
+
+    transport = httpx.MockTransport(answer)
+    monkeypatch.setattr("coreset.cli.evaluate.Client", lambda url, key: Client(url, key, transport=transport))
+    return run("http://service", "evaluate", *arguments), sent
+
+
+def test_evaluate_posts_a_jobs_spec_again_with_what_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--test", "held/{0..1}.tar", "--fraction", "0.5", "--fraction", "0.1", "--seeds", "5"]
+    answer, (sent,) = evaluate(monkeypatch, JOB["id"], *options, "--samples-seen", "999")
+    assert answer.exit_code == 0, answer.output
+    asked = JobSpec.model_validate(sent)
+    assert asked.evaluate is not None
+    assert asked.evaluate.test.shards == [f"{tmp_path}/held/{{0..1}}.tar"]
+    assert (asked.evaluate.fractions, asked.evaluate.seeds, asked.evaluate.samples_seen) == ([0.1, 0.5], 5, 999)
+    assert asked.model_copy(update={"evaluate": None}) == JobSpec.model_validate(JOB["spec"])
+    shown = " ".join(answer.stdout.split())
+    assert "zero-shot accuracy of 10,000 samples" in shown
+    assert "diffin 30.0% 299,400 41.10 ± 1.27 -1.00 ± 0.00" in shown
+
+
+def test_evaluate_takes_a_spec_file_and_what_it_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job_file: Path
+) -> None:
+    with_test = tmp_path / "with.json"
+    with_test.write_text(json.dumps({**SPEC, "evaluate": {"test": {"shards": "t.tar"}, "seeds": 2, "lr": 0.01}}))
+    answer, (sent,) = evaluate(monkeypatch, str(with_test), "--seeds", "4", "--json")
+    assert sent["evaluate"]["test"]["shards"] == [f"{tmp_path}/t.tar"]
+    assert (sent["evaluate"]["seeds"], sent["evaluate"]["lr"]) == (4, 0.01)
+    assert json.loads(answer.stdout) == EVALUATION
+    answer, sent = evaluate(monkeypatch, str(job_file))
+    assert (answer.exit_code, sent) == (2, [])
+    assert "--test" in answer.output
+
+
+def test_evaluate_fails_where_no_proxy_was_trained(monkeypatch: pytest.MonkeyPatch, job_file: Path) -> None:
+    answer, _ = evaluate(monkeypatch, str(job_file), "--test", "t.tar", measured=None, warnings=["evaluation: none"])
+    assert answer.exit_code == 1
+    assert "evaluation: none" in answer.stdout

@@ -49,6 +49,14 @@ def test_who_runs_least_is_dealt_to_first(redis: Redis) -> None:
     assert [job_of(rq_id) for rq_id in waiting(redis)] == [*"bbbbbbbb", *"cccccccc", *"aaaaaaaa", *"bca"]
 
 
+def test_trials_take_turns_with_another_jobs_score_tasks(redis: Redis) -> None:
+    trials = [task_id("a", "trial", n) for n in range(9)]
+    put(redis, *trials, *scores("b", 9))
+    deal(redis, LIST, {}, workers=1)
+    assert [job_of(rq_id) for rq_id in waiting(redis)] == [*"aaaabbbbaaaabbbbab"]
+    assert [rq_id for rq_id in waiting(redis) if rq_id in trials] == trials
+
+
 def test_checks_come_before_all_and_prepares_before_the_scores_of_their_priority(redis: Redis) -> None:
     put(redis, *scores("n", 2), "n2-prepare", *scores("h", 2), "check-0f", "l-prepare", "h2-prepare")
     standings = {"h": Standing("high"), "h2": Standing("high"), "l": Standing("low")}

@@ -65,7 +65,7 @@ def test_enqueueing_twice_changes_nothing(job: str, redis: Redis, queue: TaskQue
     assert len(DeferredJobRegistry("cpu", connection=redis)) == 3
 
 
-@pytest.mark.parametrize("dies_in", ["_save_scores", "_enqueue_tree", "_push_scores"])
+@pytest.mark.parametrize("dies_in", ["_save", "_enqueue_tree", "_push"])
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_an_enqueue_that_dies_half_way_is_made_whole_by_the_next(
     job: str, redis: Redis, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch, dies_in: str, after: int
@@ -100,6 +100,36 @@ def test_an_enqueue_that_dies_half_way_is_made_whole_by_the_next(
     assert sorted(pushed) == sorted(task_id(job, "score", n) for n in range(70))
     assert len(dependencies(redis, task_id(job, "merge", 0, 0))) == 64
     assert len(DeferredJobRegistry("cpu", connection=redis)) == 3
+
+
+def test_trials_wait_on_gpu_and_what_concludes_them_behind_all(job: str, redis: Redis, queue: TaskQueue) -> None:
+    for _ in range(2):
+        queue.enqueue_trials(job, 5)
+    trials = [task_id(job, "trial", n) for n in range(5)]
+    assert [rq_id.decode() for rq_id in redis.lrange("rq:queue:gpu", 0, -1)] == trials
+    assert dependencies(redis, task_id(job, "conclude")) == trials
+    assert queue.depth() == {"cpu": 0, "gpu": 5}
+    census = queue.census(job)
+    assert (census["waiting"], census["deferred"]) == (trials, [task_id(job, "conclude")])
+
+
+def test_trials_are_cancelled_with_what_comes_after_them(job: str, redis: Redis, queue: TaskQueue) -> None:
+    queue.enqueue_scoring(job, ranges(2))
+    queue.enqueue_trials(job, 5)
+    assert queue.cancel_tasks(job) == 5 + 1 + 2 + 1 + 1
+    assert queue.depth() == {"cpu": 0, "gpu": 0}
+    assert not redis.keys("rq:job:*")
+
+
+def test_a_conclude_that_failed_for_good_and_a_trial_that_is_lost_are_seen(
+    job: str, redis: Redis, queue: TaskQueue
+) -> None:
+    queue.enqueue_trials(job, 3)
+    redis.lpop("rq:queue:gpu")
+    assert queue.lost([job]) == [task_id(job, "trial", 0)]
+    assert queue.failed([job]) == []
+    redis.hset(f"rq:job:{task_id(job, 'conclude')}", "status", "failed")
+    assert queue.failed([job]) == [job]
 
 
 def test_cancel_takes_this_jobs_tasks_off_and_no_others(

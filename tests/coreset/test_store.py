@@ -11,7 +11,7 @@ from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
 from coreset.job import TERMINAL, TRANSITIONS, JobStatus, Reason
 from coreset.queue import connect
 from coreset.result import File, ShardSummary
-from coreset.spec import JobSpec
+from coreset.spec import EvaluateSpec, JobSpec
 from coreset.store import JobStore, new_job_id
 
 SHARED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,6 +31,27 @@ def scoring(store: JobStore, spec: JobSpec, shards: int = 4) -> str:
     store.set_plan(job_id, "p" * 32, shards)
     store.transition(job_id, JobStatus.SCORING)
     return job_id
+
+
+def test_proxies_are_most_of_the_progress_of_a_job_that_trains_them(store: JobStore, spec: JobSpec) -> None:
+    evaluate = EvaluateSpec.model_validate({"test": {"shards": "t.tar"}})
+    job = scoring(store, spec.model_copy(update={"evaluate": evaluate}), shards=1)
+    store.shard_done(job, summary(0))
+    scored = store.get(job).progress.fraction
+    store.transition(job, JobStatus.REDUCING)
+    store.set_stage(job, "writing the report", 0.04)
+    store.set_trials(job, 3)
+    assert store.trials(job) == 3
+    fractions = [scored, store.get(job).progress.fraction]
+    for trial, fraction in ((0, 0.0), (1, 0.5), (0, 0.5), (0, 1.0), (1, 1.0), (2, 0.9)):
+        store.trial_advanced(job, trial, fraction, 3)
+        fractions.append(store.get(job).progress.fraction)
+    assert fractions == sorted(fractions)
+    assert scored == pytest.approx(0.3)
+    assert store.get(job).progress.stage == "training proxies, 2 of 3"
+    assert 0.9 < fractions[-1] < 1
+    with pytest.raises(NotFound):
+        store.trial_advanced("nobody", 0, 0.5, 1)
 
 
 def test_a_new_job_is_queued_and_holds_its_spec(store: JobStore, spec: JobSpec) -> None:

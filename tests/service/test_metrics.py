@@ -70,7 +70,7 @@ def test_jobs_and_tasks_are_shown_by_state(api: TestClient, store: JobStore) -> 
 def test_counters_are_there_before_they_count(api: TestClient) -> None:
     """Prometheus sees no increase in a series that begins at 1, and an alert would miss the first failure."""
     value = scraped(api)
-    for task in ("check", "prepare", "score", "merge", "finish"):
+    for task in ("check", "prepare", "score", "merge", "finish", "trial", "conclude"):
         assert value("coreset_task_failures_total", task=task) == value("coreset_task_attempts_total", task=task) == 0
     for status in SampleStatus:
         assert value("coreset_samples_total", status=status) == 0

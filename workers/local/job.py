@@ -1,14 +1,18 @@
 """The tasks of a job one after another in this process: the same files and bytes as a served job's, without Redis."""
 
 from contextlib import closing
+from functools import cache
 
-from coreset.errors import ShardUnreadable
+from coreset.errors import CoresetError, ShardUnreadable
 from coreset.job import JobStatus
+from coreset.plan import Plan
 from coreset.plan_users import note
+from coreset.progress import FINISH_SHARE
 from coreset.result import Manifest, ShardSummary
 from coreset.spec import JobSpec
 from coreset.storage import Storage
 from coreset.store import fingerprint
+from coreset.trials import ProxyPlan, note_failure, save_trials
 from workers.device import compute_device, device_name
 from workers.finish import finish_job
 from workers.local.watch import Tell, Watch
@@ -16,6 +20,9 @@ from workers.merge import Counts, merge_counts
 from workers.pairs import views
 from workers.planning import make_plan, save_plan
 from workers.prepare import prepare_plan
+from workers.proxies.conclude import conclude_job
+from workers.proxies.plan import make_trials, plan_proxies
+from workers.proxies.trial import answer_trial, load_data
 from workers.samples.loader import Loader
 from workers.score import Scorer, find_summary, score_shard
 
@@ -34,6 +41,7 @@ def run_job(spec: JobSpec, storage: Storage, tell: Tell, loader_processes: int) 
     watch.enter(JobStatus.PREPARING)
     plan, warnings = make_plan(spec)
     watch.planned(plan.id, len(plan.shards), warnings)
+    world = plan_proxies(spec.evaluate, plan) if spec.evaluate else None
     save_plan(storage, plan, watch.job.id, spec, lambda: note(storage, plan.id, watch.job.id))
     with closing(Loader(views(plan), plan.caption_field, loader_processes, plan.metadata)) as loader:
         prepare_plan(plan, storage, loader, device, watch.stage)
@@ -41,7 +49,11 @@ def run_job(spec: JobSpec, storage: Storage, tell: Tell, loader_processes: int) 
         scorer = Scorer(plan, storage, device)
         counts = [Counts.of(plan.shards[i], _scored(scorer, loader, watch, i)) for i in range(len(plan.shards))]
     watch.enter(JobStatus.REDUCING)
-    manifest = finish_job(storage, plan, watch.job, merge_counts(counts), watch.stage)
+    share = FINISH_SHARE if spec.evaluate else 1.0
+    stage = lambda words, fraction: watch.stage(words, share * fraction)  # noqa: E731
+    manifest = finish_job(storage, plan, watch.job, merge_counts(counts), stage)
+    if world is not None:
+        manifest = _evaluated(storage, plan, world, manifest, watch, loader_processes)
     watch.enter(JobStatus.SUCCEEDED)
     return manifest
 
@@ -49,6 +61,30 @@ def run_job(spec: JobSpec, storage: Storage, tell: Tell, loader_processes: int) 
 def local_id(spec: JobSpec) -> str:
     """Return the job's id, made of its spec: the same job goes on where it was."""
     return f"local{fingerprint(spec)[:20]}"
+
+
+def _evaluated(
+    storage: Storage, plan: Plan, world: ProxyPlan, manifest: Manifest, watch: Watch, loader_processes: int
+) -> Manifest:
+    """Train and test every proxy, conclude, and return the manifest, which names the evaluation."""
+    spec, job_id = watch.job.spec.evaluate, watch.job.id
+    assert spec is not None
+    trials = make_trials(storage, plan, spec, world, manifest.selection)
+    save_trials(storage, job_id, trials)
+    data = cache(lambda: load_data(trials.recipe, plan, loader_processes, lambda _: None))
+    every = trials.all
+    for index, trial in enumerate(every):
+        stage = f"training proxies, {index} of {len(every)}"
+
+        def advance(fraction: float, stage: str = stage, index: int = index) -> None:
+            watch.stage(stage, FINISH_SHARE + (1 - FINISH_SHARE) * (index + fraction) / len(every))
+
+        advance(0.0)
+        try:
+            answer_trial(storage, plan, trials.recipe, trial, data, compute_device(), advance)
+        except CoresetError as error:
+            note_failure(storage, job_id, index, error.detail)
+    return conclude_job(storage, job_id)[0]
 
 
 def _scored(scorer: Scorer, loader: Loader, watch: Watch, shard: int) -> ShardSummary | None:

@@ -24,7 +24,7 @@ class Watch:
         self.job = Job(id=job_id, status=JobStatus.QUEUED, spec=spec, created_at=now, started_at=now)
         self._tell = tell
         self._device = device
-        self._record: dict[str, str] = {}
+        self._record: dict[str, str] = {} if spec.evaluate is None else {"evaluates": "1"}
         self._running: list[Running] = []
 
     def enter(self, status: JobStatus) -> None:
