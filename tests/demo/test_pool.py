@@ -15,7 +15,7 @@ from PIL import Image
 
 from demo.plan import SMALLEST_POOL, Defect, defect_counts, plan_pool, sound_pool
 from demo.pool import write_pool
-from demo.trainset import decodes, usable_samples
+from demo.trainset import decodes, extract_csv, usable_samples
 
 SAMPLES, SHARDS, SEED = 240, 3, 5
 
@@ -150,3 +150,17 @@ def test_no_half_written_file_is_left(pool: Path) -> None:
 def test_a_pool_too_small_for_its_defects_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 40 samples"):
         write_pool(tmp_path, samples=SMALLEST_POOL - 1)
+
+
+def test_a_key_that_comes_again_in_another_shard_keeps_its_own_image(pool: Path, tmp_path: Path) -> None:
+    drawn = [(image, caption) for _, image, caption in usable_samples(pool)][:2]
+    for number, (image, caption) in enumerate(drawn):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            for extension, content in (("jpg", image), ("txt", caption.encode())):
+                member = tarfile.TarInfo(f"same.{extension}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    csv_path, count = extract_csv(tmp_path, tmp_path)
+    rows = [line.split("\t") for line in csv_path.read_text().splitlines()[1:]]
+    assert count == 2
+    assert [(Path(path).read_bytes(), caption) for path, caption in rows] == drawn
