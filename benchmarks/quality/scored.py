@@ -46,6 +46,7 @@ def score(folder: Path, target: str, **changes: Any) -> Scored:
         "checkpoints": {"run": str(folder / "logs" / "run")},
         "target": _target(folder, target),
         "reference": {"size": REFERENCE},
+        "scores": ["diffin", "tracin", "clip_score", "neg_clip_loss", "loss", "random"],
         "select": {"fraction": 0.5},
         "thumbnails": False,
     }
