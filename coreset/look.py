@@ -16,7 +16,8 @@ from coreset.errors import InvalidSpec
 from coreset.plan import Plan
 from coreset.ranking import open_samples
 from coreset.result import Selection
-from coreset.sample_view import LONGEST_CAPTION, SampleView, Views
+from coreset.sample_view import LONGEST_CAPTION, SampleView
+from coreset.sample_views import Views
 from coreset.scores import ESTIMATORS
 from coreset.storage import Storage
 

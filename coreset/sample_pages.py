@@ -10,7 +10,8 @@ from coreset.part import SampleStatus
 from coreset.plan import Plan
 from coreset.ranking import open_samples
 from coreset.result import Selection
-from coreset.sample_view import LARGEST_PAGE, Order, SamplePage, Views
+from coreset.sample_view import LARGEST_PAGE, Order, SamplePage
+from coreset.sample_views import Views
 from coreset.storage import Storage
 
 

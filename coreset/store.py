@@ -28,6 +28,7 @@ Nothing here is needed to find results again: they are in the storage.
 """
 
 import hashlib
+import json
 import secrets
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -73,8 +74,9 @@ def new_job_id() -> str:
 
 
 def fingerprint(spec: JobSpec) -> str:
-    """Return a hash of the spec with its defaults filled in: equal for equal wishes."""
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    """Return a hash of the spec with its defaults filled in: equal for equal wishes, whatever their order."""
+    text = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Caller(NamedTuple):

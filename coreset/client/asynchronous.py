@@ -10,14 +10,15 @@ import httpx
 import pyarrow as pa
 
 from coreset.client.blocking import HTTP_SECONDS
-from coreset.client.calls import Calls
+from coreset.client.calls import AnyOrder, AnyPage, Calls
 from coreset.client.listening import Listening, Told
 from coreset.client.steps import Ask, Flow, Pause, Step, Tell
 from coreset.diagnosis import Diagnosis
 from coreset.evaluation import Evaluation
 from coreset.job import Job, JobPage, JobStatus
 from coreset.preflight import Preflight
-from coreset.result import Manifest, Selection
+from coreset.result import Manifest, Selection, SelectionPage
+from coreset.sample_view import LARGEST_PAGE, SamplePage, SampleView
 from coreset.spec import JobSpec, SelectSpec
 
 Value = TypeVar("Value")
@@ -54,13 +55,9 @@ class AsyncClient:
         return await self._run(self._calls.page(size, token, status))
 
     async def jobs(self, status: JobStatus | None = None) -> AsyncIterator[Job]:
-        token = None
-        while True:
-            page = await self.page(100, token, status)
+        async for page in self._pages(lambda token: self._calls.page(LARGEST_PAGE, token, status)):
             for job in page.jobs:
                 yield job
-            if (token := page.next_page_token) is None:
-                return
 
     async def wait(
         self, job_id: str, progress: Callable[[Job], object] | None = None, timeout: float | None = None
@@ -110,6 +107,24 @@ class AsyncClient:
     async def selection(self, job_id: str, selection_id: str) -> Selection:
         return await self._run(self._calls.selection(job_id, selection_id))
 
+    async def selection_page(self, job_id: str, size: int = 20, token: str | None = None) -> SelectionPage:
+        return await self._run(self._calls.selection_page(job_id, size, token))
+
+    async def selections(self, job_id: str) -> AsyncIterator[Selection]:
+        async for page in self._pages(lambda token: self._calls.selection_page(job_id, LARGEST_PAGE, token)):
+            for selection in page.selections:
+                yield selection
+
+    async def sample_page(
+        self, job_id: str, order: AnyOrder = None, size: int = 24, token: str | None = None
+    ) -> SamplePage:
+        return await self._run(self._calls.sample_page(job_id, order, size, token))
+
+    async def samples(self, job_id: str, order: AnyOrder = None) -> AsyncIterator[SampleView]:
+        async for page in self._pages(lambda token: self._calls.sample_page(job_id, order, LARGEST_PAGE, token)):
+            for sample in page.samples:
+                yield sample
+
     async def download(self, job_id: str, selection_id: str, name: str) -> bytes:
         return await self._run(self._calls.download(job_id, selection_id, name))
 
@@ -129,6 +144,13 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _pages(self, flow: Callable[[str | None], Flow[AnyPage]]) -> AsyncIterator[AnyPage]:
+        page = await self._run(flow(None))
+        yield page
+        while page.next_page_token is not None:
+            page = await self._run(flow(page.next_page_token))
+            yield page
 
     async def _run(self, flow: Flow[Value]) -> Value:
         outcome = None

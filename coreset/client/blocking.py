@@ -8,14 +8,15 @@ from typing import Any, Self, TypeVar
 import httpx
 import pyarrow as pa
 
-from coreset.client.calls import Calls
+from coreset.client.calls import AnyOrder, AnyPage, Calls
 from coreset.client.listening import Listening, Told
 from coreset.client.steps import Ask, Flow, Pause, Step, Tell
 from coreset.diagnosis import Diagnosis
 from coreset.evaluation import Evaluation
 from coreset.job import Job, JobPage, JobStatus
 from coreset.preflight import Preflight
-from coreset.result import Manifest, Selection
+from coreset.result import Manifest, Selection, SelectionPage
+from coreset.sample_view import LARGEST_PAGE, SamplePage, SampleView
 from coreset.spec import JobSpec, SelectSpec
 
 HTTP_SECONDS = 30.0
@@ -75,12 +76,8 @@ class Client:
 
     def jobs(self, status: JobStatus | None = None) -> Iterator[Job]:
         """Yield all jobs, newest first."""
-        token = None
-        while True:
-            page = self.page(100, token, status)
+        for page in self._pages(lambda token: self._calls.page(LARGEST_PAGE, token, status)):
             yield from page.jobs
-            if (token := page.next_page_token) is None:
-                return
 
     def wait(self, job_id: str, progress: Callable[[Job], object] | None = None, timeout: float | None = None) -> Job:
         """Wait until the job has ended, well or not. Goes on after a lost connection or a restart of the service.
@@ -156,6 +153,30 @@ class Client:
     def selection(self, job_id: str, selection_id: str) -> Selection:
         return self._run(self._calls.selection(job_id, selection_id))
 
+    def selection_page(self, job_id: str, size: int = 20, token: str | None = None) -> SelectionPage:
+        """Return a page of a job's selections, newest first."""
+        return self._run(self._calls.selection_page(job_id, size, token))
+
+    def selections(self, job_id: str) -> Iterator[Selection]:
+        """Yield all selections of a job, newest first; the last one is that of its spec."""
+        for page in self._pages(lambda token: self._calls.selection_page(job_id, LARGEST_PAGE, token)):
+            yield from page.selections
+
+    def sample_page(self, job_id: str, order: AnyOrder = None, size: int = 24, token: str | None = None) -> SamplePage:
+        """Return a page of samples with captions, scores and thumbnails.
+
+        Args:
+            order: which score to sort by, and whether good samples are wanted or those that are bad in one way;
+                without it good ones by uid.
+            token: next_page_token of the page before, asked for with the same order.
+        """
+        return self._run(self._calls.sample_page(job_id, order, size, token))
+
+    def samples(self, job_id: str, order: AnyOrder = None) -> Iterator[SampleView]:
+        """Yield samples one after another, as `sample_page` has them; stop whenever there are enough."""
+        for page in self._pages(lambda token: self._calls.sample_page(job_id, order, LARGEST_PAGE, token)):
+            yield from page.samples
+
     def download(self, job_id: str, selection_id: str, name: str) -> bytes:
         """Return a file of a selection: subset.npy, subset.parquet or selection.json."""
         return self._run(self._calls.download(job_id, selection_id, name))
@@ -178,6 +199,13 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _pages(self, flow: Callable[[str | None], Flow[AnyPage]]) -> Iterator[AnyPage]:
+        page = self._run(flow(None))
+        yield page
+        while page.next_page_token is not None:
+            page = self._run(flow(page.next_page_token))
+            yield page
 
     def _run(self, flow: Flow[Value]) -> Value:
         outcome = None

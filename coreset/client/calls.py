@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pyarrow as pa
@@ -17,7 +17,8 @@ from coreset.errors import Unavailable
 from coreset.evaluation import Evaluation
 from coreset.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.preflight import Preflight
-from coreset.result import Manifest, Selection
+from coreset.result import Manifest, Selection, SelectionPage
+from coreset.sample_view import Order, SamplePage
 from coreset.spec import JobSpec, SelectSpec
 
 CHECK_SECONDS = 660.0
@@ -26,6 +27,9 @@ LONG_POLL_SECONDS = 20
 NOT_MODIFIED = 304
 DEFAULT_PATIENCE = 60.0
 ARROW = "application/vnd.apache.arrow.stream"
+
+AnyOrder = Order | Mapping[str, Any] | None
+AnyPage = TypeVar("AnyPage", JobPage, SelectionPage, SamplePage)
 
 
 class Calls:
@@ -52,9 +56,8 @@ class Calls:
         return read(Job, (yield from self._send("GET", f"/v1/jobs/{job_id}")))
 
     def page(self, size: int, token: str | None, status: JobStatus | None) -> Flow[JobPage]:
-        query = {"page_size": size, "page_token": token, "status": status.value if status else None}
-        given = {name: value for name, value in query.items() if value is not None}
-        return read(JobPage, (yield from self._send("GET", "/v1/jobs", params=given)))
+        query = _given(page_size=size, page_token=token, status=status)
+        return read(JobPage, (yield from self._send("GET", "/v1/jobs", params=query)))
 
     def wait(self, job_id: str, progress: Callable[[Job], object] | None, timeout: float | None) -> Flow[Job]:
         deadline = time.monotonic() + timeout if timeout is not None else None
@@ -96,6 +99,14 @@ class Calls:
     def selection(self, job_id: str, selection_id: str) -> Flow[Selection]:
         return read(Selection, (yield from self._send("GET", f"/v1/jobs/{job_id}/selections/{selection_id}")))
 
+    def selection_page(self, job_id: str, size: int, token: str | None) -> Flow[SelectionPage]:
+        query = _given(page_size=size, page_token=token)
+        return read(SelectionPage, (yield from self._send("GET", f"/v1/jobs/{job_id}/selections", params=query)))
+
+    def sample_page(self, job_id: str, order: AnyOrder, size: int, token: str | None) -> Flow[SamplePage]:
+        query = _given(**plain(order or {}), page_size=size, page_token=token)
+        return read(SamplePage, (yield from self._send("GET", f"/v1/jobs/{job_id}/samples", params=query)))
+
     def download(self, job_id: str, selection_id: str, name: str) -> Flow[bytes]:
         path = f"/v1/jobs/{job_id}/selections/{selection_id}/files/{name}"
         return (yield from self._send("GET", path)).content
@@ -117,3 +128,7 @@ class Calls:
 
     def _send(self, method: str, path: str, **options: Any) -> Flow[httpx.Response]:
         return answered(self.url, self.patience, Ask(method, path, options))
+
+
+def _given(**query: Any) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}

@@ -27,5 +27,5 @@ def validate_spec(body: Any) -> JobSpec:
 
 
 def plain(spec: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
-    """Return a spec as JSON values."""
-    return spec.model_dump(mode="json") if isinstance(spec, BaseModel) else dict(spec)
+    """Return a spec as JSON values: what was set in it alone, so that for all else the service's defaults count."""
+    return spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, BaseModel) else dict(spec)

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pyarrow as pa
@@ -15,9 +16,11 @@ from coreset.client import Client, validate_spec
 from coreset.client.scores import from_parts
 from coreset.job import Job, JobStatus
 from coreset.result import File
+from coreset.sample_view import Order
+from coreset.scores import Score
 from coreset.spec import JobSpec
-from coreset.store import JobStore, new_job_id
-from service.examples import PREFLIGHT
+from coreset.store import JobStore, fingerprint, new_job_id
+from service.examples import PREFLIGHT, SAMPLES, SELECTIONS
 
 SPEC = {"pool": {"shards": ["/a.tar"]}, "checkpoints": {"run": "/r"}, "select": {"k": 1}}
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -144,6 +147,42 @@ def test_jobs_follows_the_pages(store: JobStore, spec: JobSpec) -> None:
     }
     answers = client(lambda request: httpx.Response(200, json=pages[request.url.params.get("page_token")]))
     assert len(list(answers.jobs())) == 2
+
+
+def test_selections_and_samples_follow_the_pages_as_they_were_asked_for() -> None:
+    asked: list[dict[str, str]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(dict(request.url.params))
+        body = SELECTIONS if request.url.path.endswith("/selections") else SAMPLES
+        more = None if "page_token" in request.url.params else "two"
+        return httpx.Response(200, json={**body, "next_page_token": more})
+
+    real = client(handler)
+    assert len(list(real.selections("x"))) == 2
+    assert asked == [{"page_size": "100"}, {"page_size": "100", "page_token": "two"}]
+    asked.clear()
+    assert len(list(real.samples("x", Order(by=Score.CLIP_SCORE, ascending=True)))) == 2
+    order = {"by": "clip_score", "ascending": "true", "page_size": "100"}
+    assert asked == [order, {**order, "page_token": "two"}]
+    asked.clear()
+    next(real.samples("x", {"status": "bad_image"}))
+    assert asked == [{"status": "bad_image", "page_size": "100"}], "no further page than is wanted"
+
+
+@pytest.mark.parametrize("further", [{}, {"seed": 0, "clusters": None}, {"reference": {"size": 256}}])
+def test_only_what_was_set_is_sent_and_it_is_the_same_spec(further: dict[str, Any]) -> None:
+    sent: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(422, json={"type": "/problems/invalid-spec", "title": "t", "detail": "d"})
+
+    spec = JobSpec.model_validate({**SPEC, **further})
+    with pytest.raises(errors.InvalidSpec):
+        client(handler).submit(spec)
+    assert sent == [{**SPEC, **further}]
+    assert fingerprint(JobSpec.model_validate(sent[0])) == fingerprint(spec)
 
 
 def test_a_spec_is_checked_on_this_side() -> None:

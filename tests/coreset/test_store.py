@@ -11,7 +11,7 @@ from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
 from coreset.job import TERMINAL, TRANSITIONS, JobStatus, Reason
 from coreset.queue import connect
 from coreset.result import File, ShardSummary
-from coreset.spec import EvaluateSpec, JobSpec
+from coreset.spec import EvaluateSpec, JobSpec, SelectSpec
 from coreset.store import JobStore, new_job_id
 
 SHARED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -81,6 +81,8 @@ def test_the_same_id_twice_is_a_conflict(store: JobStore, spec: JobSpec) -> None
 def test_an_idempotency_key_gives_the_same_job_for_the_same_spec_only(store: JobStore, spec: JobSpec) -> None:
     first = store.create(spec, "j1", idempotency_key="key")
     assert store.create(spec, "j2", idempotency_key="key").id == first.id
+    turned = SelectSpec(fraction=0.3, by=dict(reversed(spec.select.by.items())))
+    assert store.create(spec.model_copy(update={"select": turned}), "j2", idempotency_key="key").id == first.id
     with pytest.raises(InvalidInput, match="new key"):
         store.create(spec.model_copy(update={"seed": 7}), "j3", idempotency_key="key")
     assert [job.id for job in store.page().jobs] == ["j1"]
