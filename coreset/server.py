@@ -132,6 +132,11 @@ class LocalStack:
         kind = f"on {self._gpus} GPU(s)" if self._gpus else "on the CPU"
         return f"{self._workers} worker(s) {kind}, results in {self.storage}, logs in {self.data / 'logs'}"
 
+    def parts(self) -> dict[str, object]:
+        """Return the same by name. Redis's URL may hold a password, and is left out."""
+        where = {"storage": self.storage, "logs": str(self.data / "logs")}
+        return {"workers": self._workers, "gpus": self._gpus, **where}
+
     def start(self, timeout: float = 60.0) -> Self:
         """Start all and wait until the service is ready.
 

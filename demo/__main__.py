@@ -49,15 +49,17 @@ console = Console()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help=f"leave the service running, on port {PORT}")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON; all else goes to stderr")
     options = parser.parse_args()
+    console.stderr = options.json
     try:
-        run(options.keep)
+        run(options.keep, options.json)
     except CoresetError as error:
         console.print(f"[red]{error.detail}[/red]")
         raise SystemExit(1) from None
 
 
-def run(keep: bool) -> None:
+def run(keep: bool, as_json: bool) -> None:
     started = time.monotonic()
     if keep:
         check_free(PORT)
@@ -81,6 +83,8 @@ def run(keep: bool) -> None:
         show_methods(console, manifest, methods)
         seconds = time.monotonic() - started
         write_summary(manifest, methods, seconds)
+        if as_json:
+            print(SUMMARY.read_text(), end="", flush=True)
         console.print(f"{seconds:.0f} s in all; the same figures: {SUMMARY}")
         if keep:
             console.print(f"The service runs at {stack.url} until you press Ctrl-C.")

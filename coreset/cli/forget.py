@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from coreset.cli.options import AsJson
 from coreset.cli.paths import read_spec
 from coreset.cli.tell import telling
 from coreset.cli.up import UpContext
@@ -19,12 +20,14 @@ def forget(
     job_file: Annotated[str, typer.Argument(metavar="JOB.JSON", help="the job spec; - reads stdin")],
     uids: Annotated[Path, typer.Option(help="the samples: DataComp's .npy, or text with one uid a line")],
     out: Annotated[Path, typer.Option(help="the checkpoint to write, as open_clip loads it")],
+    as_json: AsJson = False,
 ) -> None:
     """Write the last checkpoint as if some samples had not been trained on, to first order. Needs no service."""
     with telling():
         spec = validate_spec(read_spec(job_file))
         read_uids(uids)  # a mistake in it shows at once: the process below takes seconds to start
     command = [sys.executable, "-m", "workers.forget", "--uids", str(uids), "--out", str(out)]
+    command += ["--json"] if as_json else []
     chosen: UpContext = context.obj
     # PASSIVE before torch is imported: threads that spin while they wait take the cores that others need.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **chosen.environment}

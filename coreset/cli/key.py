@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from coreset.cli.tell import err, telling
+from coreset.cli.options import AsJson
+from coreset.cli.tell import err, print_json, telling
 from coreset.keys import new_key
 
 key = typer.Typer(help="API keys of a service.", no_args_is_help=True)
@@ -19,10 +20,14 @@ def keys() -> None:
 def new(
     name: Annotated[str, typer.Option(help="of whoever will hold it")],
     scopes: Annotated[str, typer.Option(help="read, submit, or both")] = "read,submit",
+    as_json: AsJson = False,
 ) -> None:
     """Draw a key. It is printed this once; the second line is what the service is given."""
     with telling():
         secret, entry = new_key(name, [scope.strip() for scope in scopes.split(",")])
+    if as_json:
+        print_json({"key": secret, "line": entry.line})
+        return
     typer.echo(secret)
     typer.echo(entry.line)
     err.print(

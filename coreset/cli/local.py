@@ -17,10 +17,11 @@ from coreset.plan import SCORING_VERSION
 def demo(
     context: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="leave the service running, with its page")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the whole job on a pool and a training that it makes itself: minutes. Needs the `demo` extra."""
     chosen: UpContext = context.obj
-    command = [sys.executable, "-m", "demo", *(["--keep"] if keep else [])]
+    command = [sys.executable, "-m", "demo", *(["--keep"] if keep else []), *(["--json"] if as_json else [])]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **chosen.environment}
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
 

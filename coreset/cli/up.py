@@ -1,5 +1,6 @@
 """`coreset up`: everything on this machine, until Ctrl-C."""
 
+import json
 import signal
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from coreset.cli.tell import out, telling
+from coreset.cli.options import AsJson
+from coreset.cli.tell import err, out, telling
 from coreset.server import LocalStack
 from coreset.settings import StackSettings
 
@@ -28,8 +30,12 @@ def up(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="of the service; 0 takes a free one")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="default: one a GPU, else one on the CPU")] = None,
     data: Annotated[Path | None, typer.Option(help="folder of results, Redis's files and logs")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Start Redis (unless CORESET_REDIS_URL is set), the service and workers, and keep them up until Ctrl-C."""
+    """Start Redis (unless CORESET_REDIS_URL is set), the service and workers, and keep them up until Ctrl-C.
+
+    With --json a line of JSON comes when all is up.
+    """
     chosen: UpContext = context.obj
     settings = chosen.settings
     stack = LocalStack(
@@ -44,14 +50,21 @@ def up(
     with telling():
         try:
             stack.start()
-            out.print(f"coreset is up: {stack.url}", highlight=False, soft_wrap=True)
-            out.print(f"{stack.describe()}. Ctrl-C stops it.", highlight=False, soft_wrap=True)
-            sys.stdout.flush()
+            _tell_up(stack, as_json)
             stack.wait()
         except KeyboardInterrupt:
-            out.print("stopping; running tasks get a moment to end")
+            (err if as_json else out).print("stopping; running tasks get a moment to end")
         finally:
             stack.stop()
+
+
+def _tell_up(stack: LocalStack, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"url": stack.url, **stack.parts()}))
+    else:
+        out.print(f"coreset is up: {stack.url}", highlight=False, soft_wrap=True)
+        out.print(f"{stack.describe()}. Ctrl-C stops it.", highlight=False, soft_wrap=True)
+    sys.stdout.flush()
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,15 +1,18 @@
 """The command line against a real service: exit codes, JSON, one-sentence errors, absolute paths."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from coreset import Client, __version__
@@ -18,6 +21,7 @@ from coreset.cli.paths import absolute
 from coreset.cli.preflight import show_preflight
 from coreset.cli.tell import out
 from coreset.job import JobStatus, Reason
+from coreset.keys import ApiKey
 from coreset.preflight import Preflight
 from coreset.spec import JobSpec, SelectSpec
 from coreset.store import JobStore
@@ -219,6 +223,27 @@ def test_the_help_tells_exit_codes_and_examples() -> None:
     assert "4 the job was cancelled" in " ".join(run("", "--help").stdout.split())
     for command in ("submit", "select", "events", "report", "check"):
         assert f"$ coreset {command}" in run("", command, "--help").stdout
+
+
+def every_command(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command below one; groups alone have commands of their own."""
+    if not hasattr(command, "commands"):
+        yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from every_command(inner, *words, name)
+
+
+def test_every_command_speaks_json() -> None:
+    found = list(every_command(get_command(app)))
+    assert ("key", "new") in found
+    assert ("up",) in found
+    for words in found:
+        assert "--json" in run("", *words, "--help").stdout, words
+
+
+def test_a_new_key_is_told_as_json() -> None:
+    told = json.loads(run("", "key", "new", "--name", "a", "--scopes", "read", "--json").stdout)
+    assert ApiKey.parse(told["line"]).sha256 == hashlib.sha256(told["key"].encode()).hexdigest()
 
 
 def test_version_is_for_programs_too() -> None:

@@ -1,5 +1,6 @@
 """The whole stack on this machine: up, a dead worker comes back, down, and the data is there again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -51,18 +52,23 @@ def test_a_stack_serves_revives_its_worker_and_keeps_jobs_over_a_restart(tmp_pat
         assert client.get(job.id).status in (JobStatus.CANCELLING, JobStatus.CANCELLED)
 
 
-def test_up_prints_its_url_and_stops_on_sigterm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_json", [True, False])
+def test_up_prints_its_url_and_stops_on_sigterm(tmp_path: Path, as_json: bool) -> None:
     command = [sys.executable, "-m", "coreset", "up", "--port", "0", "--workers", "0", "--data", str(tmp_path)]
+    command += ["--json"] if as_json else []
     up = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     assert up.stdout is not None
     try:
         line = up.stdout.readline()
-        url = line.rsplit(" ", 1)[-1].strip()
+        told = json.loads(line) if as_json else {"url": line.rsplit(" ", 1)[-1].strip(), "workers": 0}
+        url = told["url"]
         assert httpx.get(f"{url}/healthz").status_code == 200, line
+        assert told["workers"] == 0
     finally:
         up.terminate()
-        assert up.wait(timeout=20) == 0
-        up.stdout.close()
+        rest = up.communicate(timeout=20)[0]
+    assert up.returncode == 0
+    assert ("stopping" in rest) is not as_json, "a program reads one line of JSON, and nothing else"
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/healthz")
 

@@ -16,6 +16,7 @@ import torch
 from coreset.errors import InvalidInput, PoolUnusable
 from coreset.spec import JobSpec
 from coreset.uids import to_subset
+from workers.forget.__main__ import words
 from workers.forget.removal import Forgotten, forget
 from workers.samples.decode import uid_of
 from workers.samples.tar import ShardReader
@@ -60,10 +61,11 @@ def test_the_command_writes_a_checkpoint_that_open_clip_loads(
     (tmp_path / "job.json").write_text(json.dumps(spec))
     np.save(tmp_path / "set.npy", to_subset(chosen))
     command = [sys.executable, "-m", "coreset", "forget", "job.json", "--uids", "set.npy", "--out", "without.pt"]
+    command += ["--json"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=_environment())
     assert ended.returncode == 0, ended.stderr
-    assert "12 of 180 samples (6.67%)" in ended.stdout
-    assert "without.pt" in ended.stdout
+    done = json.loads(ended.stdout)
+    assert (done["file"], done["removed"], done["n_samples"]) == (str(tmp_path / "without.pt"), 12, 180)
     architecture = json.loads((tiny_run / "open_clip_config.json").read_text())["model_cfg"]
     model = open_clip.CLIP(**architecture)
     open_clip.load_checkpoint(model, str(tmp_path / "without.pt"))
@@ -94,6 +96,11 @@ def test_only_counted_parameters_move(
     forgotten(spec | {"parameters": {"names": counted}}, defects["sound"][:3], tmp_path / "out.pt")
     before, after = weights(tiny_run / "checkpoints" / "epoch_2.pt"), weights(tmp_path / "out.pt")
     assert sorted(name for name in before if not torch.equal(before[name], after[name])) == sorted(counted)
+
+
+def test_what_was_done_is_told_in_a_sentence() -> None:
+    done = Forgotten(12, 180.0, 0.5, 10.0, (2.0, 3.0), (2.0, 2.1), [])
+    assert "12 of 180 samples (6.67%)" in words(done, Path("without.pt"))
 
 
 def test_bad_samples_are_told_and_left_out(tmp_path: Path, spec: dict[str, Any], defects: dict[str, list[str]]) -> None:

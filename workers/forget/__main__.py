@@ -4,11 +4,13 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from coreset.cli.tell import print_json
 from coreset.errors import CoresetError
 from coreset.locations import Locations
 from coreset.settings import WorkerSettings
@@ -22,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workers.forget", description="Reads the job spec from stdin.")
     parser.add_argument("--uids", type=Path, required=True, help=".npy of DataComp's u8,u8, or text, one uid a line")
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     options = parser.parse_args()
     console = Console(stderr=True)
     try:
@@ -35,9 +38,12 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    if options.json:
+        print_json({"file": str(options.out.resolve()), **asdict(done)})
+        return
     for warning in done.warnings:
         console.print("[yellow]warning:[/yellow]", warning, highlight=False, soft_wrap=True)
-    Console().print(_words(done, options.out), highlight=False, soft_wrap=True)
+    Console().print(words(done, options.out), highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -49,7 +55,8 @@ def _bar(console: Console) -> Iterator[Tell]:
         bar.update(task, description="done", completed=1.0)
 
 
-def _words(done: Forgotten, out: Path) -> str:
+def words(done: Forgotten, out: Path) -> str:
+    """Return what was done in one sentence."""
     share = done.removed / done.n_samples
     return (
         f"removed the influence of {done.removed:,} of {done.n_samples:,.0f} samples ({share:.2%}): the weights moved "
