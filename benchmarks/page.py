@@ -10,6 +10,8 @@ import json
 import os
 import statistics
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +71,22 @@ def slider_milliseconds(page: Page, moves: int) -> list[float]:
     """Move the slider by its key, and return how long each move took until its samples were drawn."""
     slider = page.locator("#k")
     slider.focus()
-    taken: list[float] = []
-    for move in range(moves):
-        before = page.locator("[data-milliseconds]").get_attribute("data-k")
-        slider.press("ArrowRight" if move % 4 else "PageUp")
-        page.wait_for_function("k => document.querySelector('[data-milliseconds]').dataset.k !== k", arg=before)
-        page.wait_for_selector("[data-milliseconds][aria-busy=false]")
-        taken.append(float(page.locator("[data-milliseconds]").get_attribute("data-milliseconds") or "nan"))
-    return taken
+    return [_milliseconds(page, partial(slider.press, "ArrowRight" if move % 4 else "PageUp")) for move in range(moves)]
+
+
+def typed_milliseconds(page: Page, moves: int) -> list[float]:
+    """Type numbers of samples that are no steps of the slider, and return how long each took until all was drawn."""
+    field = page.locator("#k-exact")
+    start = int(field.input_value())
+    return [_milliseconds(page, partial(field.fill, str(start + 7 * move + 1))) for move in range(moves)]
+
+
+def _milliseconds(page: Page, act: Callable[[], None]) -> float:
+    before = page.locator("[data-milliseconds]").get_attribute("data-k")
+    act()
+    page.wait_for_function("k => document.querySelector('[data-milliseconds]').dataset.k !== k", arg=before)
+    page.wait_for_selector("[data-milliseconds][aria-busy=false]")
+    return float(page.locator("[data-milliseconds]").get_attribute("data-milliseconds") or "nan")
 
 
 def measured(url: str, job_id: str, report: Path, shots: Path | None) -> dict[str, Any]:
@@ -86,12 +96,14 @@ def measured(url: str, job_id: str, report: Path, shots: Path | None) -> dict[st
         address = f"{url}/jobs/{job_id}"
         loads = [load_seconds(page, address) for _ in range(LOADS)]
         moves = slider_milliseconds(page, MOVES)
+        typed = typed_milliseconds(page, MOVES)
         if shots is not None:
             _photograph(page, address, report, shots)
         browser.close()
     return {
         "load_seconds": {"first": loads[0], "median_after": statistics.median(loads[1:])},
         "slider_milliseconds": {"median": statistics.median(moves), "most": max(moves), "moves": moves},
+        "typed_milliseconds": {"median": statistics.median(typed), "most": max(typed), "moves": typed},
         "report_bytes": report.stat().st_size,
     }
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from coreset.changes import Changes
 from coreset.diagnosis import Diagnosis, Finding
 from coreset.evaluation import Cut, Evaluation, Quality, TrialOutcome, evaluate_cuts
 from coreset.events import Ended, JobEvent, ShardFailed, StatusChanged
@@ -22,9 +23,10 @@ from coreset.preflight import (
 )
 from coreset.result import Accuracy, Comparison, Environment, File, Manifest, Selection, SelectionPage
 from coreset.sample_view import SamplePage, SampleView
-from coreset.scores import Score
+from coreset.scores import SCORES, Score
 from coreset.select_spec import Rule
 from coreset.spec import JobSpec, SelectSpec
+from coreset.summary import Axis, Density, Histogram, Ranking, Sheet, Summary
 from service.webhooks import JobEnded, WebhookBody
 
 _SPEC: dict[str, Any] = {
@@ -243,31 +245,36 @@ _webhook = WebhookBody(
 SPEC: dict[str, Any] = _SPEC
 CLEAN: dict[str, Any] = {name: _SPEC[name] for name in ("pool", "checkpoints")} | {"clean": {"fraction": 0.1}}
 SAMPLES: dict[str, Any] = SamplePage(samples=[_sample]).model_dump(mode="json")
-_SHOWN: dict[str, Any] = _sample.model_dump(mode="json")
-CHANGES: dict[str, Any] = {
-    "k": 1200,
-    "by": "clip_score",
-    "score": "clip_score",
-    "entering": 410,
-    "leaving": 210,
-    "enter": [_SHOWN],
-    "leave": [_SHOWN],
-}
-SUMMARY: dict[str, Any] = {
-    "job_id": _JOB_ID,
-    "k": 1000,
-    "rankable": 998_000,
-    "looked": 998_000,
-    "rankings": [{"name": "clip_score", "label": "CLIP score", "meaning": "cosine of image and caption"}],
-    "ks": [1000, 9980],
-    "cuts": {"clip_score": [0.41, 0.38]},
-    "overlaps": [[1000, 9980]],
-    "histograms": {"clip_score": {"axis": {"low": 0.0, "high": 0.5}, "counts": [1, 2], "kept": [0, 1]}},
-    "densities": [{"across": "clip_score", "up": "diffin", "cells": [[12, 40, 7]]}],
-    "sheets": [{"name": "highest", "title": "highest CLIP score", "score": "clip_score", "samples": [_SHOWN]}],
-    "steps": [7812.0],
-    "files": {"report.html": f"s3://coresets/jobs/{_JOB_ID}/report.html"},
-}
+_clip_score, _diffin = SCORES[Score.CLIP_SCORE], SCORES[Score.DIFFIN]
+CHANGES: dict[str, Any] = Changes(
+    k=1200,
+    by="clip_score",
+    score=Score.CLIP_SCORE,
+    entering=410,
+    leaving=210,
+    enter=[_sample],
+    leave=[_sample],
+    cuts={Score.DIFFIN: 0.0019, Score.CLIP_SCORE: 0.41},
+    overlaps=[700],
+).model_dump(mode="json")
+SUMMARY: dict[str, Any] = Summary(
+    job_id=_JOB_ID,
+    k=1000,
+    rankable=998_000,
+    looked=998_000,
+    rankings=[
+        Ranking(name="diffin", label=_diffin.label, meaning=_diffin.meaning),
+        Ranking(name="clip_score", label=_clip_score.label, meaning=_clip_score.meaning),
+    ],
+    ks=[1000, 9980],
+    cuts={Score.DIFFIN: [0.002, 0.0011], Score.CLIP_SCORE: [0.41, 0.38]},
+    overlaps=[[640, 7150]],
+    histograms={Score.CLIP_SCORE: Histogram(axis=Axis(low=0.0, high=0.5), counts=[1, 2], kept=[0, 1])},
+    densities=[Density(across=Score.CLIP_SCORE, up=Score.DIFFIN, cells=[(12, 40, 7)])],
+    sheets=[Sheet(name="highest", title="Highest CLIP score", score=Score.CLIP_SCORE, samples=[_sample])],
+    steps=[7812.0],
+    files={"report.html": f"s3://coresets/jobs/{_JOB_ID}/report.html"},
+).model_dump(mode="json")
 SELECT: dict[str, Any] = {
     "fraction": 0.3,
     "by": {"diffin": 1, "clip_score": 1},

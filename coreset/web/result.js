@@ -3,29 +3,43 @@
 
 const SELECTION = "selection";
 
-/** Return the entry of `summary.overlaps` for two rankings. */
-function overlapOf(summary, one, other) {
-  const total = summary.rankings.length;
+/** Return the entry of `overlaps` for two of `total` rankings. */
+function overlapOf(overlaps, total, one, other) {
   const [low, high] = one < other ? [one, other] : [other, one];
-  return summary.overlaps[low * total - (low * (low + 1)) / 2 + high - low - 1];
+  return overlaps[low * total - (low * (low + 1)) / 2 + high - low - 1];
+}
+
+/**
+ * Return every score's cut and every pair's overlap at k, in the summary's order. Between the summary's ks they are
+ * taken from the line between the two next to it.
+ */
+function levelsAt(summary, k) {
+  const ks = [0, ...summary.ks];
+  const high = Math.max(1, ks.findIndex((each) => each >= k));
+  const share = (k - ks[high - 1]) / (ks[high] - ks[high - 1]);
+  const between = (values) => values[high - 1] + share * (values[high] - values[high - 1]);
+  const cuts = Object.entries(summary.cuts).map(([name, values]) => [name, between([values[0], ...values])]);
+  return { k, cuts: Object.fromEntries(cuts), overlaps: summary.overlaps.map((counts) => between([0, ...counts])) };
 }
 
 /**
  * Show a summary below `root`.
- * changes: async (k, ranking, signal) -> what enters and leaves; without it the slider shows no samples.
+ * changes: async (k, ranking) -> what enters and leaves, and the levels at k exactly; without it no samples are shown
+ * at the slider, and between the summary's ks the levels are those of `levelsAt`.
  */
 function showResult(root, summary, changes = null) {
   const open = sampleDialog(summary);
   const labels = Object.fromEntries(summary.rankings.map((ranking) => [ranking.name, ranking.label]));
   const parts = [histograms(summary, labels), densities(summary, labels), matrix(summary)];
-  const edges = changes ? edgeSheets(changes, open) : null;
-  const slider = kSlider(summary, labels, edges !== null, (index, ranking) => {
-    for (const part of parts) part.move(index);
-    if (edges) edges.move(summary.ks[index], ranking);
+  const move = (levels) => parts.forEach((part) => part.move(levels));
+  const edges = changes ? edgeSheets(changes, open, move) : null;
+  const chooser = kChooser(summary, labels, edges !== null, (k, ranking) => {
+    move(levelsAt(summary, k));
+    if (edges) edges.move(k, ranking);
   });
   const drawnFrom = summary.looked < summary.rankable ? `, from a draw of ${short(summary.looked)} samples` : "";
   root.replaceChildren(
-    section("How many to keep", slider, ...(edges ? [edges.node] : [])),
+    section("How many to keep", chooser, ...(edges ? [edges.node] : [])),
     section(`Two scores at a time${drawnFrom}`, parts[1].node),
     section(`How much the rankings share at this k${drawnFrom}`, parts[2].node),
     section(`Every score${drawnFrom}`, legend(), parts[0].node),
@@ -33,7 +47,7 @@ function showResult(root, summary, changes = null) {
   const looked = section("Samples to look at", sheets(summary, open));
   if (summary.sheets.length && summary.sheets[0].name === "suspects") root.prepend(looked);
   else root.append(looked);
-  slider.start();
+  chooser.start();
 }
 
 function section(title, ...children) {
@@ -45,39 +59,47 @@ function legend() {
   return element("p", { class: "soft" }, ...words.map(([kind, text]) => element("span", { class: `key ${kind}` }, text)));
 }
 
-function kSlider(summary, labels, withRanking, moved) {
-  const start = summary.ks.indexOf(summary.k);
-  const input = element("input", { id: "k", type: "range", min: 0, max: summary.ks.length - 1, step: 1 });
-  input.value = start;
-  const told = element("output", { for: "k", id: "k-told" });
+/** A slider over the summary's ks, and a field for any other k. */
+function kChooser(summary, labels, withRanking, moved) {
+  const { ks, rankable } = summary;
+  const slider = element("input", { id: "k", type: "range", min: 0, max: ks.length - 1, step: 1, "aria-label": "Keep" });
+  const exact = element("input", { id: "k-exact", type: "number", min: 1, max: rankable, step: 1, required: true });
+  const told = element("output", { for: "k k-exact", id: "k-told" });
+  const ranking = rankingChoice(summary);
+  const back = element("button", { type: "button" }, "Back to the job's k");
+  const move = (k) => {
+    const text = `of ${short(rankable)} samples, ${((100 * k) / rankable).toFixed(k < rankable / 100 ? 3 : 1)} %`;
+    slider.value = Math.max(0, ks.findLastIndex((each) => each <= k));
+    slider.setAttribute("aria-valuetext", `${short(k)} ${text}`);
+    told.textContent = text;
+    moved(k, ranking.value);
+  };
+  const moveTo = (k) => ((exact.value = k), move(k));
+  slider.addEventListener("input", () => moveTo(ks[slider.value]));
+  exact.addEventListener("input", () => exact.checkValidity() && move(Number(exact.value)));
+  exact.addEventListener("change", () => exact.reportValidity());
+  back.addEventListener("click", () => moveTo(summary.k));
+  ranking.addEventListener("change", () => exact.checkValidity() && move(Number(exact.value)));
+  const by = withRanking ? [element("label", { for: "ranking" }, "ranked by "), ranking] : [];
+  const keep = element("span", {}, element("label", { for: "k-exact" }, "Keep "), exact, " ", told);
+  const node = element("div", { class: "card" }, element("div", { class: "row" }, keep, ...by, back), slider);
+  node.start = () => moveTo(summary.k);
+  return node;
+}
+
+function rankingChoice(summary) {
   const options = summary.rankings.map(({ name, label }) => {
     const text = name === SELECTION ? `the job's: ${label}` : label;
     return element("option", { value: name, selected: name === SELECTION }, text);
   });
-  const ranking = element("select", { id: "ranking" }, ...options);
-  const back = element("button", { type: "button" }, "Back to the job's k");
-  const move = () => {
-    const k = summary.ks[input.value];
-    const text = `${short(k)} of ${short(summary.rankable)} samples, ${((100 * k) / summary.rankable).toFixed(1)} %`;
-    told.textContent = text;
-    input.setAttribute("aria-valuetext", text);
-    moved(Number(input.value), ranking.value);
-  };
-  back.addEventListener("click", () => ((input.value = start), move()));
-  input.addEventListener("input", move);
-  ranking.addEventListener("change", move);
-  const by = withRanking ? [element("label", { for: "ranking" }, "ranked by "), ranking] : [];
-  const line = element("div", { class: "row" }, element("label", { for: "k" }, "Keep"), told, ...by, back);
-  const node = element("div", { class: "card" }, line, input);
-  node.start = move;
-  return node;
+  return element("select", { id: "ranking" }, ...options);
 }
 
 function histograms(summary, labels) {
   const names = summary.rankings.map((ranking) => ranking.name).filter((name) => name in summary.histograms);
   const found = names.map((name) => [name, histogram(name, labels[name], summary.histograms[name])]);
   const node = element("div", { class: "charts" }, ...found.map(([, chart]) => chart.node));
-  const move = (index) => found.forEach(([name, chart]) => chart.move(summary.cuts[name][index]));
+  const move = ({ cuts }) => found.forEach(([name, chart]) => chart.move(cuts[name]));
   return { node, move };
 }
 
@@ -85,10 +107,10 @@ function densities(summary, labels) {
   const holder = element("div", { class: "charts one" });
   const options = summary.densities.map(({ up }, i) => element("option", { value: i }, labels[up]));
   const choice = element("select", { id: "density" }, ...options);
-  let [chart, shown, at] = [null, null, 0];
-  const move = (index) => {
-    at = index;
-    if (chart) chart.move(summary.cuts[shown.across][at], summary.cuts[shown.up][at]);
+  let [chart, shown, at] = [null, null, null];
+  const move = ({ cuts }) => {
+    at = cuts;
+    if (chart) chart.move(at[shown.across], at[shown.up]);
   };
   const show = () => {
     shown = summary.densities[choice.value];
@@ -96,7 +118,7 @@ function densities(summary, labels) {
     const names = [labels[shown.across], labels[shown.up]];
     chart = density(across.axis, up.axis, shown.cells, across.counts.length, names);
     holder.replaceChildren(chart.node);
-    move(at);
+    if (at) chart.move(at[shown.across], at[shown.up]);
   };
   choice.addEventListener("change", show);
   if (!summary.densities.length) return { node: element("p", {}, "There is one score only."), move };
@@ -109,11 +131,10 @@ function matrix(summary) {
   const cells = names.map((_, row) => names.map((_, column) => element("td", { class: row === column ? "self" : "" })));
   const head = element("tr", {}, element("td", {}), ...names.map((name) => element("th", { scope: "col" }, name)));
   const rows = names.map((name, i) => element("tr", {}, element("th", { scope: "row" }, name), ...cells[i]));
-  const move = (index) => {
-    const k = summary.ks[index];
+  const move = ({ k, overlaps }) => {
     cells.forEach((line, row) =>
       line.forEach((cell, column) => {
-        const share = row === column ? 1 : overlapOf(summary, row, column)[index] / k;
+        const share = row === column ? 1 : overlapOf(overlaps, names.length, row, column) / k;
         cell.textContent = (100 * share).toFixed(share === 1 ? 0 : 1);
         cell.style.setProperty("--share", share.toFixed(3));
       }),
@@ -124,25 +145,37 @@ function matrix(summary) {
   return { node: element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Overlaps" }, table), move };
 }
 
-/** What enters and leaves the job's selection when it is cut at another k, or by another ranking. */
-function edgeSheets(changes, open) {
+/**
+ * What enters and leaves the job's selection when it is cut at another k, or by another ranking. One question is on its
+ * way at a time, then the newest: the service answers them one after another anyway.
+ */
+function edgeSheets(changes, open, moveAll) {
   const node = element("div", { class: "charts", "aria-live": "polite", "aria-busy": "false" });
-  let latest = new AbortController();
-  const move = async (k, ranking) => {
-    latest.abort();
-    latest = new AbortController();
-    const [started, { signal }] = [performance.now(), latest];
-    node.setAttribute("aria-busy", "true");
+  let [asking, wanted] = [false, null];
+  const answer = async ({ k, ranking, at }) => {
     try {
-      const found = await changes(k, ranking, signal);
-      if (signal.aborted) return;
+      const found = await changes(k, ranking);
+      if (wanted) return;
       node.replaceChildren(...edges(found, open));
-      node.setAttribute("aria-busy", "false");
+      moveAll(found);
       node.dataset.k = k;
-      node.dataset.milliseconds = (performance.now() - started).toFixed(1);
+      node.dataset.milliseconds = (performance.now() - at).toFixed(1);
     } catch (error) {
-      if (!signal.aborted) node.replaceChildren(element("p", { class: "failed", role: "alert" }, String(error.message)));
+      node.replaceChildren(element("p", { class: "failed", role: "alert" }, String(error.message)));
     }
+  };
+  const move = async (k, ranking) => {
+    wanted = { k, ranking, at: performance.now() };
+    node.setAttribute("aria-busy", "true");
+    if (asking) return;
+    asking = true;
+    while (wanted) {
+      const question = wanted;
+      wanted = null;
+      await answer(question);
+    }
+    asking = false;
+    node.setAttribute("aria-busy", "false");
   };
   return { node, move };
 }

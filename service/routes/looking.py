@@ -1,10 +1,10 @@
 """What people look at: the numbers behind a job's charts, and what another cut would change."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from coreset.changes import changes
+from coreset.changes import Changes, changes
 from coreset.errors import NotFound
 from coreset.part import SampleStatus
 from coreset.plan import Plan
@@ -12,6 +12,7 @@ from coreset.result import Manifest
 from coreset.sample_pages import sample_page
 from coreset.sample_view import LARGEST_PAGE, Order, SamplePage
 from coreset.scores import Score
+from coreset.summary import Summary
 from service import examples
 from service.context import Ctx
 from service.routes.jobs import JobId, require_success
@@ -22,18 +23,9 @@ FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 """A job that has succeeded does not change, and its id is never used again."""
 
 
-def _json(told: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
-    return {200: {"description": told, "content": content}, **examples.PROBLEMS}
-
-
-@router.get(
-    "/summary",
-    response_class=Response,
-    responses=_json("Histograms, densities, overlaps, contact sheets", examples.SUMMARY),
-)
+@router.get("/summary", response_model=Summary, responses=examples.answers(examples.SUMMARY))
 def get_summary(context: Ctx, job_id: JobId) -> Response:
-    """Return the numbers behind the job's charts, and some samples with their thumbnails (coreset.summary.Summary)."""
+    """Return the numbers behind the job's charts, and some samples with their thumbnails, as the job stored them."""
     require_success(context, job_id)
     try:
         summary = context.storage.read(f"jobs/{job_id}/summary.json")
@@ -62,14 +54,14 @@ def get_samples(
     return sample_page(context.storage, plan, manifest.selection, order, page_size, page_token)
 
 
-@router.get("/changes", response_class=Response, responses=_json("What enters, what leaves", examples.CHANGES))
+@router.get("/changes", response_model=Changes, responses=examples.answers(examples.CHANGES))
 def get_changes(
     context: Ctx,
     job_id: JobId,
     k: Annotated[int, Query(ge=1, description="samples to keep")],
     by: Annotated[str, Query(max_length=64, description="a score, or `selection`, the job's own")] = "selection",
 ) -> Response:
-    """Compare the best k by a ranking with the job's selection (coreset.changes.Changes)."""
+    """Compare the best k by a ranking with the job's selection, and tell every score's cut and all overlaps at k."""
     require_success(context, job_id)
     found = changes(context.looks.of(context.storage, job_id), k, by)
     return Response(found.model_dump_json(), media_type="application/json", headers=FOR_EVER)

@@ -3,8 +3,8 @@
 
 const result = document.getElementById("result");
 
-async function json(address, options = {}) {
-  const answer = await fetch(address, options);
+async function json(address) {
+  const answer = await fetch(address);
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.detail || body.title || String(answer.status));
   return body;
@@ -16,7 +16,7 @@ async function load() {
   const base = result.dataset.address;
   try {
     const summary = await json(`${base}/summary`);
-    const changes = (k, ranking, signal) => json(`${base}/changes?k=${k}&by=${ranking}`, { signal });
+    const changes = (k, ranking) => json(`${base}/changes?k=${k}&by=${ranking}`);
     showResult(result, summary, changes);
     const job = await json(base);
     if (job.links.evaluation) showEvaluation(document.getElementById("evaluation"), await json(job.links.evaluation));

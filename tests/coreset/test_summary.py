@@ -185,6 +185,25 @@ def test_changes_are_what_enters_and_leaves(look: Look, rows: list[Row], kept: s
         assert [sample.uid for sample in found.leave] == leave[:SHOWN]
 
 
+@pytest.mark.parametrize("k", [1, K - 1, K + 1, SAMPLES])
+def test_changes_tell_cuts_and_overlaps_at_any_k(look: Look, rows: list[Row], k: int) -> None:
+    found = changes(look, k, "selection")
+    assert found.cuts == {
+        score: sorted((row[score.value] for row in rows), reverse=True)[k - 1] for score in PLAN.scores
+    }
+    names = ["diffin", "clip_score", "random"]
+    pairs = dict(zip(combinations([*names, "selection"], 2), found.overlaps, strict=True))
+    for pair in combinations(names, 2):
+        assert pairs[pair] == len(set.intersection(*(set(best(rows, name, k)) for name in pair)))
+
+
+def test_changes_agree_with_the_summary_where_that_has_the_k(look: Look, summary: Summary) -> None:
+    for place in (0, 30, len(summary.ks) - 1):
+        found = changes(look, summary.ks[place], "diffin")
+        assert found.cuts == {score: values[place] for score, values in summary.cuts.items()}
+        assert found.overlaps == [counts[place] for counts in summary.overlaps]
+
+
 def test_an_unknown_ranking_is_refused_and_never_reaches_the_query(look: Look) -> None:
     with pytest.raises(InvalidInput, match="there is no ranking"):
         changes(look, 5, "uid; DROP TABLE looked")
