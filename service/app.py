@@ -29,7 +29,19 @@ from service.guard import Guard
 from service.metrics import RequestMeter, registry_of
 from service.middleware import BodyLimit, Envelope
 from service.openapi import describe
-from service.routes import diagnosis, evaluation, events, health, jobs, login, looking, page, scores, selections
+from service.routes import (
+    diagnosis,
+    evaluation,
+    events,
+    health,
+    jobs,
+    login,
+    looking,
+    page,
+    reference,
+    scores,
+    selections,
+)
 from service.webhook_sender import WebhookSender
 
 API_KEY = HTTPBearer(
@@ -65,6 +77,8 @@ def create_app(
         title="Coreset selection service",
         version=__version__,
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's own come from another site; service.routes.reference is ours
+        redoc_url=None,
         lifespan=_with(threads),
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
@@ -74,7 +88,7 @@ def create_app(
     app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations)
     for resource in (jobs, events, selections, scores, looking, evaluation, diagnosis):
         app.include_router(resource.router, dependencies=[Security(API_KEY)])
-    for resource in (health, page, login):
+    for resource in (health, page, reference, login):
         app.include_router(resource.router)
     problems.install(app)
     describe(app)

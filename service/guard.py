@@ -92,8 +92,8 @@ class Guard:
 
 
 def is_open(path: str) -> bool:
-    """Tell whether a path asks for no key: probes, versions, what the API is, and the way to log in."""
-    return path in OPEN_PATHS or path.startswith("/problems/")
+    """Tell whether a path asks for no key: probes, versions, what the API is, how pages look, and the way to log in."""
+    return path in OPEN_PATHS or path.startswith(("/problems/", "/static/"))
 
 
 def _bearer(request: Request) -> str | None:

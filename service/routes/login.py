@@ -1,6 +1,5 @@
 """For people at a browser: their key, kept in a cookie that no script can read and no other site can send."""
 
-import secrets
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs
@@ -10,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from service.context import Ctx
 from service.guard import COOKIE
+from service.routes.page import POLICY
 
 router = APIRouter(include_in_schema=False)
 
@@ -47,10 +47,7 @@ def _own_path(goal: str) -> bool:
 
 
 def _form(status: int, error: str) -> Response:
-    nonce = secrets.token_urlsafe(16)
-    answer = HTMLResponse(_HTML.replace("@NONCE@", nonce).replace("@ERROR@", error), status)
-    answer.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
+    answer = HTMLResponse(_HTML.replace("@ERROR@", error), status)
+    answer.headers["Content-Security-Policy"] = POLICY
     answer.headers["Cache-Control"] = "no-store"
     return answer

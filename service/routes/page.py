@@ -13,6 +13,7 @@ from coreset.errors import NotFound
 from coreset.job import TERMINAL, JobStatus
 from coreset.scores import DEFAULT_SCORES, SCORES
 from service.context import Ctx
+from service.guard import caller_of
 from service.routes.jobs import JobId, linked
 
 router = APIRouter(include_in_schema=False)
@@ -46,12 +47,12 @@ _templates = Jinja2Templates(env=_environment)
 @router.get("/", response_class=HTMLResponse)
 def jobs_page(context: Ctx, request: Request, part: bool = False) -> Response:
     jobs = [linked(job) for job in context.store.page(SHOWN).jobs]
-    return _page(request, "_jobs.html" if part else "jobs.html", {"jobs": jobs, "waiting": context.queue.depth()})
+    return page_of(request, "_jobs.html" if part else "jobs.html", {"jobs": jobs, "waiting": context.queue.depth()})
 
 
 @router.get("/new", response_class=HTMLResponse)
-def new_page(request: Request) -> Response:
-    return _page(request, "new.html", {"rankings": RANKINGS})
+def newpage_of(request: Request) -> Response:
+    return page_of(request, "new.html", {"rankings": RANKINGS})
 
 
 @router.get("/jobs/{job_id}", response_class=HTMLResponse)
@@ -60,7 +61,7 @@ def job_page(context: Ctx, request: Request, job_id: JobId, part: bool = False) 
     if job.status is JobStatus.CANCELLING and context.queue.settle(job_id):
         job = context.store.get(job_id)
     ended = job.status in TERMINAL
-    return _page(request, "_job.html" if part else "job.html", {"job": linked(job), "ended": ended})
+    return page_of(request, "_job.html" if part else "job.html", {"job": linked(job), "ended": ended})
 
 
 @router.get("/static/{name}")
@@ -71,8 +72,9 @@ def static_file(name: str) -> Response:
     return FileResponse(STATIC[name], headers={"Cache-Control": "no-cache"})
 
 
-def _page(request: Request, template: str, values: dict[str, object]) -> Response:
-    answer = _templates.TemplateResponse(request, template, values)
+def page_of(request: Request, template: str, values: dict[str, object]) -> Response:
+    """Return a template's page. It knows the name of the key that the browser has logged in with, if keys are used."""
+    answer = _templates.TemplateResponse(request, template, {"caller": caller_of(request), **values})
     answer.headers["Content-Security-Policy"] = POLICY
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -9,6 +9,7 @@ async function refresh() {
   if (document.hidden) return;
   try {
     const answer = await fetch(`${location.pathname}?part=true`, { cache: "no-store" });
+    if (answer.status === 401) location.reload(); // the key is gone: to the form for it, and back here
     if (!answer.ok) throw new Error(String(answer.status));
     show(await answer.text());
     lost.textContent = "";

@@ -55,7 +55,17 @@ def test_without_a_key_nothing_is_told(opened: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/healthz", "/readyz", "/version", "/openapi.json", "/login", "/problems/unauthorized"]
+    "path",
+    [
+        "/healthz",
+        "/readyz",
+        "/version",
+        "/openapi.json",
+        "/docs",
+        "/static/page.css",
+        "/login",
+        "/problems/unauthorized",
+    ],
 )
 def test_probes_and_the_way_in_are_open(opened: Open, path: str) -> None:
     assert opened().get(path).status_code == 200

@@ -1,16 +1,20 @@
 """The pages, the health addresses, the OpenAPI description, and what the service never imports."""
 
+import html
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coreset.job import JobStatus, Reason
 from coreset.storage import Storage
 from coreset.store import JobStore
+from service import examples
 
 ROOT = Path(__file__).parents[2]
 NONE = {"cpu": 0, "gpu": 0}
@@ -34,7 +38,7 @@ def test_the_job_page_escapes_the_spec(api: TestClient) -> None:
     assert "/&lt;b&gt;.tar" in page
 
 
-@pytest.mark.parametrize("address", ["/", "/new", "/jobs/{id}"])
+@pytest.mark.parametrize("address", ["/", "/new", "/jobs/{id}", "/docs", "/login"])
 def test_pages_have_no_outside_parts_and_no_inline_script(api: TestClient, succeeded: str, address: str) -> None:
     answer = api.get(address.format(id=succeeded))
     assert not re.search(r"""(src|href)=["']?(https?:|//)""", answer.text)
@@ -45,6 +49,19 @@ def test_pages_have_no_outside_parts_and_no_inline_script(api: TestClient, succe
     assert not re.search(r"<style|<script>| style=| on[a-z]+=", answer.text)
     for file in re.findall(r"""(?:src|href)="(/static/[^"]+)""", answer.text):
         assert api.get(file).headers["content-type"].startswith(("text/javascript", "text/css")), file
+
+
+def test_the_api_page_tells_every_address_model_field_and_example(app: FastAPI, api: TestClient) -> None:
+    page, description = html.unescape(api.get("/docs").text), app.openapi()
+    for path, operations in description["paths"].items():
+        for method in operations:
+            assert f"<code>{method.upper()} {path}</code>" in page
+    for name, schema in description["components"]["schemas"].items():
+        assert f'id="{name}"' in page
+        for field in schema.get("properties", {}):
+            assert f"<code>{field}</code>" in page
+    for example in (examples.SPEC, examples.MANIFEST, examples.SUMMARY):
+        assert json.dumps(example, indent=2) in page
 
 
 def test_a_part_is_the_middle_alone(api: TestClient, succeeded: str) -> None:
