@@ -18,13 +18,14 @@ function showEvaluation(root, evaluation) {
   const fractions = [...new Set(cuts.filter((cut) => cut.selection !== FULL).map((cut) => cut.fraction))];
   const told = `Small models trained from scratch, ${short(evaluation.seeds)} seeds, ${short(evaluation.samples_seen)} samples
     seen each, tested on ${short(evaluation.test_samples)} held-out samples. Intervals: ${evaluation.confidence}.`;
-  const figures = cuts.length ? [dots(cuts, fractions, names, what)] : [];
+  const table = element("div", { class: "card scroll", tabindex: 0, role: "group", "aria-label": "Evaluation" });
+  const figures = cuts.length ? [atShare(cuts, fractions, names, what, table)] : [];
   if (fractions.length > 1) figures.unshift(overShares(cuts, fractions, names, what));
   const failed = evaluation.failed.length;
   const parts = [element("p", { class: "soft" }, told)];
   if (failed) parts.push(element("p", { class: "warning" }, `${failed} proxies are missing; ${evaluation.failed[0].message}`));
-  const charts = element("div", { class: "charts" }, ...figures);
-  root.replaceChildren(section("What the selections are worth", ...parts, charts, evaluationTable(cuts, what)));
+  if (cuts.length) parts.push(element("div", { class: figures.length > 1 ? "charts" : "charts one" }, ...figures), table);
+  root.replaceChildren(section("What the selections are worth", ...parts));
 }
 
 function colourOf(selection, names) {
@@ -81,12 +82,14 @@ function marked(cut, [cx, cy], frame, range, colour) {
   return [drawn("line", { x1: cx, x2: cx, y1, y2, class: `path ${colour}` }), dot];
 }
 
-/** A line for each selection at one share, the best first; with a choice where there are several shares. */
-function dots(cuts, fractions, names, what) {
+/** A line for each selection at one share, the best first, and the table of it; a choice where there are several. */
+function atShare(cuts, fractions, names, what, table) {
   const holder = element("div", {});
   const show = (fraction) => {
     const own = cuts.filter((cut) => cut.selection === FULL || cut.fraction === fraction);
-    holder.replaceChildren(dotPlot(own.sort((a, b) => b.points.mean - a.points.mean), names, what));
+    own.sort((a, b) => b.points.mean - a.points.mean);
+    holder.replaceChildren(dotPlot(own, names, what));
+    table.replaceChildren(evaluationTable(own, what));
   };
   const options = fractions.map((fraction, i) => element("option", { value: i }, percent(fraction)));
   const choice = element("select", { id: "share" }, ...options);
@@ -128,7 +131,7 @@ function dotPlot(cuts, names, what) {
 function evaluationTable(cuts, what) {
   const rivals = [...new Set(cuts.flatMap((cut) => Object.keys(cut.against)))];
   const heads = ["selection", "kept", "k", what, ...rivals.map((name) => `above ${name}`)];
-  const rows = [...cuts].sort((a, b) => a.fraction - b.fraction || b.points.mean - a.points.mean).map((cut) => {
+  const rows = cuts.map((cut) => {
     const differences = rivals.map((name) => withHalf(cut.against[name], true));
     const cells = [percent(cut.fraction), short(cut.k), withHalf(cut.points), ...differences];
     const values = cells.map((text) => element("td", { class: "n" }, text));
@@ -136,8 +139,7 @@ function evaluationTable(cuts, what) {
   });
   const head = heads.map((text, i) => element("th", { scope: "col", class: i ? "n" : "" }, text));
   const caption = element("caption", {}, "Means over the seeds, and half the width of their intervals; differences are taken seed by seed");
-  const table = element("table", {}, caption, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
-  return element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Evaluation" }, table);
+  return element("table", {}, caption, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
 }
 
 function withHalf(found, signed = false) {

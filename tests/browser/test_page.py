@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect
 from coreset.client import Client
 from coreset.job import JobStatus
 from coreset.server import LocalStack
+from demo.pool import write_sound_shard
+from tests.conftest import TINY_MODEL
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -34,18 +36,46 @@ def hostile_pool(tiny_pool: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="module")
-def address(stack: LocalStack, hostile_pool: Path, tiny_run: Path) -> str:
-    """Of the page of a job over the hostile pool that has succeeded."""
+def address(stack: LocalStack, hostile_pool: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of the page of a job over the hostile pool that has succeeded, and has measured what two scores are worth."""
+    held_out = tmp_path_factory.mktemp("held_out") / "test.tar"
+    write_sound_shard(held_out, 20, seed=7)
     with Client(stack.url) as client:
         spec = {
             "pool": {"shards": [str(hostile_pool / "{000000..000005}.tar")]},
             "checkpoints": {"run": str(tiny_run)},
             "reference": {"size": 24},
             "select": {"k": 40},
+            "evaluate": {
+                "test": {"shards": [str(held_out)]},
+                "selections": {"clip_score": {"by": "clip_score"}, "loss": {"by": "loss"}},
+                "fractions": [0.3, 0.6],
+                "seeds": 2,
+                "samples_seen": 64,
+                "batch_size": 16,
+                "model": {"config": TINY_MODEL},
+            },
         }
         job = client.wait(client.submit(spec).id, timeout=200)
         assert job.status is JobStatus.SUCCEEDED
     return f"{stack.url}/jobs/{job.id}"
+
+
+def test_the_worth_of_the_selections_is_drawn_on_the_page_and_in_the_report(
+    page: Page, said: list[str], address: str
+) -> None:
+    for where in (address, address.replace("/jobs/", "/v1/jobs/") + "/report"):
+        page.goto(where)
+        figures = page.locator("#evaluation figure")
+        expect(figures).to_have_count(2)
+        expect(figures.first.locator("circle")).to_have_count(2 * 2)
+        expect(figures.nth(1).locator("circle")).to_have_count(2 + 1)
+        page.get_by_label("Kept:").select_option("60 %")
+        rows = page.get_by_role("group", name="Evaluation").locator("tbody tr")
+        expect(rows.filter(has_text="loss")).to_contain_text("60 %")
+        expect(rows.filter(has_text="loss")).to_contain_text("±")
+        expect(rows).to_have_count(3)
+    assert said == []
 
 
 def shown(page: Page, address: str) -> Page:

@@ -47,7 +47,7 @@ def evaluating(spec: dict[str, Any], held_out: Path) -> dict[str, Any]:
             "fractions": [0.2, 0.5],
             "seeds": SEEDS,
             "selections": RULES,
-            "samples_seen": 800,
+            "samples_seen": 480,
             "batch_size": 16,
             "model": {"config": TINY_MODEL},
         },
@@ -151,7 +151,7 @@ def test_the_jobs_id_does_not_depend_on_the_evaluation(client: Client, job: Job,
 
 
 def test_a_cancel_stops_the_training_of_a_proxy(client: Client, evaluating: dict[str, Any], until: Until) -> None:
-    long = {**evaluating["evaluate"], "samples_seen": 10_000_000}
+    long = {**evaluating["evaluate"], "samples_seen": 1_000_000}
     posted = client.submit({**evaluating, "evaluate": long})
     until(lambda: client.get(posted.id).progress.stage.startswith("training proxies"))
     client.cancel(posted.id)
