@@ -133,6 +133,18 @@ class Outputs(Strict):
     parts_existing: int
 
 
+class EvaluationFound(Strict):
+    """What the job would measure its selections by.
+
+    Attributes:
+        proxies: small models that would be trained, at most: equal questions are asked once.
+    """
+
+    test_shards: ShardsFound
+    model: PlannedModel
+    proxies: int
+
+
 class Preflight(Strict):
     """The plan of a job, without the job.
 
@@ -157,5 +169,6 @@ class Preflight(Strict):
     scores: list[Score]
     warnings: list[str] = Field(default_factory=list)
     memory: MemoryEstimate
-    time: TimeEstimate
+    time: TimeEstimate = Field(description="without the proxies of an evaluation")
+    evaluation: EvaluationFound | None = Field(default=None, description="where the spec asks for one")
     outputs: Outputs

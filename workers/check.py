@@ -15,12 +15,13 @@ from PIL import Image
 from coreset.errors import CoresetError, PoolUnusable, ShardUnreadable
 from coreset.part import SampleStatus
 from coreset.plan import Plan, PlannedShard
-from coreset.preflight import FirstShard, Outputs, Preflight, SampleFound, ShardsFound
+from coreset.preflight import EvaluationFound, FirstShard, Outputs, Preflight, SampleFound, ShardsFound
 from coreset.problem_types import to_problem
 from coreset.redaction import redact_model
 from coreset.select import selection_folder, selection_id
 from coreset.spec import JobSpec, SelectSpec
 from coreset.storage import Storage
+from coreset.trials import ProxyPlan
 from workers import checkpoint_files
 from workers.clip_model import ClipModel, view_functions
 from workers.device import compute_device
@@ -59,9 +60,8 @@ def preflight(spec: JobSpec, storage: Storage) -> Preflight:
     """
     plan, warnings = make_plan(spec)
     stamp()
-    if spec.evaluate is not None:
-        plan_proxies(spec.evaluate, plan)
-        stamp()
+    world = plan_proxies(spec.evaluate, plan) if spec.evaluate else None
+    stamp()
     model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
     first, skipped = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
     warnings += skipped
@@ -87,8 +87,16 @@ def preflight(spec: JobSpec, storage: Storage) -> Preflight:
         warnings=warnings,
         memory=memory,
         time=time_estimate(plan, model, memory.batch_size),
+        evaluation=_evaluation(spec, world),
         outputs=_outputs(plan, spec.select, storage),
     )
+
+
+def _evaluation(spec: JobSpec, world: ProxyPlan | None) -> EvaluationFound | None:
+    if spec.evaluate is None or world is None:
+        return None
+    proxies = spec.evaluate.number_of_trials(spec.select.rule, spec.scores)
+    return EvaluationFound(test_shards=_shards(world.test), model=world.model, proxies=proxies)
 
 
 def _shards(shards: list[PlannedShard]) -> ShardsFound:

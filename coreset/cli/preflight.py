@@ -19,6 +19,9 @@ def show_preflight(found: Preflight) -> None:
     }
     if found.target_shards:
         rows["target"] = _shards(found.target_shards)
+    if found.evaluation:
+        rows["evaluation"] = f"up to {found.evaluation.proxies:,} proxies ({found.evaluation.model.name})"
+        rows["test"] = _shards(found.evaluation.test_shards)
     if found.clip_model:
         rows["CLIP score by"] = found.clip_model.name
     show_rows({name: escape(text) for name, text in rows.items()})

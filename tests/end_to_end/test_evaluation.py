@@ -164,6 +164,9 @@ def test_a_test_that_is_not_held_out_is_refused_before_anything_is_scored(
     client: Client, evaluating: dict[str, Any], spec: dict[str, Any]
 ) -> None:
     same = {**evaluating, "evaluate": {**evaluating["evaluate"], "test": spec["pool"]}}
+    found = client.check(evaluating).evaluation
+    assert found is not None
+    assert (found.proxies, found.test_shards.number, found.model.source) == (SEEDS * (1 + 2 * len(RULES)), 1, "spec")
     with pytest.raises(InvalidSpec, match="must be held out, but 6 of its shards are the pool's"):
         client.check(same)
     gone = {**evaluating, "evaluate": {**evaluating["evaluate"], "test": {"shards": ["/nowhere/test.tar"]}}}
