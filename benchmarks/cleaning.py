@@ -8,8 +8,7 @@ errors. --work keeps pools, trainings and scores, and what is there is not made 
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,55 +17,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
 from benchmarks.environment import environment
+from benchmarks.quality.models import CONFIG
 from benchmarks.quality.pools import CIFAR_CLASSES, POOLS, Pair, write_splits
-from coreset.scores import DEFAULT_SCORES, Score
-from coreset.spec import JobSpec
-from coreset.storage import Storage
+from benchmarks.quality.scored import REFERENCE, TRAINING, score
+from benchmarks.quality.scored import Scored as Job
 from demo.train import Training, train
-from workers.local.job import run_job
 
 Values = npt.NDArray[np.float64]
 
-TEXT = {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a CLIP is trained on a pool. `own` are the epochs whose checkpoints self-influence is summed over."""
-
-    vision: dict[str, int]
-    epochs: int
-    batch_size: int
-    lr: float
-    own: tuple[int, ...]
-
-    @property
-    def model(self) -> dict[str, Any]:
-        return {"embed_dim": 64, "vision_cfg": self.vision, "text_cfg": TEXT}
-
-
-RECIPES = {
-    "cifar": Recipe(
-        vision={"image_size": 32, "layers": 3, "width": 96, "head_width": 32, "patch_size": 4},
-        epochs=8,
-        batch_size=128,
-        lr=1e-3,
-        own=(2, 5, 8),
-    ),
-    "flickr": Recipe(
-        vision={"image_size": 64, "layers": 3, "width": 96, "head_width": 32, "patch_size": 8},
-        epochs=12,
-        batch_size=128,
-        lr=1e-3,
-        own=(4, 8, 12),
-    ),
-}
+OWN = (2, 4)
+"""The epochs whose checkpoints self-influence is summed over, at 32 passes a sample. The last one has no rate left."""
+OWN_NAMES = [f"self_influence_{epoch}" for epoch in OWN]
+OWN_SHARDS = 3
+"""Shards that self-influence is computed for; the other scores are judged on these too, beside it."""
 
 
 def flipped(data: Path, share: float) -> list[Pair]:
@@ -79,7 +49,8 @@ def flipped(data: Path, share: float) -> list[Pair]:
 def _other_class(pair: Pair, draws: np.random.Generator) -> Pair:
     true = pair.facts["class_name"]
     other = str(draws.choice([name for name in CIFAR_CLASSES if name != true]))
-    return replace(pair, caption=pair.caption.replace(true, other), fault="flipped")
+    article = "an" if other[0] in "ao" else "a"  # one that does not fit would give the flips away
+    return replace(pair, caption=f"a photo of {article} {other}", fault="flipped")
 
 
 def _pool(data: Path, name: str) -> list[Pair]:
@@ -94,7 +65,7 @@ CASES: dict[str, Callable[[Path], list[Pair]]] = {
 }
 """Pools with known errors, by name, of the folder of the data."""
 
-RANKED = (*(score.value for score in DEFAULT_SCORES if score is not Score.RANDOM), Score.SELF_INFLUENCE.value)
+USUAL = ("diffin", "tracin", "clip_score", "neg_clip_loss", "loss")
 
 MIXES = (
     "diffin+clip_score",
@@ -104,12 +75,19 @@ MIXES = (
     "clip_score+loss",
     "diffin+clip_score+loss",
     "diffin+neg_clip_loss+loss",
+)
+"""Means of ranks, as a job's `by` of several scores."""
+
+OWN_MIXES = (
+    "+".join(OWN_NAMES),
     "self_influence+loss",
     "self_influence+neg_clip_loss",
     "self_influence+diffin",
-    "self_influence+diffin+neg_clip_loss",
+    "self_influence+neg_clip_loss+loss",
 )
-"""Means of ranks, as a job's `by` of several scores."""
+
+BY_CAPTION = (*USUAL, "self_influence")
+"""Scores that are also ranked among the samples of each caption, where these are classes."""
 
 
 @dataclass(frozen=True)
@@ -124,64 +102,83 @@ class Scored:
         names = ranking.split("+")
         return np.mean([stats.rankdata(self.scores[name]) for name in names], axis=0)
 
+    def judged(self, mixes: Iterable[str]) -> dict[str, Any]:
+        """Return what each score and mix finds, and what a perfect one would."""
+        errors, samples = int(self.wrong.sum()), len(self.wrong)
+        return {
+            "samples": samples,
+            "errors": errors,
+            "perfect": {f"found_{share}": min(1.0, share * samples / 100 / errors) for share in (10, 20)},
+            "rankings": {name: found(self.value(name), self.wrong) for name in (*self.scores, *mixes)},
+        }
 
-def trained(case: str, data: Path, folder: Path) -> Path:
-    """Write the pool, train on it, and return the run."""
-    recipe = RECIPES[case.split("_")[0]]
+
+def make(case: str, data: Path, folder: Path) -> None:
+    """Write the pool, and train on it as the quality benchmark does; what is there stays."""
     write_splits({"pool": CASES[case](data)}, folder)
-    run = folder / "logs" / "run"
-    if (run / "checkpoints" / f"epoch_{recipe.epochs}.pt").exists():
-        return run
-    config = folder / "model.json"
-    config.write_text(json.dumps(recipe.model))
-    training = Training("run", recipe.epochs, recipe.batch_size, recipe.lr, model_config=config)
-    return train(folder / "pool", folder / "logs", training)
+    if not (folder / "logs" / "run").exists():
+        config = folder / "model.json"
+        config.write_text(json.dumps(CONFIG))
+        train(folder / "pool", folder / "logs", Training(name="run", model_config=config, **TRAINING))
 
 
-def table_of(spec: dict[str, Any], folder: Path) -> pa.Table:
-    """Run a job in this process and return its parts as one table, by uid."""
-    manifest = run_job(JobSpec.model_validate(spec), Storage(str(folder / "results")), lambda job: None, 0)
-    return pq.read_table([part.uri for part in manifest.parts]).sort_by("uid")
+def usual_scores(folder: Path) -> pa.Table:
+    """Return the scores of the quality benchmark, V = training, by uid."""
+    return _table(score(folder, "training"))
 
 
-def specs(case: str, folder: Path, run: Path) -> dict[str, dict[str, Any]]:
-    """Return the jobs: all scores at all checkpoints, and self-influence in several ways."""
-    recipe = RECIPES[case.split("_")[0]]
-    shards = sorted(str(path) for path in (folder / "pool").glob("*.tar"))
-    base: dict[str, Any] = {"pool": {"shards": shards}, "thumbnails": False}
-
-    def own(epochs: tuple[int, ...], **fields: Any) -> dict[str, Any]:
-        files = [{"uri": str(run / "checkpoints" / f"epoch_{epoch}.pt")} for epoch in epochs]
-        asked = {"scores": ["self_influence"], "select": {"fraction": 0.9, "by": "self_influence"}}
-        return base | {"checkpoints": {"files": files}, "model": {"config": recipe.model}} | asked | fields
-
-    return {
-        "scores": base | {"checkpoints": {"run": str(run)}, "select": {"fraction": 0.9}},
-        "self_influence": own(recipe.own),
-        "self_influence_first": own(recipe.own[:1]),
-        "self_influence_last": own(recipe.own[-1:]),
-        "self_influence_last_block": own(recipe.own, parameters={"last_blocks": 1}),
+def own_scores(folder: Path, epoch: int) -> pa.Table:
+    """Return the self-influence of one epoch, by uid."""
+    asked: dict[str, Any] = {
+        "pool": {"shards": [str(path) for path in sorted((folder / "pool").glob("*.tar"))[:OWN_SHARDS]]},
+        "checkpoints": {"files": [str(folder / "logs" / "run" / "checkpoints" / f"epoch_{epoch}.pt")]},
+        "model": {"config": CONFIG},
+        "scores": ["self_influence"],
+        "select": {"fraction": 0.9, "by": "self_influence"},
     }
+    return _table(score(folder, "training", **asked))
 
 
-def scored(case: str, data: Path, folder: Path) -> tuple[Scored, dict[str, float]]:
-    """Return a case's scores and errors, and the seconds that each step took here."""
-    seconds: dict[str, float] = {}
+def _table(job: Job) -> pa.Table:
+    return pq.read_table([part.uri for part in job.manifest.parts]).sort_by("uid")
 
-    def timed(name: str, work: Callable[[], Any]) -> Any:
-        started = time.monotonic()
-        found = work()
-        seconds[name] = round(time.monotonic() - started, 1)
-        return found
 
-    run = timed("training", lambda: trained(case, data, folder))
-    tables = {name: timed(name, partial(table_of, spec, folder)) for name, spec in specs(case, folder, run).items()}
-    faults = json.loads((folder / "pool" / "faults.json").read_text())
-    main = tables.pop("scores")
-    columns = {name: main[name] for name in RANKED if name in main.column_names}
-    columns |= {name: table["self_influence"] for name, table in tables.items()}
-    values = {name: column.to_numpy().astype(np.float64) for name, column in columns.items()}
-    return Scored(values, np.array([uid in faults for uid in main["uid"].to_pylist()])), seconds
+def measure(case: str, data: Path, folder: Path) -> dict[str, Any]:
+    """Return what each ranking finds in a case's pool."""
+    make(case, data, folder)
+    return _scored(usual_scores(folder), {}, _faults(folder)).judged(MIXES)
+
+
+def beside_self_influence(folder: Path) -> dict[str, Any]:
+    """Return what each ranking finds in some shards of a pool that was measured, self-influence among them."""
+    own = {name: own_scores(folder, epoch) for epoch, name in zip(OWN, OWN_NAMES, strict=True)}
+    values = {name: table["self_influence"].to_numpy().astype(np.float64) for name, table in own.items()}
+    values["self_influence"] = np.sum(list(values.values()), axis=0)  # as a job of all these epochs sums them
+    usual = usual_scores(folder)
+    part = usual.filter(pc.is_in(usual["uid"], own[OWN_NAMES[0]]["uid"]))
+    return _scored(part, values, _faults(folder)).judged([*MIXES, *OWN_MIXES])
+
+
+def _faults(folder: Path) -> dict[str, str]:
+    return json.loads((folder / "pool" / "faults.json").read_text())
+
+
+def _scored(table: pa.Table, more: dict[str, Values], faults: dict[str, str]) -> Scored:
+    scores = {name: table[name].to_numpy().astype(np.float64) for name in USUAL} | more
+    captions = [str(caption) for caption in table["caption"].to_pylist()]
+    if len(set(captions)) < len(captions) / 10:
+        scores |= {f"{name}, by caption": _within(scores[name], captions) for name in BY_CAPTION if name in scores}
+    return Scored(scores, np.array([uid in faults for uid in table["uid"].to_pylist()]))
+
+
+def _within(value: Values, captions: list[str]) -> Values:
+    """Return each sample's place (n,) among those of its caption, 0 to 1."""
+    _, group = np.unique(captions, return_inverse=True)
+    places = np.zeros(len(value))
+    for each in range(group.max() + 1):
+        rows = group == each
+        places[rows] = (stats.rankdata(value[rows]) - 0.5) / rows.sum()
+    return places
 
 
 def found(value: Values, wrong: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -205,25 +202,25 @@ def found(value: Values, wrong: npt.NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
-def measure(case: str, data: Path, folder: Path) -> dict[str, Any]:
-    pool, seconds = scored(case, data, folder)
-    rankings = [*pool.scores, *MIXES]
-    errors = int(pool.wrong.sum())
+def means(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the means over the pools of each ranking that all have."""
+    rankings = [each["rankings"] for each in results]
     return {
-        "samples": len(pool.wrong),
-        "errors": errors,
-        "perfect": {f"found_{share}": min(1.0, share * len(pool.wrong) / 100 / errors) for share in (10, 20)},
-        "rankings": {name: found(pool.value(name), pool.wrong) for name in rankings},
-        "seconds": seconds,
+        name: {kind: float(np.mean([each[name][kind] for each in rankings])) for kind in kinds}
+        for name, kinds in rankings[0].items()
+        if all(name in each for each in rankings)
     }
 
 
-def means(results: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return each ranking's means over the pools."""
-    first = next(iter(results.values()))["rankings"]
+def summarised(results: dict[str, Any]) -> dict[str, Any]:
+    beside = [each["beside_self_influence"] for each in results.values() if "beside_self_influence" in each]
     return {
-        name: {kind: float(np.mean([each["rankings"][name][kind] for each in results.values()])) for kind in kinds}
-        for name, kinds in first.items()
+        "environment": environment(),
+        "training": TRAINING | {"model": CONFIG},
+        "reference": REFERENCE,
+        "self_influence": {"epochs": OWN, "shards": OWN_SHARDS},
+        "means": {"pools": means(results.values())} | ({"beside_self_influence": means(beside)} if beside else {}),
+        "cases": results,
     }
 
 
@@ -242,20 +239,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, metavar="OUT")
     parser.add_argument("--only", choices=CASES, action="append", metavar="CASE")
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="to keep; else a temporary one")
+    parser.add_argument("--without-self-influence", action="store_true", help="leave out the dearest score")
     options = parser.parse_args()
-    console, results = Console(), {}
+    console, results, whole = Console(), {}, dict[str, Any]()
     with tempfile.TemporaryDirectory() as temporary:
         for case in options.only or CASES:
-            results[case] = measure(case, options.data, (options.work or Path(temporary)) / case)
+            folder = (options.work or Path(temporary)) / case
+            results[case] = measure(case, options.data, folder)
+            if not options.without_self_influence:
+                results[case]["beside_self_influence"] = beside_self_influence(folder)
             show(console, f"{case}: {results[case]['errors']} wrong", results[case]["rankings"])
-            whole = {
-                "environment": environment(),
-                "recipes": {name: vars(recipe) for name, recipe in RECIPES.items()},
-                "means": means(results),
-                "cases": results,
-            }
+            whole = summarised(results)
             options.json.write_text(json.dumps(whole, indent=2) + "\n")
-    show(console, "Means", means(results))
+    for name, table in whole["means"].items():
+        show(console, f"Means, {name}", table)
 
 
 if __name__ == "__main__":

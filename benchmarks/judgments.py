@@ -20,15 +20,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import open_clip
+import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 from scipy import stats
 
-from benchmarks.cleaning import RECIPES, table_of
 from benchmarks.environment import environment
+from benchmarks.quality.models import CONFIG
+from benchmarks.quality.scored import TRAINING
 from benchmarks.shards import write_shard
+from coreset.spec import JobSpec
+from coreset.storage import Storage
 from demo.train import Training, train
 from workers import checkpoint_files
+from workers.local.job import run_job
 from workers.samples.tar import RawSample, ShardReader
 
 RESAMPLES = 200
@@ -41,7 +46,8 @@ PUBLISHED = {
     "crowd": {"clip_score": {"tau_b": 0.344}},
 }
 
-SCORED = ("clip_score", "neg_clip_loss", "loss", "tracin", "diffin")
+SCORED = ("clip_score", "neg_clip_loss", "loss")
+"""Influence is about training, and these pairs were not in it."""
 TEXT = "text_alone"
 
 
@@ -121,9 +127,17 @@ def write_judged(pairs: Iterable[Judged], images: dict[str, bytes], captions: di
 def scores_of(judged: Path, train_shards: list[str], run: Path, clip_model: Any, folder: Path) -> dict[str, Any]:
     """Return each score by uid, of a job over the judged pairs and the training's own; B is drawn from both."""
     shards = [*sorted(map(str, judged.glob("*.tar"))), *train_shards]
-    spec = {"pool": {"shards": shards}, "checkpoints": {"run": str(run)}, "select": {"fraction": 0.5}}
-    table = table_of(spec | {"thumbnails": False, "clip_model": clip_model}, folder)
     names = SCORED[:2] if clip_model else SCORED
+    spec = {
+        "pool": {"shards": shards},
+        "checkpoints": {"run": str(run)},
+        "clip_model": clip_model,
+        "scores": names,
+        "select": {"fraction": 0.5, "by": "clip_score"},
+        "thumbnails": False,
+    }
+    manifest = run_job(JobSpec.model_validate(spec), Storage(str(folder / "results")), lambda job: None, 0)
+    table = pq.read_table([part.uri for part in manifest.parts])
     return {name: dict(zip(table["uid"].to_pylist(), table[name].to_pylist(), strict=True)) for name in names}
 
 
@@ -160,19 +174,18 @@ def agreement(pairs: list[Judged], score: dict[str, float]) -> dict[str, Any]:
 
 
 def _correlations(values: npt.NDArray[Any], ratings: npt.NDArray[Any]) -> dict[str, float]:
-    return {
-        "spearman": float(stats.spearmanr(values, ratings).statistic),
-        "tau_b": float(stats.kendalltau(values, ratings, variant="b").statistic),
-        "tau_c": float(stats.kendalltau(values, ratings, variant="c").statistic),
+    found: dict[str, Any] = {
+        "spearman": stats.spearmanr(values, ratings),
+        "tau_b": stats.kendalltau(values, ratings, variant="b"),
+        "tau_c": stats.kendalltau(values, ratings, variant="c"),
     }
+    return {kind: float(each.statistic) for kind, each in found.items()}
 
 
 def trained(shards: Path, folder: Path) -> Path:
-    recipe = RECIPES["flickr"]
     config = folder / "model.json"
-    config.write_text(json.dumps(recipe.model))
-    training = Training("judged", recipe.epochs, recipe.batch_size, recipe.lr, model_config=config)
-    return train(shards, folder / "logs", training)
+    config.write_text(json.dumps(CONFIG))
+    return train(shards, folder / "logs", Training(name="judged", model_config=config, **TRAINING))
 
 
 def towers(run: Path, clip_model: dict[str, str] | None) -> tuple[Any, Any]:

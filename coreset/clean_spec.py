@@ -12,11 +12,11 @@ class CleanSpec(Strict):
 
     Attributes:
         fraction: share of the samples with scores that is suspected.
-        by: what to rank by, as in a selection; higher means keep. The default found the most known errors.
+        by: what to rank by, as in a selection; docs/cleaning.md tells how the default was chosen.
     """
 
     fraction: float = Field(gt=0, lt=1, examples=[0.1])
-    by: Weights = Field(default={Score.DIFFIN: 1.0, Score.NEG_CLIP_LOSS: 1.0, Score.LOSS: 1.0})
+    by: Weights = Field(default={Score.NEG_CLIP_LOSS: 1.0, Score.LOSS: 1.0})
 
     @property
     def rest(self) -> SelectSpec:

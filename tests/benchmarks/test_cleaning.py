@@ -52,7 +52,8 @@ def test_flips_are_so_many_and_to_other_classes(monkeypatch: pytest.MonkeyPatch,
     changed = [(before, after) for before, after in zip(pairs, spoilt, strict=True) if before != after]
     assert len(changed) == 60 == sum(pair.fault == "flipped" for pair in spoilt)
     for before, after in changed:
-        named = after.caption.removeprefix("a photo of a ")
+        article, named = after.caption.removeprefix("a photo of ").split()
+        assert article == ("an" if named in ("airplane", "automobile") else "a")
         assert named in CIFAR_CLASSES
         assert named != before.facts["class_name"]
     assert flipped(tmp_path, 0.3) == spoilt

@@ -69,7 +69,7 @@ def test_pairs_with_an_image_are_scored_by_a_job_and_all_by_the_text_tower(
     found = measure(folder, tiny_run, None, tmp_path)
     assert (found["judged_images"], found["in_shards"], found["damaged_lines"]) == (IMAGES, HELD, 3)
     assert found["crowd"]["clip_score"]["pairs"] == HELD * IMAGES
-    assert found["expert"]["diffin"]["ratings"] == 3 * HELD * (IMAGES - 1)
+    assert found["expert"]["loss"]["ratings"] == 3 * HELD * (IMAGES - 1)
     assert found["crowd"][TEXT]["pairs"] == IMAGES**2
     for who in ("expert", "crowd"):
         for row in found[who].values():
