@@ -59,7 +59,8 @@ def cifar(data: Path, labels: str) -> Splits:
 def _relabelled(pair: Pair, name: str) -> Pair:
     true = pair.facts["class_name"]
     given = CIFAR_CLASSES[pair.facts["cifar10n"][name]]
-    return replace(pair, caption=pair.caption.replace(true, given), fault="" if given == true else "wrong_label")
+    article = "an" if given[0] in "ao" else "a"  # one that does not fit would give the wrong labels away
+    return replace(pair, caption=f"a photo of {article} {given}", fault="" if given == true else "wrong_label")
 
 
 def flickr(data: Path, fault: str) -> Splits:

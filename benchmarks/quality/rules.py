@@ -17,24 +17,24 @@ class Rule:
     """How to select, all but the size.
 
     Attributes:
-        target: of the job whose scores are taken, `training` or `validation`.
         select: as in a spec.
+        target: of the job whose scores are taken, `training` or `validation`; scores without a target have either.
     """
 
-    target: str = "training"
-    select: dict[str, Any] = field(default_factory=dict[str, Any])
+    select: dict[str, Any]
+    target: str = "validation"
 
 
 RANDOM, CLIP_SCORE, FULL = "random", "CLIP score", "full pool"
 RULES: dict[str, Rule] = {
-    RANDOM: Rule(select={"by": "random"}),
-    CLIP_SCORE: Rule(select={"by": "clip_score"}),
-    "negCLIPLoss": Rule(select={"by": "neg_clip_loss"}),
-    "loss": Rule(select={"by": "loss"}),
-    "TracIn": Rule(select={"by": "tracin"}),
-    "Diff-In": Rule(select={"by": "diffin"}),
-    "Diff-In, V = validation": Rule("validation", {"by": "diffin"}),
-    "Diff-In eq. 9": Rule(select={"by": "diffin_eq9"}),
+    RANDOM: Rule({"by": "random"}),
+    FULL: Rule({"by": "random"}),
+    CLIP_SCORE: Rule({"by": "clip_score"}),
+    "negCLIPLoss": Rule({"by": "neg_clip_loss"}),
+    "loss": Rule({"by": "loss"}),
+    "TracIn": Rule({"by": "tracin"}),
+    "Diff-In": Rule({"by": "diffin"}),
+    "Diff-In, V = training": Rule({"by": "diffin"}, "training"),
 }
 
 

@@ -14,9 +14,9 @@ from coreset.storage import Storage
 from demo.train import Training, train
 from workers.local.job import run_job
 
-REFERENCE = 256
+REFERENCE = 128
 VALIDATION = 500
-TRAINING: dict[str, Any] = {"epochs": 5, "batch_size": 64, "lr": 2e-3}
+TRAINING: dict[str, Any] = {"epochs": 5, "batch_size": 64, "lr": 1e-3}
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ TESTS = ("explore", "test")
 class Budget:
     """What each proxy is given, whatever it is trained on."""
 
-    samples_seen: int = 20_480
+    samples_seen: int = 9_600
     batch_size: int = 64
-    lr: float = 2e-3
+    lr: float = 1e-3
 
 
 @dataclass(frozen=True)
