@@ -19,7 +19,8 @@ def one_row(db: duckdb.DuckDBPyConnection, query: str, parameters: list[object] 
 
 
 def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
-    """Make the table `scored` of the samples that pass: place, uid, the scores to rank by, and `label` for a quota.
+    """Make the table `scored` of the samples that pass: place, uid, the scores to rank by, the groups that they are
+    ranked within, and `label` for a quota.
 
     Returns:
         The number of rows that do not pass.
@@ -33,7 +34,9 @@ def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     source = ranked("samples", by_rank)
     conditions = {name: _conditions(name, wanted) for name, wanted in spec.filters.items()}
     every = [condition for each in conditions.values() for condition in each]
-    columns = ", ".join(["place", "uid::UUID AS uid", *spec.by, *_label(spec)])
+    groups = [f'{_group(name)} AS "group_of_{score}"' for score, name in spec.within.items()]
+    labels = [f"{_group(spec.quota.field)} AS label"] if spec.quota else []
+    columns = ", ".join(["place", "uid::UUID AS uid", *spec.by, *groups, *labels])
     db.execute(
         f"CREATE TEMP TABLE scored AS SELECT {columns} FROM {source} WHERE {_all(every)}",
         [parameter for _, parameter in every],
@@ -58,12 +61,9 @@ def _all(conditions: list[Condition]) -> str:
     return " AND ".join(sql for sql, _ in conditions) or "true"
 
 
-def _label(spec: SelectSpec) -> list[str]:
-    """Return SQL for what tells a quota's groups apart; captions are long, so their hashes do."""
-    if spec.quota is None:
-        return []
-    field = spec.quota.field
-    return ["md5_number(caption) AS label" if field == CAPTION else f'"{field}"::VARCHAR AS label']
+def _group(field: str) -> str:
+    """Return SQL for what tells groups apart; captions are long, so their hashes do."""
+    return "md5_number(caption)" if field == CAPTION else f'"{field}"::VARCHAR'
 
 
 def _conditions(name: str, wanted: Filter) -> list[Condition]:
@@ -100,8 +100,8 @@ def make_valued(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     scores = list(spec.by)
     source = _winsorised(db, spec, label)
     if spec.scale == "rank":
-        make_ranks(db, source, scores)
-        source, terms = ranked(source, scores), rank_terms(spec.by)
+        make_ranks(db, source, scores, spec.within)
+        source, terms = ranked(source, scores, spec.within), rank_terms(spec.by)
     else:
         terms = _raw_terms(db, spec, source)
     value = combined(terms, spec.combine)
@@ -128,7 +128,8 @@ def _winsorised(db: duckdb.DuckDBPyConnection, spec: SelectSpec, label: str) -> 
         f"least(greatest({score}, {low!r}::FLOAT), {high!r}::FLOAT) AS {score}"
         for score, (low, high) in zip(spec.by, pairs, strict=True)
     ]
-    db.execute(f"CREATE TEMP VIEW winsorised AS SELECT place, uid, {', '.join(clipped)}{label} FROM scored")
+    groups = [f'"group_of_{score}"' for score in spec.within]
+    db.execute(f"CREATE TEMP VIEW winsorised AS SELECT place, uid, {', '.join([*clipped, *groups])}{label} FROM scored")
     return "winsorised"
 
 

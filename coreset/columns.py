@@ -69,19 +69,21 @@ class Held:
 
     @property
     def groups(self) -> list[str]:
-        """The names that a quota's `field` may have."""
+        """The columns that a quota's `field` and `within` may name."""
         return [*self._labels, CAPTION]
 
     @property
     def _labels(self) -> list[str]:
         return [*([CLUSTER] if self.clusters else []), SHARD, *map(metadata_column, self.metadata)]
 
-    def lacking(self, filters: Iterable[str], group: str | None) -> str | None:
+    def lacking(self, filters: Iterable[str], groups: Iterable[str]) -> str | None:
         """Return what a selection wants that is not there, and what is, in a sentence; None if all is there."""
         known = {name.casefold() for name in self.filters}
         wanted = [name for name in filters if name.casefold() not in known]
         if wanted:
             return f"the parts hold no {', '.join(wanted)}; filters may name {', '.join(self.filters)}"
-        if group is not None and group.casefold() not in {name.casefold() for name in self.groups}:
-            return f"the parts hold no {group}; a quota's field may be {', '.join(self.groups)}"
+        known = {name.casefold() for name in self.groups}
+        wanted = [name for name in groups if name.casefold() not in known]
+        if wanted:
+            return f"the parts hold no {', '.join(wanted)}; groups may be {', '.join(self.groups)}"
         return None

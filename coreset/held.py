@@ -14,8 +14,9 @@ def require_held(plan: Plan, spec: SelectSpec) -> None:
         raise InvalidSpec(told, field=field)
     way_out = "" if plan.held.sizes else ". This job was scored before parts held more: post it again"
     for field, lacking in (
-        ("filters", plan.held.lacking(spec.filters, None)),
-        ("quota", plan.held.lacking([], spec.quota.field if spec.quota else None)),
+        ("filters", plan.held.lacking(spec.filters, [])),
+        ("within", plan.held.lacking([], spec.within.values())),
+        ("quota", plan.held.lacking([], [spec.quota.field] if spec.quota else [])),
     ):
         if lacking:
             raise InvalidSpec(f"{lacking}{way_out}", field=field)

@@ -11,7 +11,12 @@ from coreset.select_spec import Quota
 
 BY_VALUE = "value DESC, uid"
 
-ORDERS = {"proportional": f"(nth - 0.5) / size, {BY_VALUE}", "equal": f"nth, {BY_VALUE}"}
+CLASS_SHARE = 0.01
+ORDERS = {
+    "proportional": f"(nth - 0.5) / size, {BY_VALUE}",
+    "equal": f"nth, {BY_VALUE}",
+    "distinct": f"CASE WHEN size < {CLASS_SHARE} * total THEN nth ELSE 1 END, {BY_VALUE}",
+}
 """The first k by the place inside the group, or by that place as a share of the group."""
 
 
@@ -31,7 +36,7 @@ def make_allowed(db: duckdb.DuckDBPyConnection, source: str, quota: Quota, k: in
     most = quota.max if k is None or quota.max_share is None else max(1, math.floor(quota.max_share * k + 1e-9))
     places = f"""
         SELECT place, uid, value, row_number() OVER (PARTITION BY label ORDER BY {BY_VALUE}) AS nth,
-            count(*) OVER (PARTITION BY label) AS size FROM {source}
+            count(*) OVER (PARTITION BY label) AS size, count(*) OVER () AS total FROM {source}
     """
     db.execute(f"CREATE TEMP TABLE allowed AS {places} {f'QUALIFY nth <= {most}' if most else ''}")
     return ORDERS.get(quota.balance or "", BY_VALUE)

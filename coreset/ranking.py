@@ -91,24 +91,31 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def make_ranks(db: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str]) -> None:
+def make_ranks(db: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str], within: Collection[str] = ()) -> None:
     """Make the tables `ranks_<column>` (value, rank) of the distinct values of a table's columns.
 
-    A rank is scaled to 0..1, 1 the best; rows of one value share their mean rank.
+    A rank is scaled to 0..1, 1 the best; rows of one value share their mean rank. Of the columns in `within` it is the
+    rank among the rows with the same `group_of_<column>`: the share of them that is lower, of ties the half.
     """
     (rows,) = db.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)
     for column in columns:
+        if column in within:
+            group, below = f'"group_of_{column}"', "sum(rows) OVER (PARTITION BY own ORDER BY value)"
+            rank = f"({below} - rows / 2.0) / sum(rows) OVER (PARTITION BY own)"
+        else:
+            group, below = "NULL", "sum(rows) OVER (ORDER BY value)"
+            rank = f"({below} - rows + (rows - 1) / 2.0) / {max(rows - 1, 1)}"
         db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE "ranks_{column}" AS
-            SELECT value, (sum(rows) OVER (ORDER BY value) - rows + (rows - 1) / 2.0) / {max(rows - 1, 1)} AS rank
-            FROM (SELECT "{column}" AS value, count(*) AS rows FROM {table} GROUP BY 1)
+            CREATE OR REPLACE TEMP TABLE "ranks_{column}" AS SELECT own, value, {rank} AS rank
+            FROM (SELECT {group} AS own, "{column}" AS value, count(*) AS rows FROM {table} GROUP BY 1, 2)
         """)
 
 
-def ranked(table: str, columns: Iterable[str]) -> str:
+def ranked(table: str, columns: Iterable[str], within: Collection[str] = ()) -> str:
     """Return SQL for the table with a further column `rank_of_<column>` for each, from what `make_ranks` made."""
     joins = [
-        f'JOIN (SELECT value AS "value_of_{c}", rank AS "rank_of_{c}" FROM "ranks_{c}") ON "{c}" = "value_of_{c}"'
+        f'JOIN (SELECT own AS "own_of_{c}", value AS "value_of_{c}", rank AS "rank_of_{c}" FROM "ranks_{c}") '
+        f'ON "{c}" = "value_of_{c}"' + (f' AND "group_of_{c}" IS NOT DISTINCT FROM "own_of_{c}"' if c in within else "")
         for c in columns
     ]
     return f"{table} {' '.join(joins)}"

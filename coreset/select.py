@@ -92,7 +92,8 @@ def selection_folder(job_id: str, selection_id: str) -> str:
 
 def selection_id(plan: Plan, spec: SelectSpec) -> str:
     """Return the selection's content key: the same plan and spec have the same id."""
-    return hashlib.sha256(f"{plan.id}/{spec.model_dump_json()}".encode()).hexdigest()[:16]
+    unknown_before = None if spec.within else {"within"}
+    return hashlib.sha256(f"{plan.id}/{spec.model_dump_json(exclude=unknown_before)}".encode()).hexdigest()[:16]
 
 
 class _Kept(NamedTuple):

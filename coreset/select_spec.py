@@ -96,27 +96,32 @@ class Quota(Strict):
         max: samples of a group at most.
         max_share: the same as a share of k, rounded down, at least one sample.
         balance: `proportional` keeps the same share of every group, `equal` the same number as long as a group has
-            more.
+            more. `distinct` takes no second of a group before one of every other; but a group that has a hundredth of
+            all is a class, not copies, and is not held back.
         shares: by label, the group's share of k, exactly; groups that are not named share the rest by their values.
     """
 
     field: Column = Field(examples=["cluster"])
     max: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     max_share: float | None = Field(default=None, gt=0, le=1)
-    balance: Literal["proportional", "equal"] | None = None
+    balance: Literal["proportional", "equal", "distinct"] | None = None
     shares: dict[str, Rank] | None = Field(default=None, min_length=1, max_length=1024)
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
         if sum(rule is not None for rule in (self.max, self.max_share, self.balance, self.shares)) != 1:
             raise ValueError("give one of `max`, `max_share`, `balance` and `shares`")
-        if self.field not in (CLUSTER, SHARD, CAPTION) and not self.field.startswith(METADATA):
-            raise ValueError(f"{self.field} is no group; take cluster, shard, caption or metadata_NAME")
+        _require_group(self.field)
         if self.shares and self.field == CAPTION:
             raise ValueError("captions have no `shares`; take max, max_share or balance")
         if self.shares and sum(self.shares.values()) > 1 + 1e-9:
             raise ValueError(f"the shares sum to {sum(self.shares.values()):g}, more than 1")
         return self
+
+
+def _require_group(name: str) -> None:
+    if name not in (CLUSTER, SHARD, CAPTION) and not name.startswith(METADATA):
+        raise ValueError(f"{name} is no group; take cluster, shard, caption or metadata_NAME")
 
 
 class Sampling(Strict):
@@ -152,6 +157,8 @@ class Rule(Strict):
             weights' size counts for `mix` only.
         scale: what is put together. `rank`: ranks scaled to 0..1, 1 the best. `zscore`: scores less their mean, over
             their standard deviation. `raw`: the scores themselves.
+        within: by score, the groups that its rank is taken within: {"loss": "cluster"} compares a sample's loss with
+            that of alike images only, so that what is hard as a whole is not dropped as a whole.
         winsorise: so large a share of each score's lowest values is raised, and of its highest lowered, to the next.
         filters: by column, what a sample must have to be ranked at all; scores, caption_length, caption_words,
             image_width, image_height, image_short_side, aspect_ratio, cluster, shard, metadata_NAME.
@@ -162,6 +169,7 @@ class Rule(Strict):
     by: Weights = Field(default={Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0})
     combine: Literal["mix", "intersection", "union"] = "mix"
     scale: Literal["rank", "zscore", "raw"] = "rank"
+    within: dict[Score, Column] = Field(default_factory=dict[Score, Column], examples=[{"loss": "cluster"}])
     winsorise: float = Field(default=0.0, ge=0, lt=0.5)
     filters: dict[Column, Filter] = Field(
         default_factory=dict[Column, Filter], max_length=100, examples=[{"clip_score": {"min": 0.2}}]
@@ -173,6 +181,11 @@ class Rule(Strict):
     def needs(self) -> list[Score]:
         """The scores that it reads."""
         return [score for score in Score if score in self.by or score.value in self.filters]
+
+    @property
+    def groups(self) -> list[Column]:
+        """The columns that it groups by."""
+        return [*self.within.values(), *([self.quota.field] if self.quota else [])]
 
     def of_size(self, k: int) -> "SelectSpec":
         """Return the selection of the k samples that go first."""
@@ -191,6 +204,13 @@ class Rule(Strict):
     def _fits_together(self) -> Self:
         if self.combine != "mix" and self.scale != "rank":
             raise ValueError("an intersection or a union is one of ranks: leave `scale` out")
+        if self.within and self.scale != "rank":
+            raise ValueError("`within` is of ranks: leave `scale` out")
+        idle = [score.value for score in self.within if score not in self.by]
+        if idle:
+            raise ValueError(f"`within` names what `by` does not: {', '.join(idle)}")
+        for name in self.within.values():
+            _require_group(name)
         if self.sampling and self.quota:
             raise ValueError("a draw has no quota: give one of `sampling` and `quota`")
         return self
@@ -205,7 +225,7 @@ class SelectSpec(Rule, Size):
         k: number of samples.
         fraction: share of the samples that can be ranked, if k is not given.
         threshold: lowest value to keep.
-        by, combine, scale, winsorise, filters, quota, sampling: as in Rule.
+        by, combine, scale, within, winsorise, filters, quota, sampling: as in Rule.
         write_shards: also write the coreset as new WebDataset shards, members byte for byte; in a job spec only.
     """
 

@@ -185,9 +185,7 @@ class JobSpec(Strict):
         if missing:
             named = "clean" if self.clean else "select"
             raise ValueError(f"{named} names scores that this job does not compute: {', '.join(missing)}")
-        quota = self.select.quota
-        lacking = self._held.lacking(self.select.filters, quota.field if quota else None)
-        if lacking:
+        if lacking := self._held.lacking(self.select.filters, self.select.groups):
             raise ValueError(f"select: {lacking}")
         return self
 
@@ -198,7 +196,7 @@ class JobSpec(Strict):
         for name, rule in self.evaluate.rules(self.select.rule, self.scores).items():
             if missing := [score.value for score in rule.needs if score not in self.scores]:
                 raise ValueError(f"evaluate: {name} needs scores that this job does not compute: {', '.join(missing)}")
-            if lacking := self._held.lacking(rule.filters, rule.quota.field if rule.quota else None):
+            if lacking := self._held.lacking(rule.filters, rule.groups):
                 raise ValueError(f"evaluate: {name}: {lacking}")
         trials = self.evaluate.number_of_trials(self.select.rule, self.scores)
         if trials > MOST_TRIALS:

@@ -124,12 +124,22 @@ def mean_ranks(values: list[float]) -> list[float]:
     return [rank / max(1, len(values) - 1) for rank in below]
 
 
+def _ranks_within(values: list[float], groups: list[Any]) -> list[float]:
+    """The share of each value's group that is lower, of ties the half."""
+    found: list[float] = []
+    for value, group in zip(values, groups, strict=True):
+        others = [v for v, g in zip(values, groups, strict=True) if g == group]
+        found.append((sum(v < value for v in others) + sum(v == value for v in others) / 2) / len(others))
+    return found
+
+
 def _values(rows: list[Row], spec: SelectSpec) -> list[float]:
     terms: list[tuple[float, list[float]]] = []
     for score, weight in spec.by.items():
         column = _winsorised([row[score] for row in rows], spec.winsorise)
         if spec.scale == "rank":
-            ranks = mean_ranks(column)
+            groups = [row[spec.within[score]] for row in rows] if score in spec.within else None
+            ranks = mean_ranks(column) if groups is None else _ranks_within(column, groups)
             terms.append((abs(weight), ranks if weight > 0 else [1 - rank for rank in ranks]))
             continue
         mean, deviation = (0.0, 1.0) if spec.scale == "raw" else _moments(column)

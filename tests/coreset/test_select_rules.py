@@ -17,7 +17,7 @@ from coreset.scores import Score
 from coreset.select import select
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
-from coreset.uids import from_subset
+from coreset.uids import from_subset, read_uids
 from tests.coreset.selections import SCORES, Refused, Row, expected_times, plan_of, slow_select, write_parts
 
 values = st.integers(-8, 8).map(lambda n: n / 8)
@@ -88,7 +88,8 @@ sizes = st.one_of(
 
 @st.composite
 def specs(draw: st.DrawFn) -> SelectSpec:
-    body = draw(sizes) | {"by": draw(weights), "winsorise": draw(st.sampled_from([0, 0, 0.1, 0.3]))}
+    by = draw(weights)
+    body = draw(sizes) | {"by": by, "winsorise": draw(st.sampled_from([0, 0, 0.1, 0.3]))}
     if draw(st.integers(0, 3)):
         body |= {"filters": draw(filters)}
     if draw(st.integers(0, 2)):
@@ -96,6 +97,8 @@ def specs(draw: st.DrawFn) -> SelectSpec:
         body |= {"quota": quota} if "threshold" not in body or "max" in quota else {}
     how = draw(st.sampled_from(["mix", "mix", "intersection", "union"]))
     scale = draw(st.sampled_from(["rank", "raw", "zscore"])) if how == "mix" else "rank"
+    if scale == "rank" and draw(st.booleans()):
+        body |= {"within": {score: draw(group) for score in by if draw(st.booleans())}}
     return SelectSpec.model_validate({**body, "combine": how, "scale": scale})
 
 
@@ -113,7 +116,7 @@ def test_any_selection_is_the_slow_one(
         with pytest.raises(InvalidSpec if together else PoolUnusable):
             select(storage, plan, "job", spec)
         return
-    event(f"kept, quota {spec.quota is not None}, filters {bool(spec.filters)}")
+    event(f"kept, quota {spec.quota is not None}, filters {bool(spec.filters)}, within {bool(spec.within)}")
     found = select(storage, plan, "job", spec)
     kept = pq.read_table(found.files["subset.parquet"].uri)
     np.testing.assert_allclose(kept["value"].to_numpy(), expected.values, rtol=1e-6, atol=1e-9)
@@ -220,7 +223,7 @@ def test_a_low_temperature_draws_the_best_and_a_high_one_draws_evenly(tmp_path: 
         ),
         (
             {"k": 1, "quota": {"field": "metadata_x", "max": 1}},
-            "no metadata_x; a quota's field may be cluster, shard",
+            "no metadata_x; groups may be cluster, shard",
         ),
     ],
 )
@@ -254,3 +257,25 @@ def test_a_score_that_was_read_from_a_part_is_a_bound_that_it_passes(tmp_path: P
 
 def test_scores_are_those_that_the_oracle_knows() -> None:
     assert [Score.CLIP_SCORE, Score.RANDOM] == SCORES
+
+
+def test_distinct_keeps_one_of_each_caption_first_and_lets_classes_through(tmp_path: Path) -> None:
+    captions = ["a photo of a cat"] * 60 + [f"scene {i // 3}" for i in range(60)] + [f"view {i}" for i in range(400)]
+    rows = [
+        {"uid": f"{i:032x}", "caption": caption, "clip_score": (len(captions) - i) / 512, "random": 0.0, "cluster": 0}
+        | {"image_width": 32, "image_height": 32, "metadata_lang": None}
+        for i, caption in enumerate(captions)
+    ]
+    storage, plan = Storage(str(tmp_path)), plan_of(1)
+    write_parts(storage, plan, [rows])
+
+    def kept(k: int) -> list[int]:
+        spec = {"k": k, "by": "clip_score", "quota": {"field": "caption", "balance": "distinct"}}
+        found = select(storage, plan, "job", SelectSpec.model_validate(spec))
+        return sorted(int(uid, 16) for uid in read_uids(Path(found.files["subset.npy"].uri)))
+
+    firsts = [*range(60), *range(60, 120, 3)]
+    assert kept(80) == firsts
+    assert kept(480) == sorted([*firsts, *range(120, 520)])
+    assert kept(485) == sorted([*firsts, *range(120, 520), *range(61, 76, 3)])
+    assert kept(520) == list(range(520))

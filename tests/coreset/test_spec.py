@@ -91,7 +91,7 @@ def test_scores_are_one_set_whatever_their_order() -> None:
         ("select.quota", {"field": "cluster"}, "give one of `max`, `max_share`, `balance` and `shares`"),
         ("select.quota", {"field": "cluster", "max": 1, "balance": "equal"}, "give one of `max`"),
         ("select.quota", {"field": "uid", "max": 1}, "uid is no group; take cluster, shard, caption"),
-        ("select.quota", {"field": "metadata_lang", "max": 1}, "a quota's field may be cluster, shard, caption"),
+        ("select.quota", {"field": "metadata_lang", "max": 1}, "groups may be cluster, shard, caption"),
         ("select.quota", {"field": "shard", "shares": {"a": 0.6, "b": 0.6}}, "the shares sum to 1.2"),
         ("select.quota", {"field": "caption", "shares": {"a": 0.6}}, "captions have no `shares`"),
         (
