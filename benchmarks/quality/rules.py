@@ -1,6 +1,6 @@
 """The ways to select that are compared, each as a job's spec would have it: its target and its `select`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,23 @@ class Rule:
 
 
 RANDOM, CLIP_SCORE, FULL = "random", "CLIP score", "full pool"
+DEFAULT = "Diff-In and loss"
+DISTINCT = {"field": "caption", "balance": "distinct"}
 RULES: dict[str, Rule] = {
     RANDOM: Rule({"by": "random"}),
     FULL: Rule({"by": "random"}),
     CLIP_SCORE: Rule({"by": "clip_score"}),
-    "negCLIPLoss": Rule({"by": "neg_clip_loss"}),
-    "loss": Rule({"by": "loss"}),
-    "TracIn": Rule({"by": "tracin"}),
+    DEFAULT: Rule({"by": {"diffin": 1, "loss": 1}, "within": {"loss": "cluster"}, "quota": DISTINCT}),
+    "the same, copies not held back": Rule({"by": {"diffin": 1, "loss": 1}, "within": {"loss": "cluster"}}),
+    "the same, loss ranked as a whole": Rule({"by": {"diffin": 1, "loss": 1}, "quota": DISTINCT}),
+    "CLIP score, copies held back": Rule({"by": "clip_score", "quota": DISTINCT}),
     "Diff-In": Rule({"by": "diffin"}),
     "Diff-In, V = training": Rule({"by": "diffin"}, "training"),
+    "Diff-In + CLIP score": Rule({"by": {"diffin": 1, "clip_score": 1}}),
+    "Diff-In in CLIP score": Rule({"by": {"diffin": 1, "clip_score": 1}, "combine": "intersection"}),
+    "TracIn": Rule({"by": "tracin"}),
+    "loss": Rule({"by": "loss"}),
+    "negCLIPLoss": Rule({"by": "neg_clip_loss"}),
 }
 
 
