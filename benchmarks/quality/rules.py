@@ -26,20 +26,26 @@ class Rule:
 
 
 RANDOM, CLIP_SCORE, FULL = "random", "CLIP score", "full pool"
-DEFAULT = "Diff-In and loss"
+DEFAULT = "recipe"
 DISTINCT = {"field": "caption", "balance": "distinct"}
+BOTH = {"diffin": 1, "clip_score": 1}
 RULES: dict[str, Rule] = {
     RANDOM: Rule({"by": "random"}),
     FULL: Rule({"by": "random"}),
     CLIP_SCORE: Rule({"by": "clip_score"}),
-    DEFAULT: Rule({"by": {"diffin": 1, "loss": 1}, "within": {"loss": "cluster"}, "quota": DISTINCT}),
-    "the same, copies not held back": Rule({"by": {"diffin": 1, "loss": 1}, "within": {"loss": "cluster"}}),
-    "the same, loss ranked as a whole": Rule({"by": {"diffin": 1, "loss": 1}, "quota": DISTINCT}),
-    "CLIP score, copies held back": Rule({"by": "clip_score", "quota": DISTINCT}),
+    DEFAULT: Rule({"by": BOTH, "within": {"clip_score": "cluster"}, "quota": DISTINCT}),
+    "recipe, copies not held back": Rule({"by": BOTH, "within": {"clip_score": "cluster"}}),
+    "recipe, V = training": Rule({"by": BOTH, "within": {"clip_score": "cluster"}, "quota": DISTINCT}, "training"),
+    "recipe with loss for CLIP score": Rule(
+        {"by": {"diffin": 1, "loss": 1}, "within": {"loss": "cluster"}, "quota": DISTINCT}
+    ),
+    "CLIP score within clusters, copies held back": Rule(
+        {"by": "clip_score", "within": {"clip_score": "cluster"}, "quota": DISTINCT}
+    ),
+    "Diff-In + CLIP score": Rule({"by": BOTH}),
+    "Diff-In in CLIP score": Rule({"by": BOTH, "combine": "intersection"}),
     "Diff-In": Rule({"by": "diffin"}),
     "Diff-In, V = training": Rule({"by": "diffin"}, "training"),
-    "Diff-In + CLIP score": Rule({"by": {"diffin": 1, "clip_score": 1}}),
-    "Diff-In in CLIP score": Rule({"by": {"diffin": 1, "clip_score": 1}, "combine": "intersection"}),
     "TracIn": Rule({"by": "tracin"}),
     "loss": Rule({"by": "loss"}),
     "negCLIPLoss": Rule({"by": "neg_clip_loss"}),
