@@ -26,7 +26,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
     """Rank the samples, keep k, write subset.npy, subset.parquet and selection.json, and return the selection.
 
     Samples are kept by value, highest first, ties by uid; of rows with one uid the best is kept. The same question
-    asked again gets the selection that is there.
+    asked again gets the selection that is there. Its spec says what the recipe filled in.
 
     Args:
         suspects: also write suspects.parquet, of the samples that could have been kept and are not, the last first.
@@ -36,6 +36,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
             pass the filters, or that the quota lets through.
         PoolUnusable: no sample has scores.
     """
+    spec = spec.filled(plan.held.clusters)
     require_held(plan, spec)
     found_id = selection_id(plan, spec)
     folder = selection_folder(job_id, found_id)
@@ -59,7 +60,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
         threshold=threshold,
         created_at=datetime.now(UTC),
         files=files,
-        warnings=cautions(spec.by),
+        warnings=cautions(spec.weights),
     )
     save_selection(storage, selection)
     return selection
@@ -67,6 +68,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
 
 def kept_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, int]:
     """Return what `select` would keep, and how often each, without writing anything. Raises what it raises."""
+    spec = spec.filled(plan.held.clusters)
     require_held(plan, spec)
     with open_samples(storage, plan) as db:
         _make_kept(db, spec)
@@ -161,7 +163,7 @@ def _wanted(spec: SelectSpec, rankable: int) -> int | None:
 def _threshold(spec: SelectSpec) -> float:
     """Return the threshold; that of a score itself in its precision, so that a value read from a part is reached."""
     assert spec.threshold is not None
-    return float32(spec.threshold) if spec.scale == "raw" and len(spec.by) == 1 else spec.threshold
+    return float32(spec.threshold) if spec.scale == "raw" and len(spec.weights) == 1 else spec.threshold
 
 
 def _reached(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:

@@ -42,7 +42,6 @@ Weights = Annotated[
     dict[Score, Annotated[float, Field(ge=-1000, le=1000)]],
     BeforeValidator(_one_score),
     Field(
-        min_length=1,
         examples=[{"diffin": 1, "clip_score": 1}],
         description="a score's name, or a mapping of score to weight",
     ),
@@ -146,12 +145,20 @@ class Size(Strict):
     threshold: FiniteFloat | None = None
 
 
+RECIPE_WEIGHTS = {Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}
+RECIPE_WITHIN: dict[Score, Column] = {Score.CLIP_SCORE: CLUSTER}
+RECIPE_QUOTA = Quota(field=CAPTION, balance="distinct")
+"""What is selected by where `by` is left out: chosen by training models on what it keeps (docs/quality.md)."""
+
+
 class Rule(Strict):
     """Which samples go first, whatever their number.
 
     Attributes:
         by: a score, or weights of several, for example {"diffin": 1, "clip_score": 1}. A negative weight turns a
-            score's order around: {"self_influence": -1} keeps the lowest.
+            score's order around: {"self_influence": -1} keeps the lowest. Left out, or empty, the recipe decides:
+            Diff-In and CLIP score, the latter ranked within clusters, and no second copy of a caption before one of
+            every other; fields that are given go before the recipe's.
         combine: how several scores are put together. `mix`: weighted mean. `intersection`: the k samples that are in
             every score's top p, for the smallest such p; `union`: the k samples that are in any score's top p. The
             weights' size counts for `mix` only.
@@ -166,7 +173,7 @@ class Rule(Strict):
         sampling: draw by chance instead of keeping the best.
     """
 
-    by: Weights = Field(default={Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0})
+    by: Weights = Field(default_factory=dict[Score, float])
     combine: Literal["mix", "intersection", "union"] = "mix"
     scale: Literal["rank", "zscore", "raw"] = "rank"
     within: dict[Score, Column] = Field(default_factory=dict[Score, Column], examples=[{"loss": "cluster"}])
@@ -180,7 +187,29 @@ class Rule(Strict):
     @property
     def needs(self) -> list[Score]:
         """The scores that it reads."""
-        return [score for score in Score if score in self.by or score.value in self.filters]
+        return [score for score in Score if score in self.weights or score.value in self.filters]
+
+    @property
+    def weights(self) -> Weights:
+        """Of the scores that are put together."""
+        return self.by or RECIPE_WEIGHTS
+
+    def filled(self, clusters: bool) -> Self:
+        """Return the same with what the recipe adds where `by` is empty.
+
+        Args:
+            clusters: whether the parts hold them; without, ranks are those among all samples.
+        """
+        if self.by:
+            return self
+        ranks = self.scale == "rank" and self.combine == "mix"
+        free = self.quota is None and self.sampling is None and getattr(self, "threshold", None) is None
+        recipe = {
+            "by": RECIPE_WEIGHTS,
+            "within": self.within or (RECIPE_WITHIN if clusters and ranks else {}),
+            "quota": RECIPE_QUOTA if free else self.quota,
+        }
+        return self.model_copy(update=recipe)
 
     @property
     def groups(self) -> list[Column]:
@@ -206,7 +235,7 @@ class Rule(Strict):
             raise ValueError("an intersection or a union is one of ranks: leave `scale` out")
         if self.within and self.scale != "rank":
             raise ValueError("`within` is of ranks: leave `scale` out")
-        idle = [score.value for score in self.within if score not in self.by]
+        idle = [score.value for score in self.within if score not in self.weights]
         if idle:
             raise ValueError(f"`within` names what `by` does not: {', '.join(idle)}")
         for name in self.within.values():

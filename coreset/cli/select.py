@@ -24,9 +24,15 @@ def select(
     threshold: Annotated[float | None, typer.Option(help="lowest value to keep")] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="a score, or weights: diffin=1,clip_score=1 (the default)", show_default=False),
+        typer.Option(
+            help="a score, or weights: diffin=1,clip_score=1; left out, the recipe of docs/selection.md",
+            show_default=False,
+        ),
     ] = None,
     combine: Annotated[Literal["mix", "intersection", "union"] | None, typer.Option(help="of several scores")] = None,
+    within: Annotated[
+        str | None, typer.Option(metavar="SCORE=COLUMN,...", help="groups that a score's rank is taken within")
+    ] = None,
     scale: Annotated[Literal["rank", "zscore", "raw"] | None, typer.Option(help="what is put together")] = None,
     winsorise: Annotated[float | None, typer.Option(help="share of each score's extremes to pull in")] = None,
     filters: Annotated[
@@ -60,6 +66,7 @@ def select(
             by=_weights(by) if by is not None else None,
             combine=combine,
             scale=scale,
+            within=_within(within) if within else None,
             winsorise=winsorise,
             filters=_filters(filters) if filters else None,
             quota=_quota(quota) if quota else None,
@@ -93,6 +100,14 @@ def _weights(text: str) -> dict[str, float]:
         except ValueError as error:
             raise InvalidInput(f"--by: {weight!r} is not a number; write for example diffin=1,clip_score=1") from error
     return weights
+
+
+def _within(text: str) -> dict[str, str]:
+    """Read `clip_score=cluster,loss=cluster`. Raises InvalidInput."""
+    pairs = [item.partition("=") for item in text.split(",")]
+    if not all(score and column for score, _, column in pairs):
+        raise InvalidInput(f"--within {text!r} is not SCORE=COLUMN,..., for example clip_score=cluster")
+    return {score.strip(): column.strip() for score, _, column in pairs}
 
 
 def _filters(texts: list[str]) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,11 @@ from coreset.storage import Storage
 from coreset.trials import ProxyPlan, Recipe, Trial, Trials, find_outcome, plan_trials, save_outcome
 from tests.coreset.selections import plan_of
 
-JOB: dict[str, Any] = {"pool": {"shards": "a.tar"}, "checkpoints": {"run": "logs"}, "select": {"k": 30}}
+JOB: dict[str, Any] = {
+    "pool": {"shards": "a.tar"},
+    "checkpoints": {"run": "logs"},
+    "select": {"k": 30, "by": {"diffin": 1, "clip_score": 1}},
+}
 WORLD = ProxyPlan(
     model=PlannedModel(name="m", config={}, source="spec"),
     test=[PlannedShard(index=0, uri="/test.tar", size=1)],
@@ -127,7 +131,7 @@ def test_chance_is_drawn_anew_for_each_seed_and_nothing_else_is() -> None:
 def test_the_fields_that_a_selections_id_is_made_of_keep_their_order() -> None:
     sizes = ["k", "fraction", "threshold"]
     assert list(SelectSpec.model_fields) == [*sizes, *Rule.model_fields, "write_shards"]
-    assert list(Rule.model_fields) == ["by", "combine", "scale", "winsorise", "filters", "quota", "sampling"]
+    assert list(Rule.model_fields) == ["by", "combine", "scale", "within", "winsorise", "filters", "quota", "sampling"]
     sized = SelectSpec(k=3, by={Score.LOSS: 1.0}).rule.of_size(7)
     assert sized == SelectSpec(k=7, by={Score.LOSS: 1.0})
 
