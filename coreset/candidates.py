@@ -34,9 +34,9 @@ def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     source = ranked("samples", by_rank)
     conditions = {name: _conditions(name, wanted) for name, wanted in spec.filters.items()}
     every = [condition for each in conditions.values() for condition in each]
-    groups = [f'{_group(name)} AS "group_of_{score}"' for score, name in spec.within.items()]
+    groups = [f'{_group(name)} AS "group_of_{score}"' for score, name in (spec.within or {}).items()]
     labels = [f"{_group(spec.quota.field)} AS label"] if spec.quota else []
-    columns = ", ".join(["place", "uid::UUID AS uid", *spec.weights, *groups, *labels])
+    columns = ", ".join(["place", "uid::UUID AS uid", *spec.by, *groups, *labels])
     db.execute(
         f"CREATE TEMP TABLE scored AS SELECT {columns} FROM {source} WHERE {_all(every)}",
         [parameter for _, parameter in every],
@@ -97,11 +97,11 @@ def make_valued(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     row for each uid, the one of its best value, of these the first in the pool. Return the number of rows left out.
     """
     label = ", label" if spec.quota else ""
-    scores = list(spec.weights)
+    scores = list(spec.by)
     source = _winsorised(db, spec, label)
     if spec.scale == "rank":
-        make_ranks(db, source, scores, spec.within)
-        source, terms = ranked(source, scores, spec.within), rank_terms(spec.weights)
+        make_ranks(db, source, scores, spec.within or {})
+        source, terms = ranked(source, scores, spec.within or {}), rank_terms(spec.by)
     else:
         terms = _raw_terms(db, spec, source)
     value = combined(terms, spec.combine)
@@ -122,15 +122,13 @@ def _winsorised(db: duckdb.DuckDBPyConnection, spec: SelectSpec, label: str) -> 
     if not spec.winsorise:
         return "scored"
     shares = f"[{spec.winsorise!r}, {1 - spec.winsorise!r}]"
-    bounds = one_row(
-        db, f"SELECT {', '.join(f'quantile_disc({score}, {shares})' for score in spec.weights)} FROM scored"
-    )
+    bounds = one_row(db, f"SELECT {', '.join(f'quantile_disc({score}, {shares})' for score in spec.by)} FROM scored")
     pairs = cast(tuple[tuple[float, float], ...], bounds)
     clipped = [
         f"least(greatest({score}, {low!r}::FLOAT), {high!r}::FLOAT) AS {score}"
-        for score, (low, high) in zip(spec.weights, pairs, strict=True)
+        for score, (low, high) in zip(spec.by, pairs, strict=True)
     ]
-    groups = [f'"group_of_{score}"' for score in spec.within]
+    groups = [f'"group_of_{score}"' for score in spec.within or {}]
     db.execute(f"CREATE TEMP VIEW winsorised AS SELECT place, uid, {', '.join([*clipped, *groups])}{label} FROM scored")
     return "winsorised"
 
@@ -138,7 +136,7 @@ def _winsorised(db: duckdb.DuckDBPyConnection, spec: SelectSpec, label: str) -> 
 def _raw_terms(db: duckdb.DuckDBPyConnection, spec: SelectSpec, source: str) -> dict[str, float]:
     """Return the size of each weight by the SQL of its score, as it is or standardised; a negative weight negates."""
     terms: dict[str, float] = {}
-    for score, weight in spec.weights.items():
+    for score, weight in spec.by.items():
         number = f"{score}::DOUBLE"
         if spec.scale == "zscore":
             found = one_row(db, f"SELECT avg({number}), stddev_pop({number}) FROM {source}")

@@ -48,7 +48,7 @@ def changes(look: Look, k: int, by: str) -> Changes:
     return Changes(
         k=k,
         by=by,
-        score=next(iter(look.selection.spec.weights)) if by == SELECTION else Score(by),
+        score=next(iter(look.selection.spec.by)) if by == SELECTION else Score(by),
         entering=round(entering / look.share),
         leaving=round(leaving / look.share),
         enter=look.samples(enters, f"{place} DESC", SHOWN),

@@ -16,7 +16,7 @@ class CleanSpec(Strict):
     """
 
     fraction: float = Field(gt=0, lt=1, examples=[0.1])
-    by: Weights = Field(min_length=1, default={Score.NEG_CLIP_LOSS: 1.0, Score.LOSS: 1.0})
+    by: Weights = Field(default={Score.NEG_CLIP_LOSS: 1.0, Score.LOSS: 1.0})
 
     @property
     def rest(self) -> SelectSpec:

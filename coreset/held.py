@@ -9,13 +9,13 @@ def require_held(plan: Plan, spec: SelectSpec) -> None:
     """Raise InvalidSpec if the plan's parts do not hold what the spec asks for; says what they do hold."""
     missing = [score for score in spec.needs if score not in plan.scores]
     if missing:
-        field = "by" if missing[0] in spec.weights else "filters"
+        field = "by" if missing[0] in spec.by else "filters"
         told = f"the job has not computed {', '.join(missing)}; it has {', '.join(plan.scores)}"
         raise InvalidSpec(told, field=field)
     way_out = "" if plan.held.sizes else ". This job was scored before parts held more: post it again"
     for field, lacking in (
         ("filters", plan.held.lacking(spec.filters, [])),
-        ("within", plan.held.lacking([], spec.within.values())),
+        ("within", plan.held.lacking([], (spec.within or {}).values())),
         ("quota", plan.held.lacking([], [spec.quota.field] if spec.quota else [])),
     ):
         if lacking:

@@ -60,7 +60,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
         threshold=threshold,
         created_at=datetime.now(UTC),
         files=files,
-        warnings=cautions(spec.weights),
+        warnings=cautions(spec.by),
     )
     save_selection(storage, selection)
     return selection
@@ -163,7 +163,7 @@ def _wanted(spec: SelectSpec, rankable: int) -> int | None:
 def _threshold(spec: SelectSpec) -> float:
     """Return the threshold; that of a score itself in its precision, so that a value read from a part is reached."""
     assert spec.threshold is not None
-    return float32(spec.threshold) if spec.scale == "raw" and len(spec.weights) == 1 else spec.threshold
+    return float32(spec.threshold) if spec.scale == "raw" and len(spec.by) == 1 else spec.threshold
 
 
 def _reached(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:

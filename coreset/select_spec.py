@@ -42,6 +42,7 @@ Weights = Annotated[
     dict[Score, Annotated[float, Field(ge=-1000, le=1000)]],
     BeforeValidator(_one_score),
     Field(
+        min_length=1,
         examples=[{"diffin": 1, "clip_score": 1}],
         description="a score's name, or a mapping of score to weight",
     ),
@@ -148,7 +149,7 @@ class Size(Strict):
 RECIPE_WEIGHTS = {Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}
 RECIPE_WITHIN: dict[Score, Column] = {Score.CLIP_SCORE: CLUSTER}
 RECIPE_QUOTA = Quota(field=CAPTION, balance="distinct")
-"""What is selected by where `by` is left out: chosen by training models on what it keeps (docs/quality.md)."""
+"""What is selected by where `by` and `within` are left out: chosen by training on what it keeps (docs/quality.md)."""
 
 
 class Rule(Strict):
@@ -156,16 +157,16 @@ class Rule(Strict):
 
     Attributes:
         by: a score, or weights of several, for example {"diffin": 1, "clip_score": 1}. A negative weight turns a
-            score's order around: {"self_influence": -1} keeps the lowest. Left out, or empty, the recipe decides:
-            Diff-In and CLIP score, the latter ranked within clusters, and no second copy of a caption before one of
-            every other; fields that are given go before the recipe's.
+            score's order around: {"self_influence": -1} keeps the lowest.
         combine: how several scores are put together. `mix`: weighted mean. `intersection`: the k samples that are in
             every score's top p, for the smallest such p; `union`: the k samples that are in any score's top p. The
             weights' size counts for `mix` only.
         scale: what is put together. `rank`: ranks scaled to 0..1, 1 the best. `zscore`: scores less their mean, over
             their standard deviation. `raw`: the scores themselves.
         within: by score, the groups that its rank is taken within: {"loss": "cluster"} compares a sample's loss with
-            that of alike images only, so that what is hard as a whole is not dropped as a whole.
+            that of alike images only, so that what is hard as a whole is not dropped as a whole; {}: ranks are among
+            all. Left out, a mix of the ranks of Diff-In and CLIP score is the recipe: CLIP score within clusters, where
+            the parts hold them, and no second copy of a caption before one of every other, if nothing else is asked.
         winsorise: so large a share of each score's lowest values is raised, and of its highest lowered, to the next.
         filters: by column, what a sample must have to be ranked at all; scores, caption_length, caption_words,
             image_width, image_height, image_short_side, aspect_ratio, cluster, shard, metadata_NAME.
@@ -173,10 +174,10 @@ class Rule(Strict):
         sampling: draw by chance instead of keeping the best.
     """
 
-    by: Weights = Field(default_factory=dict[Score, float])
+    by: Weights = Field(default=RECIPE_WEIGHTS)
     combine: Literal["mix", "intersection", "union"] = "mix"
     scale: Literal["rank", "zscore", "raw"] = "rank"
-    within: dict[Score, Column] = Field(default_factory=dict[Score, Column], examples=[{"loss": "cluster"}])
+    within: dict[Score, Column] | None = Field(default=None, examples=[{"loss": "cluster"}])
     winsorise: float = Field(default=0.0, ge=0, lt=0.5)
     filters: dict[Column, Filter] = Field(
         default_factory=dict[Column, Filter], max_length=100, examples=[{"clip_score": {"min": 0.2}}]
@@ -187,34 +188,26 @@ class Rule(Strict):
     @property
     def needs(self) -> list[Score]:
         """The scores that it reads."""
-        return [score for score in Score if score in self.weights or score.value in self.filters]
-
-    @property
-    def weights(self) -> Weights:
-        """Of the scores that are put together."""
-        return self.by or RECIPE_WEIGHTS
+        return [score for score in Score if score in self.by or score.value in self.filters]
 
     def filled(self, clusters: bool) -> Self:
-        """Return the same with what the recipe adds where `by` is empty.
+        """Return the same with what the recipe adds; `within` is then given.
 
         Args:
             clusters: whether the parts hold them; without, ranks are those among all samples.
         """
-        if self.by:
+        if self.within is not None:
             return self
-        ranks = self.scale == "rank" and self.combine == "mix"
-        free = self.quota is None and self.sampling is None and getattr(self, "threshold", None) is None
-        recipe = {
-            "by": RECIPE_WEIGHTS,
-            "within": self.within or (RECIPE_WITHIN if clusters and ranks else {}),
-            "quota": RECIPE_QUOTA if free else self.quota,
-        }
-        return self.model_copy(update=recipe)
+        if self.by != RECIPE_WEIGHTS or self.scale != "rank" or self.combine != "mix":
+            return self.model_copy(update={"within": {}})
+        asked = self.quota or self.sampling or getattr(self, "threshold", None) is not None
+        more = {"within": RECIPE_WITHIN if clusters else {}, "quota": self.quota if asked else RECIPE_QUOTA}
+        return self.model_copy(update=more)
 
     @property
     def groups(self) -> list[Column]:
         """The columns that it groups by."""
-        return [*self.within.values(), *([self.quota.field] if self.quota else [])]
+        return [*(self.within or {}).values(), *([self.quota.field] if self.quota else [])]
 
     def of_size(self, k: int) -> "SelectSpec":
         """Return the selection of the k samples that go first."""
@@ -235,10 +228,10 @@ class Rule(Strict):
             raise ValueError("an intersection or a union is one of ranks: leave `scale` out")
         if self.within and self.scale != "rank":
             raise ValueError("`within` is of ranks: leave `scale` out")
-        idle = [score.value for score in self.within if score not in self.weights]
+        idle = [score.value for score in self.within or {} if score not in self.by]
         if idle:
             raise ValueError(f"`within` names what `by` does not: {', '.join(idle)}")
-        for name in self.within.values():
+        for name in (self.within or {}).values():
             _require_group(name)
         if self.sampling and self.quota:
             raise ValueError("a draw has no quota: give one of `sampling` and `quota`")

@@ -136,7 +136,7 @@ def _ranking(name: str, look: Look) -> Ranking:
     if name != SELECTION:
         info = SCORES[Score(name)]
         return Ranking(name=name, label=info.label, meaning=info.meaning)
-    by = look.selection.spec.weights
+    by = look.selection.spec.by
     equal = len(set(by.values())) == 1
     label = " + ".join(("" if equal else f"{weight:g} ") + SCORES[score].label for score, weight in by.items())
     meaning = f"the job's own: {look.selection.spec.combine} of {SCALES[look.selection.spec.scale]}"
@@ -196,7 +196,7 @@ def _suspects(look: Look) -> list[Sheet]:
     """Return the most suspicious samples of a job that cleans, and how low each of the scores is that it looked at."""
     if SUSPECTS not in look.selection.files:
         return []
-    by, order = list(look.selection.spec.weights.items()), f"place_{SELECTION} DESC"
+    by, order = list(look.selection.spec.by.items()), f"place_{SELECTION} DESC"
     places = ", ".join(f"place_{score.value}" for score, _ in by)
     rows = look.query(f"SELECT {places} FROM looked WHERE NOT kept ORDER BY {order} LIMIT {SUSPECTS_SHOWN}")
     return [

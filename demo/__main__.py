@@ -122,7 +122,7 @@ def compare_methods(client: Client, manifest: Manifest, defects: Path) -> dict[s
     marked = set(pq.read_table(defects, columns=["uid"])["uid"].to_pylist())
     found = {}
     for name, by in METHODS.items():
-        selection = client.select(manifest.job_id, {"k": K, "by": by})
+        selection = client.select(manifest.job_id, {"k": K, "by": by, "within": {}})
         subset = client.download(manifest.job_id, selection.id, "subset.parquet")
         uids = pq.read_table(io.BytesIO(subset), columns=["uid"])["uid"].to_pylist()
         compared = manifest.comparisons[name]

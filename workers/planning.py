@@ -52,7 +52,7 @@ def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
         metadata=spec.pool.metadata,
         clusters=_clusters(spec),
     )
-    return plan, warnings + _doubts(plan) + cautions(spec.select.weights)
+    return plan, warnings + _doubts(plan) + cautions(spec.select.by)
 
 
 def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Callable[[], object]) -> None:

@@ -25,7 +25,7 @@ def select(
     by: Annotated[
         str | None,
         typer.Option(
-            help="a score, or weights: diffin=1,clip_score=1; left out, the recipe of docs/selection.md",
+            help="a score, or weights: diffin=1,clip_score=1 (the default)",
             show_default=False,
         ),
     ] = None,

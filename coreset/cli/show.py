@@ -83,7 +83,7 @@ def show_result(manifest: Manifest) -> None:
 
 
 def show_selection(selection: Selection) -> None:
-    by = " + ".join(f"{weight:g} {score.value}" for score, weight in selection.spec.weights.items())
+    by = " + ".join(f"{weight:g} {score.value}" for score, weight in selection.spec.by.items())
     rows = {
         "selection": selection.id,
         "size": f"{selection.k:,} of {selection.rankable:,} rankable samples",

@@ -261,25 +261,29 @@ def test_scores_are_those_that_the_oracle_knows() -> None:
 
 def test_the_recipe_fills_in_what_is_left_out_and_what_parts_hold() -> None:
     recipe = SelectSpec(k=3).filled(clusters=True)
-    assert recipe.by == {Score.DIFFIN: 1, Score.CLIP_SCORE: 1}
     assert recipe.within == {Score.CLIP_SCORE: "cluster"}
     assert recipe.quota is not None
     assert (recipe.quota.field, recipe.quota.balance) == ("caption", "distinct")
     assert recipe.filled(clusters=False) == recipe
     assert SelectSpec(k=3).filled(clusters=False) == recipe.model_copy(update={"within": {}})
-    others: list[tuple[Row, set[str]]] = [
-        ({"by": "loss"}, set()),
-        ({"scale": "raw"}, {"by", "quota"}),
-        ({"combine": "union"}, {"by", "quota"}),
-        ({"quota": {"field": "shard", "max": 1}}, {"by", "within"}),
-        ({"sampling": {"temperature": 1}}, {"by", "within"}),
-    ]
-    for given_, filled in others:
-        spec = SelectSpec.model_validate({"k": 3, **given_})
-        found = spec.filled(clusters=True).model_dump()
-        assert {name for name, value in spec.model_dump().items() if found[name] != value} == filled
-    threshold = SelectSpec(threshold=0.5).filled(clusters=True)
-    assert (threshold.quota, threshold.within) == (None, recipe.within)
+
+
+@pytest.mark.parametrize(
+    ("asked", "within"),
+    [
+        ({"k": 3, "by": "loss"}, {}),
+        ({"k": 3, "by": {"diffin": 2, "clip_score": 1}}, {}),
+        ({"k": 3, "scale": "raw"}, {}),
+        ({"k": 3, "combine": "union"}, {}),
+        ({"k": 3, "within": {}}, {}),
+        ({"k": 3, "quota": {"field": "shard", "max": 1}}, {"clip_score": "cluster"}),
+        ({"k": 3, "sampling": {"temperature": 1}}, {"clip_score": "cluster"}),
+        ({"threshold": 0.5}, {"clip_score": "cluster"}),
+    ],
+)
+def test_what_is_asked_for_goes_before_the_recipe(asked: Row, within: dict[str, str]) -> None:
+    spec = SelectSpec.model_validate(asked)
+    assert spec.filled(clusters=True) == spec.model_copy(update={"within": within})
 
 
 def test_distinct_keeps_one_of_each_caption_first_and_lets_classes_through(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_short_forms_and_defaults() -> None:
     assert found.pool.shards == ["a.tar"]
     assert found.target == "training"
     assert found.scores == list(DEFAULT_SCORES)
-    assert (found.select.by, found.select.weights) == ({}, {Score.DIFFIN: 1, Score.CLIP_SCORE: 1})
+    assert found.select.by == {Score.DIFFIN: 1, Score.CLIP_SCORE: 1}
     assert SelectSpec.model_validate({"k": 1, "by": "clip_score"}).by == {Score.CLIP_SCORE: 1}
     files = {"files": ["a.pt", {"uri": "b.pt", "step": 5, "lr": 0.1}]}
     checkpoints = JobSpec.model_validate({**MINIMAL, "checkpoints": files}).checkpoints.files
