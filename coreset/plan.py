@@ -13,7 +13,7 @@ from coreset.columns import Held
 from coreset.scores import Score
 from coreset.spec import Strict, ValidationTarget
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Raised by every change of the code that changes a score: parts of older code are then not taken for new ones."""
 
 PART_VERSION = 2

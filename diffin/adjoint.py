@@ -45,7 +45,7 @@ class Segment:
         theta: (p,) parameters.
         lr_sum: S, sum of the learning rates of these steps.
         minibatches: losses of minibatches in the order of training; each stands for an equal share of lr_sum.
-        preconditioner: (p,) P of the optimiser, positive; None for SGD.
+        preconditioner: (p,) P of the optimiser; 0 where training moves nothing; None for SGD.
     """
 
     theta: Tensor
@@ -119,7 +119,7 @@ def segment_directions(
 
         y, integral = exp_and_phi(matvec, y, share, steps)
         r += integral
-    return root * r, y / root
+    return root * r, torch.where(root > 0, y / root, u_end)
 
 
 def exp_and_phi(matvec: Callable[[Tensor], Tensor], vector: Tensor, lr_sum: float, steps: int) -> tuple[Tensor, Tensor]:

@@ -115,7 +115,7 @@ def _over(segment: Segment, start: Tensor, push: Tensor, steps: int, tell: Calla
     """Return I_end (p,) of one segment, given I_start and g (p,)."""
     root = torch.ones_like(start) if segment.preconditioner is None else segment.preconditioner.sqrt()
     share = segment.lr_sum / len(segment.minibatches)
-    current, push = start / root, root * push
+    current, push = torch.where(root > 0, start / root, 0), root * push
     for minibatch in segment.minibatches:
 
         def matvec(vector: Tensor, minibatch: BatchLoss = minibatch) -> Tensor:
@@ -125,4 +125,4 @@ def _over(segment: Segment, start: Tensor, push: Tensor, steps: int, tell: Calla
         kept, _ = exp_and_phi(matvec, current, share, steps)
         _, added = exp_and_phi(matvec, push, share, steps)
         current = kept + added
-    return root * current
+    return torch.where(root > 0, root * current, start)

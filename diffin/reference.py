@@ -118,7 +118,7 @@ def diffin(
             inner = vectors.T @ (root * u)
             phi = torch.where(values * share < 1e-12, share, -torch.expm1(-share * values) / values)
             r += root * (vectors @ (phi * inner))
-            u = (vectors @ ((-share * values).exp() * inner)) / root
+            u = torch.where(root > 0, (vectors @ ((-share * values).exp() * inner)) / root, u)
         total += torch.stack([r @ gradient(sample, c.theta) for sample in samples])
     return total / n_samples
 

@@ -84,7 +84,7 @@ def self_influence(
 def _by_recursion(differences: "_Differences", checkpoints: Sequence[Checkpoint], xi: Tensor, steps: int) -> Tensor:
     last = checkpoints[-1].segment.preconditioner
     root = torch.ones_like(xi) if last is None else last.sqrt()
-    directions = adjoint([c.segment for c in checkpoints], xi / root, steps)
+    directions = adjoint([c.segment for c in checkpoints], torch.where(root > 0, xi / root, 0), steps)
     own = differences.slope("own", len(checkpoints) - 1, checkpoints[-1], root * xi)
     traced = [differences.slope(DIFFIN, i, c, r) for i, (c, r) in enumerate(zip(checkpoints, directions, strict=True))]
     return own * torch.stack(traced).sum(0) / differences.problem.n_samples

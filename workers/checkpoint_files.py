@@ -147,6 +147,9 @@ def adam_preconditioner(
 ) -> dict[str, Tensor] | None:
     """Return P = 1 / (sqrt(v_hat) + eps) of the counted parameters by name, or None where the state does not tell it.
 
+    Where v is 0 no sample has ever had a gradient, and P is 0: 1 / eps there, for the embeddings of words that only V
+    has, let the trace of V's gradient explode (docs/method.md, section 8).
+
     The state is keyed by position in the parameter groups. Two orders are known: open_clip up to 3.x puts the
     parameters without weight decay first; newer ones note `group_name`, `no_wd` or `wd`, in order of appearance.
 
@@ -174,7 +177,8 @@ def adam_preconditioner(
         if second is None or index not in betas or not int(states[index]["step"]):
             return None
         beta, eps = betas[index]
-        found[name] = 1 / ((second.float() / (1 - beta ** int(states[index]["step"]))).sqrt() + eps)
+        steps = 1 / ((second.float() / (1 - beta ** int(states[index]["step"]))).sqrt() + eps)
+        found[name] = torch.where(second == 0, 0, steps)
     return found if all(value.isfinite().all() for value in found.values()) else None
 
 

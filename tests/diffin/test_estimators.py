@@ -7,7 +7,7 @@ import torch
 
 from diffin import reference as oracle
 from diffin.accuracy import agreement
-from diffin.adjoint import LANCZOS_STEPS, Segment
+from diffin.adjoint import LANCZOS_STEPS, Segment, adjoint
 from diffin.contrastive import Pairs, batch_loss, masked_members, sample_losses
 from diffin.prepare import Checkpoint, Problem, influence_directions, local_directions, prepare, total
 
@@ -25,6 +25,7 @@ def two_checkpoints(clip, validation=None) -> list[Checkpoint]:
     generator = torch.Generator().manual_seed(5)
     moved = clip.theta + 0.01 * torch.randn(clip.theta.shape, generator=generator)
     preconditioner = 0.5 + torch.rand(clip.theta.shape, generator=generator)
+    preconditioner[::20] = 0  # what training never moves
     reference = clip.batch(clip.reference, batch_size=16)
     minibatches = [clip.batch(pairs) for pairs in halves(clip)]
     segments = [Segment(clip.theta, LR_SUMS[0], minibatches), Segment(moved, LR_SUMS[1], minibatches, preconditioner)]
@@ -139,3 +140,13 @@ def test_the_adjoint_is_the_recursion_run_forwards(clip, dense, pairs):
     influence = oracle.recursion(sample, convex, N_SAMPLES, substeps=150)
     forwards = oracle.gradient(target, convex[-1].theta) @ influence
     torch.testing.assert_close(oracle.diffin([sample], target, convex, N_SAMPLES)[0], forwards, rtol=2e-2, atol=0)
+
+
+def test_a_target_where_training_moves_nothing_changes_no_direction_elsewhere(clip, pairs):
+    segments = [c.segment for c in two_checkpoints(clip)]
+    still = segments[-1].preconditioner == 0
+    target = torch.randn(clip.theta.shape, generator=torch.Generator().manual_seed(6))
+    spoilt = torch.where(still, 1e6 * target, target)
+    plain, found = (adjoint(segments[-1:], u)[0] for u in (target, spoilt))
+    torch.testing.assert_close(found, plain, rtol=0, atol=0)
+    assert not found[still].any()

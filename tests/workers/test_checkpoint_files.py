@@ -264,6 +264,15 @@ def test_the_preconditioner_is_what_a_step_of_adam_multiplies_the_momentum_by() 
                 torch.testing.assert_close(parameter, kept - group["lr"] * found[name] * momentum)
 
 
+def test_where_adam_has_never_seen_a_gradient_p_is_0() -> None:
+    model, optimizer = trained()
+    optimizer.state[model.linear.weight]["exp_avg_sq"][0] = 0
+    found = preconditioner(optimizer, model)
+    assert found is not None
+    assert not found["linear.weight"][0].any()
+    assert found["linear.weight"][1:].all()
+
+
 def test_frozen_parameters_are_left_out_of_the_order() -> None:
     model, optimizer = trained(
         lambda model: [
@@ -312,7 +321,7 @@ def test_a_preconditioner_that_is_not_finite_is_none() -> None:
     for group in optimizer.param_groups:
         group["eps"] = 0.0
     state = optimizer.state_dict()
-    state["state"][0]["exp_avg_sq"].zero_()
+    state["state"][0]["exp_avg_sq"].fill_(float("nan"))
     assert adam_preconditioner(state, shapes(model), shapes(model)) is None
     for one in state["state"].values():
         one["step"] = torch.tensor(0.0)
