@@ -436,6 +436,6 @@ def test_a_real_trainings_preconditioner_is_found_for_every_parameter(trained: P
     assert found is not None
     assert found.keys() == shapes.keys()
     words = found["token_embedding.weight"]
-    unused = (words == words.max()).all(1).float().mean()
-    assert unused > 0.99  # words that no caption has never got a gradient
-    assert words.max().item() == pytest.approx(1 / float(find(CheckpointsSpec(run=str(trained))).params["eps"]))
+    unused = (words == 0).all(1).float().mean()
+    assert 0.99 < unused < 1  # words that no caption has never got a gradient
+    assert words.max().item() <= 1 / float(find(CheckpointsSpec(run=str(trained))).params["eps"])

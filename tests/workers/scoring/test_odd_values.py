@@ -154,7 +154,7 @@ def test_an_accuracy_that_no_precision_meets_has_a_reason_of_its_own(
         score(**files(1e-3, 1e-3), scores=FIRST)
     assert error_classes()["accuracy-not-met"] is AccuracyNotMet
     figures = caught.value.data["accuracy"]
-    assert figures.keys() == {"float32", "float64"}
+    assert figures.keys() == {"float32", "float32, forward mode", "float64"}
     assert figures["float64"]["tracin"]["worst_relative_error"] < figures["float32"]["tracin"]["worst_relative_error"]
     assert figures["float32"]["tracin"]["samples"] == 32
 
