@@ -51,8 +51,8 @@ def gains(rows: Sequence[Row], rule: str) -> dict[str, Any]:
         "mean_gain_over_clip_score_points": statistics.fmean(row["above_clip_score"]["mean"] for row in mine),
         "worst_gain_over_clip_score_points": worst["above_clip_score"]["mean"],
         "worst_row": f"{worst['pool']}, {worst['fraction']:.0%} kept",
-        "rows": len(mine),
-        "rows_above_random": sum(gain > 0 for gain in over_random),
+        "compared": len(mine),
+        "above_random": sum(gain > 0 for gain in over_random),
     }
 
 
