@@ -34,7 +34,7 @@ def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     source = ranked("samples", by_rank)
     conditions = {name: _conditions(name, wanted) for name, wanted in spec.filters.items()}
     every = [condition for each in conditions.values() for condition in each]
-    groups = [f'{_group(name)} AS "group_of_{score}"' for score, name in (spec.within or {}).items()]
+    groups = [f'{_group(name)} AS "group_of_{score}"' for score, name in spec.rank_groups.items()]
     labels = [f"{_group(spec.quota.field)} AS label"] if spec.quota else []
     columns = ", ".join(["place", "uid::UUID AS uid", *spec.by, *groups, *labels])
     db.execute(
@@ -100,8 +100,8 @@ def make_valued(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     scores = list(spec.by)
     source = _winsorised(db, spec, label)
     if spec.scale == "rank":
-        make_ranks(db, source, scores, spec.within or {})
-        source, terms = ranked(source, scores, spec.within or {}), rank_terms(spec.by)
+        make_ranks(db, source, scores, spec.rank_groups)
+        source, terms = ranked(source, scores, spec.rank_groups), rank_terms(spec.by)
     else:
         terms = _raw_terms(db, spec, source)
     value = combined(terms, spec.combine)
@@ -128,7 +128,7 @@ def _winsorised(db: duckdb.DuckDBPyConnection, spec: SelectSpec, label: str) -> 
         f"least(greatest({score}, {low!r}::FLOAT), {high!r}::FLOAT) AS {score}"
         for score, (low, high) in zip(spec.by, pairs, strict=True)
     ]
-    groups = [f'"group_of_{score}"' for score in spec.within or {}]
+    groups = [f'"group_of_{score}"' for score in spec.rank_groups]
     db.execute(f"CREATE TEMP VIEW winsorised AS SELECT place, uid, {', '.join([*clipped, *groups])}{label} FROM scored")
     return "winsorised"
 

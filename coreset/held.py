@@ -5,6 +5,13 @@ from coreset.plan import Plan
 from coreset.select_spec import SelectSpec
 
 
+def filled_from(plan: Plan, spec: SelectSpec) -> SelectSpec:
+    """Return the spec with what the recipe adds over the plan's parts. Raises InvalidSpec as require_held does."""
+    filled = spec.filled(plan.held.clusters)
+    require_held(plan, filled)
+    return filled
+
+
 def require_held(plan: Plan, spec: SelectSpec) -> None:
     """Raise InvalidSpec if the plan's parts do not hold what the spec asks for; says what they do hold."""
     missing = [score for score in spec.needs if score not in plan.scores]
@@ -15,7 +22,7 @@ def require_held(plan: Plan, spec: SelectSpec) -> None:
     way_out = "" if plan.held.sizes else ". This job was scored before parts held more: post it again"
     for field, lacking in (
         ("filters", plan.held.lacking(spec.filters, [])),
-        ("within", plan.held.lacking([], (spec.within or {}).values())),
+        ("within", plan.held.lacking([], spec.rank_groups.values())),
         ("quota", plan.held.lacking([], [spec.quota.field] if spec.quota else [])),
     ):
         if lacking:

@@ -10,7 +10,7 @@ from coreset.candidates import make_scored, make_valued, one_row
 from coreset.columns import float32
 from coreset.draw import make_drawn
 from coreset.errors import InvalidSpec
-from coreset.held import require_held
+from coreset.held import filled_from
 from coreset.kept import write_kept
 from coreset.plan import Plan
 from coreset.quota import BY_VALUE, make_allowed, require_enough
@@ -36,8 +36,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
             pass the filters, or that the quota lets through.
         PoolUnusable: no sample has scores.
     """
-    spec = spec.filled(plan.held.clusters)
-    require_held(plan, spec)
+    spec = filled_from(plan, spec)
     found_id = selection_id(plan, spec)
     folder = selection_folder(job_id, found_id)
     if storage.exists(f"{folder}/selection.json"):
@@ -68,8 +67,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
 
 def kept_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, int]:
     """Return what `select` would keep, and how often each, without writing anything. Raises what it raises."""
-    spec = spec.filled(plan.held.clusters)
-    require_held(plan, spec)
+    spec = filled_from(plan, spec)
     with open_samples(storage, plan) as db:
         _make_kept(db, spec)
         rows = db.execute("SELECT replace(uid::VARCHAR, '-', ''), copies FROM kept").fetchall()

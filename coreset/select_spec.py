@@ -207,7 +207,12 @@ class Rule(Strict):
     @property
     def groups(self) -> list[Column]:
         """The columns that it groups by."""
-        return [*(self.within or {}).values(), *([self.quota.field] if self.quota else [])]
+        return [*self.rank_groups.values(), *([self.quota.field] if self.quota else [])]
+
+    @property
+    def rank_groups(self) -> dict[Score, Column]:
+        """The column that a score's rank is taken within, by score."""
+        return self.within or {}
 
     def of_size(self, k: int) -> "SelectSpec":
         """Return the selection of the k samples that go first."""
@@ -228,10 +233,10 @@ class Rule(Strict):
             raise ValueError("an intersection or a union is one of ranks: leave `scale` out")
         if self.within and self.scale != "rank":
             raise ValueError("`within` is of ranks: leave `scale` out")
-        idle = [score.value for score in self.within or {} if score not in self.by]
+        idle = [score.value for score in self.rank_groups if score not in self.by]
         if idle:
             raise ValueError(f"`within` names what `by` does not: {', '.join(idle)}")
-        for name in (self.within or {}).values():
+        for name in self.rank_groups.values():
             _require_group(name)
         if self.sampling and self.quota:
             raise ValueError("a draw has no quota: give one of `sampling` and `quota`")

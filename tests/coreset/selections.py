@@ -138,7 +138,7 @@ def _values(rows: list[Row], spec: SelectSpec) -> list[float]:
     for score, weight in spec.by.items():
         column = _winsorised([row[score] for row in rows], spec.winsorise)
         if spec.scale == "rank":
-            groups = [row[(spec.within or {})[score]] for row in rows] if score in (spec.within or {}) else None
+            groups = [row[spec.rank_groups[score]] for row in rows] if score in spec.rank_groups else None
             ranks = mean_ranks(column) if groups is None else _ranks_within(column, groups)
             terms.append((abs(weight), ranks if weight > 0 else [1 - rank for rank in ranks]))
             continue
