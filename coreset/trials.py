@@ -30,7 +30,7 @@ class ProxyPlan(Strict):
     caption_field: str | None
 
 
-class Recipe(Strict):
+class Setup(Strict):
     """How every proxy of an evaluation is trained and tested.
 
     Attributes:
@@ -57,9 +57,9 @@ class Trial(Strict):
     select: SelectSpec | None
     seed: int
 
-    def key(self, recipe: Recipe) -> str:
+    def key(self, setup: Setup) -> str:
         """Return the trial's content key."""
-        return _hash(f"{recipe.model_dump_json()}/{self.model_dump_json()}")
+        return _hash(f"{setup.model_dump_json()}/{self.model_dump_json()}")
 
 
 class Trials(Strict):
@@ -72,7 +72,7 @@ class Trials(Strict):
         seeds: how many.
     """
 
-    recipe: Recipe
+    setup: Setup
     rules: dict[str, Rule]
     cuts: list[Cut]
     pool_samples: int
@@ -87,19 +87,20 @@ class Trials(Strict):
     def all(self) -> list[Trial]:
         """The distinct trials, all selections of a seed before the next seed's."""
         every = (self.trial(cut, seed) for seed in range(self.seeds) for cut in self.cuts)
-        return list({trial.key(self.recipe): trial for trial in every}.values())
+        return list({trial.key(self.setup): trial for trial in every}.values())
 
 
 def plan_trials(
     spec: EvaluateSpec, plan: Plan, world: ProxyPlan, selection: Selection, pool_samples: int, left_out: list[int]
 ) -> Trials:
     """Return the trials of a job that has its scores and its selection."""
-    rules = spec.rules(selection.spec.rule, plan.scores)
+    asked = spec.rules(selection.spec.rule, plan.scores)
+    rules = {name: rule.filled(plan.held.clusters) for name, rule in asked.items()}  # equal ones are then seen as equal
     fractions = spec.fractions or [min(1.0, selection.k / pool_samples)]
     sizes = {fraction: max(1, round(fraction * pool_samples)) for fraction in fractions}
     cuts = [Cut(selection=name, fraction=fraction, k=k) for name in rules for fraction, k in sizes.items()]
     return Trials(
-        recipe=Recipe(
+        setup=Setup(
             plan_id=plan.id,
             left_out=left_out,
             world=world,
@@ -114,19 +115,19 @@ def plan_trials(
     )
 
 
-def outcome_path(recipe: Recipe, trial: Trial) -> str:
-    return f"plans/{recipe.plan_id}/trials/{trial.key(recipe)}.json"
+def outcome_path(setup: Setup, trial: Trial) -> str:
+    return f"plans/{setup.plan_id}/trials/{trial.key(setup)}.json"
 
 
-def find_outcome(storage: Storage, recipe: Recipe, trial: Trial) -> TrialOutcome | None:
+def find_outcome(storage: Storage, setup: Setup, trial: Trial) -> TrialOutcome | None:
     try:
-        return TrialOutcome.model_validate_json(storage.read(outcome_path(recipe, trial)))
+        return TrialOutcome.model_validate_json(storage.read(outcome_path(setup, trial)))
     except NotFound:
         return None
 
 
-def save_outcome(storage: Storage, recipe: Recipe, trial: Trial, outcome: TrialOutcome) -> None:
-    storage.write(outcome_path(recipe, trial), outcome.model_dump_json(indent=2).encode())
+def save_outcome(storage: Storage, setup: Setup, trial: Trial, outcome: TrialOutcome) -> None:
+    storage.write(outcome_path(setup, trial), outcome.model_dump_json(indent=2).encode())
 
 
 def note_failure(storage: Storage, job_id: str, index: int, message: str) -> None:

@@ -23,13 +23,14 @@ RUN, CLIP = "run", "clip"
 
 def views(plan: Plan) -> dict[str, View]:
     """Return how each model of the plan wants its samples."""
-    found = {RUN: _view(plan.model)}
+    found = {RUN: view_of(plan.model)}
     if plan.clip_model is not None:
-        found[CLIP] = _view(plan.clip_model)
+        found[CLIP] = view_of(plan.clip_model)
     return found
 
 
-def _view(model: PlannedModel) -> View:
+def view_of(model: PlannedModel) -> View:
+    """Return how a model wants its samples."""
     return View(model, preprocess_cfg(model, build(model)))
 
 

@@ -24,7 +24,7 @@ from coreset.plan import Plan
 from coreset.plan_users import join
 from coreset.progress import FINISH_SHARE
 from coreset.storage import Storage
-from coreset.trials import Recipe, load_trials, load_world, note_failure, save_trials, save_world
+from coreset.trials import Setup, load_trials, load_world, note_failure, save_trials, save_world
 from workers.device import compute_device, device_name
 from workers.finish import finish_job
 from workers.lease import stamp
@@ -198,12 +198,12 @@ def trial(job_id: str, index: int) -> None:
     if run.store.cancel_requested(job_id):
         return
     trials = load_trials(run.storage, job_id)
-    plan, every = _plan(trials.recipe.plan_id), trials.all
+    plan, every = _plan(trials.setup.plan_id), trials.all
     tell = lambda fraction: run.store.trial_advanced(job_id, index, fraction, len(every))  # noqa: E731
     beat = _beat(run, job_id, tell)
-    data = lambda: _proxy_data(trials.recipe.data_key, trials.recipe, beat)  # noqa: E731
+    data = lambda: _proxy_data(trials.setup.data_key, trials.setup, beat)  # noqa: E731
     try:
-        answer_trial(run.storage, plan, trials.recipe, every[index], data, compute_device(), beat)
+        answer_trial(run.storage, plan, trials.setup, every[index], data, compute_device(), beat)
     except Cancelled:
         return
     except Unavailable:
@@ -313,8 +313,8 @@ _loader: Callable[[str], Loader] = _Latest(_make_loader, Loader.close)
 _scorer: Callable[[str], Scorer] = _Latest(lambda plan_id: Scorer(_plan(plan_id), current().storage, compute_device()))
 
 
-def _load_data(_: str, recipe: Recipe, advance: Advance) -> ProxyData:
-    return load_data(recipe, _plan(recipe.plan_id), current().settings.loader_processes, advance)
+def _load_data(_: str, setup: Setup, advance: Advance) -> ProxyData:
+    return load_data(setup, _plan(setup.plan_id), current().settings.loader_processes, advance)
 
 
 _proxy_data = _Latest(_load_data)

@@ -19,7 +19,7 @@ from coreset.scores import DEFAULT_SCORES, Score
 from coreset.select_spec import Rule, SelectSpec
 from coreset.spec import JobSpec
 from coreset.storage import Storage
-from coreset.trials import ProxyPlan, Recipe, Trial, Trials, find_outcome, plan_trials, save_outcome
+from coreset.trials import ProxyPlan, Setup, Trial, Trials, find_outcome, plan_trials, save_outcome
 from tests.coreset.selections import plan_of
 
 JOB: dict[str, Any] = {
@@ -169,7 +169,7 @@ def selection_of(spec: JobSpec, plan: Plan, k: int) -> Selection:
         {
             "id": "s",
             "job_id": "j",
-            "spec": spec.select.model_dump(),
+            "spec": spec.select.filled(plan.held.clusters).model_dump(),
             "k": k,
             "rankable": 90,
             "duplicates": 0,
@@ -190,7 +190,7 @@ def test_without_fractions_every_selection_is_as_large_as_the_jobs() -> None:
     trials = trials_of(job())
     assert {cut.k for cut in trials.cuts if cut.selection != FULL} == {30}
     assert trials.cuts[0] == Cut(selection=FULL, fraction=1.0, k=90)
-    assert (trials.recipe.samples_seen, trials.recipe.batch_size) == (450, 30)
+    assert (trials.setup.samples_seen, trials.setup.batch_size) == (450, 30)
 
 
 def test_equal_questions_are_asked_once_and_seeds_come_one_after_the_other() -> None:
@@ -208,12 +208,12 @@ def test_equal_questions_are_asked_once_and_seeds_come_one_after_the_other() -> 
 
 
 def test_a_trial_is_named_by_all_that_decides_it() -> None:
-    recipe = Recipe(plan_id="p", left_out=[], world=WORLD, samples_seen=10, batch_size=2, lr=0.1)
+    setup = Setup(plan_id="p", left_out=[], world=WORLD, samples_seen=10, batch_size=2, lr=0.1)
     trial = Trial(select=SelectSpec(k=3), seed=0)
-    recipes = [
-        recipe.model_copy(update=change)
+    setups = [
+        setup.model_copy(update=change)
         for change in (
-            {"version": recipe.version + 1},
+            {"version": setup.version + 1},
             {"plan_id": "q"},
             {"left_out": [1]},
             {"world": WORLD.model_copy(update={"caption_field": "c"})},
@@ -224,17 +224,17 @@ def test_a_trial_is_named_by_all_that_decides_it() -> None:
         )
     ]
     changed = [Trial(select=SelectSpec(k=4), seed=0), Trial(select=None, seed=0), Trial(select=trial.select, seed=1)]
-    keys = {trial.key(recipe), *(trial.key(one) for one in recipes), *(one.key(recipe) for one in changed)}
-    assert len(keys) == 1 + len(recipes) + len(changed)
-    assert Trial(select=SelectSpec(k=3), seed=0).key(recipe) == trial.key(recipe)
-    assert len({one.data_key for one in [recipe, *recipes]}) == 5, "how long it trains changes nothing of the data"
+    keys = {trial.key(setup), *(trial.key(one) for one in setups), *(one.key(setup) for one in changed)}
+    assert len(keys) == 1 + len(setups) + len(changed)
+    assert Trial(select=SelectSpec(k=3), seed=0).key(setup) == trial.key(setup)
+    assert len({one.data_key for one in [setup, *setups]}) == 5, "how long it trains changes nothing of the data"
 
 
 def test_an_outcome_is_found_again_under_its_plan(storage: Storage) -> None:
-    recipe = Recipe(plan_id="p", left_out=[], world=WORLD, samples_seen=10, batch_size=2, lr=0.1)
+    setup = Setup(plan_id="p", left_out=[], world=WORLD, samples_seen=10, batch_size=2, lr=0.1)
     trial = Trial(select=None, seed=0)
-    assert find_outcome(storage, recipe, trial) is None
-    save_outcome(storage, recipe, trial, outcome(40))
-    assert find_outcome(storage, recipe, trial) == outcome(40)
-    assert storage.names("plans/p/trials") == [f"{trial.key(recipe)}.json"]
-    assert find_outcome(storage, recipe, Trial(select=None, seed=1)) is None
+    assert find_outcome(storage, setup, trial) is None
+    save_outcome(storage, setup, trial, outcome(40))
+    assert find_outcome(storage, setup, trial) == outcome(40)
+    assert storage.names("plans/p/trials") == [f"{trial.key(setup)}.json"]
+    assert find_outcome(storage, setup, Trial(select=None, seed=1)) is None

@@ -71,7 +71,7 @@ def _evaluated(
     assert spec is not None
     trials = make_trials(storage, plan, spec, world, manifest.selection)
     save_trials(storage, job_id, trials)
-    data = cache(lambda: load_data(trials.recipe, plan, loader_processes, lambda _: None))
+    data = cache(lambda: load_data(trials.setup, plan, loader_processes, lambda _: None))
     every = trials.all
     for index, trial in enumerate(every):
         stage = f"training proxies, {index} of {len(every)}"
@@ -81,7 +81,7 @@ def _evaluated(
 
         advance(0.0)
         try:
-            answer_trial(storage, plan, trials.recipe, trial, data, compute_device(), advance)
+            answer_trial(storage, plan, trials.setup, trial, data, compute_device(), advance)
         except CoresetError as error:
             note_failure(storage, job_id, index, error.detail)
     return conclude_job(storage, job_id)[0]

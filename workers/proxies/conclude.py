@@ -28,13 +28,13 @@ def conclude_job(storage: Storage, job_id: str) -> tuple[Manifest, Evaluation]:
 
 
 def _evaluation(storage: Storage, job_id: str, trials: Trials) -> Evaluation:
-    recipe = trials.recipe
-    outcomes = {trial.key(recipe): find_outcome(storage, recipe, trial) for trial in trials.all}
+    setup = trials.setup
+    outcomes = {trial.key(setup): find_outcome(storage, setup, trial) for trial in trials.all}
     places = {key: index for index, key in enumerate(outcomes)}
     found: dict[tuple[Cut, int], TrialOutcome] = {}
     failed: list[FailedTrial] = []
     for cut, seed in ((cut, seed) for cut in trials.cuts for seed in range(trials.seeds)):
-        key = trials.trial(cut, seed).key(recipe)
+        key = trials.trial(cut, seed).key(setup)
         outcome = outcomes[key]
         if outcome is not None:
             found[cut, seed] = outcome
@@ -45,15 +45,15 @@ def _evaluation(storage: Storage, job_id: str, trials: Trials) -> Evaluation:
     known = max((outcome.known for outcome in done), default=0)
     return Evaluation(
         job_id=job_id,
-        plan_id=recipe.plan_id,
+        plan_id=setup.plan_id,
         measured=_measured(done),
         rules=trials.rules,
         cuts=evaluate_cuts(trials.cuts, found),
         seeds=trials.seeds,
-        samples_seen=recipe.samples_seen,
-        batch_size=recipe.batch_size,
-        lr=recipe.lr,
-        model=recipe.world.model,
+        samples_seen=setup.samples_seen,
+        batch_size=setup.batch_size,
+        lr=setup.lr,
+        model=setup.world.model,
         pool_samples=trials.pool_samples,
         test_samples=max((outcome.tested for outcome in done), default=0),
         test_samples_in_pool=known,

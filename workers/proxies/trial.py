@@ -13,15 +13,14 @@ from coreset.evaluation import TrialOutcome
 from coreset.plan import Plan, PlannedShard
 from coreset.select import kept_uids
 from coreset.storage import Storage
-from coreset.trials import Recipe, Trial, find_outcome, save_outcome
-from workers.clip_model import build, preprocess_cfg
+from coreset.trials import Setup, Trial, find_outcome, save_outcome
 from workers.device import device_name
-from workers.pairs import RUN
+from workers.pairs import RUN, view_of
 from workers.proxies.measure import measure
 from workers.proxies.packed import Packed, pack
 from workers.proxies.train import Rows, train_proxy
 from workers.samples.listing import changed
-from workers.samples.loader import Loader, View
+from workers.samples.loader import Loader
 
 NAMED_AT_MOST = 5
 
@@ -31,7 +30,7 @@ Advance = Callable[[float], object]
 
 @dataclass(frozen=True)
 class ProxyData:
-    """What all trials of a recipe see.
+    """What all trials of a setup see.
 
     Attributes:
         test: without the samples that are in the pool too.
@@ -43,16 +42,16 @@ class ProxyData:
     known: int
 
 
-def load_data(recipe: Recipe, plan: Plan, processes: int, advance: Advance) -> ProxyData:
+def load_data(setup: Setup, plan: Plan, processes: int, advance: Advance) -> ProxyData:
     """Decode the pool and the test at the proxies' resolution.
 
     Raises:
         ShardUnreadable: names the shard.
         PoolUnusable: nothing is left of the test.
     """
-    world = recipe.world
-    views = {RUN: View(world.model, preprocess_cfg(world.model, build(world.model)))}
-    scored = [shard for shard in plan.shards if shard.index not in recipe.left_out]
+    world = setup.world
+    views = {RUN: view_of(world.model)}
+    scored = [shard for shard in plan.shards if shard.index not in setup.left_out]
     packed: list[Packed] = []
     for shards, caption_field in ((world.test, world.caption_field), (scored, plan.caption_field)):
         for shard in shards:
@@ -78,19 +77,19 @@ def _require_unchanged(shard: PlannedShard) -> None:
 def answer_trial(
     storage: Storage,
     plan: Plan,
-    recipe: Recipe,
+    setup: Setup,
     trial: Trial,
     data: Callable[[], ProxyData],
     device: torch.device,
     advance: Advance,
 ) -> None:
     """Run the trial and keep its outcome under the plan, unless one is there. Raises as `data` and run_trial do."""
-    if find_outcome(storage, recipe, trial) is None:
-        save_outcome(storage, recipe, trial, run_trial(storage, plan, recipe, trial, data(), device, advance))
+    if find_outcome(storage, setup, trial) is None:
+        save_outcome(storage, setup, trial, run_trial(storage, plan, setup, trial, data(), device, advance))
 
 
 def run_trial(
-    storage: Storage, plan: Plan, recipe: Recipe, trial: Trial, data: ProxyData, device: torch.device, advance: Advance
+    storage: Storage, plan: Plan, setup: Setup, trial: Trial, data: ProxyData, device: torch.device, advance: Advance
 ) -> TrialOutcome:
     """Train a proxy and test it.
 
@@ -101,13 +100,13 @@ def run_trial(
     started = time.monotonic()
     rows = np.arange(len(data.pool)) if trial.select is None else _rows(kept_uids(storage, plan, trial.select), data)
     model = train_proxy(
-        recipe.world.model,
+        setup.world.model,
         device,
         data.pool,
         rows,
-        recipe.samples_seen,
-        recipe.batch_size,
-        recipe.lr,
+        setup.samples_seen,
+        setup.batch_size,
+        setup.lr,
         trial.seed,
         lambda fraction: advance(TRAINED * fraction),
     )

@@ -34,14 +34,11 @@ class Model:
         return images
 
 
-def test_of(captions: list[str], numbers: list[int]) -> Packed:
+def packed_of(captions: list[str], numbers: list[int]) -> Packed:
     """The i-th image is row i; a sample's tokens are the number of its caption."""
     n = len(captions)
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, 2, 2)
     return Packed([f"{i:032x}" for i in range(n)], captions, images, torch.tensor(numbers)[:, None])
-
-
-test_of.__test__ = False  # type: ignore[attr-defined]
 
 
 def onehot(*rows: int, width: int) -> Tensor:
@@ -54,7 +51,7 @@ def test_distinct_captions_are_retrieved_in_both_directions() -> None:
     circle = torch.stack([angles.cos(), angles.sin()], 1)
     swapped = circle[[1, 0, *range(2, 12)]]
     captions = [f"caption {i}" for i in range(12)]
-    found = measure(Model(Known(swapped, circle)), test_of(captions, list(range(12))))  # type: ignore[arg-type]
+    found = measure(Model(Known(swapped, circle)), packed_of(captions, list(range(12))))  # type: ignore[arg-type]
     assert found.accuracy is None
     assert found.image_to_text == pytest.approx({1: 10 / 12, 5: 1, 10: 1})
     assert found.text_to_image == pytest.approx({1: 10 / 12, 5: 1, 10: 1})
@@ -63,7 +60,7 @@ def test_distinct_captions_are_retrieved_in_both_directions() -> None:
 def test_captions_that_many_share_are_classes() -> None:
     captions = [name for name in ("cat", "dog") for _ in range(5)]
     images = onehot(0, 0, 0, 0, 1, 1, 1, 1, 1, 0, width=2)
-    found = measure(Model(Known(images, onehot(0, 1, width=2))), test_of(captions, [0] * 5 + [1] * 5))  # type: ignore[arg-type]
+    found = measure(Model(Known(images, onehot(0, 1, width=2))), packed_of(captions, [0] * 5 + [1] * 5))  # type: ignore[arg-type]
     assert found.accuracy == pytest.approx(8 / 10)
     assert found.image_to_text[1] == found.accuracy
     assert found.image_to_text[5] == 1, "there are two captions only"
@@ -75,7 +72,7 @@ def test_any_of_a_captions_images_counts() -> None:
     captions = ["a", "b", "b", "c"]
     texts = onehot(0, 1, 2, width=3)
     images = torch.stack([texts[0], torch.tensor([0.9, 0.1, 0.0]), texts[1], texts[2]])
-    found = measure(Model(Known(images, texts)), test_of(captions, [0, 1, 1, 2]))  # type: ignore[arg-type]
+    found = measure(Model(Known(images, texts)), packed_of(captions, [0, 1, 1, 2]))  # type: ignore[arg-type]
     assert found.text_to_image[1] == 1
     assert found.image_to_text[1] == pytest.approx(3 / 4)
 
@@ -83,5 +80,5 @@ def test_any_of_a_captions_images_counts() -> None:
 def test_embeddings_are_compared_by_their_direction() -> None:
     texts = onehot(0, 1, width=2)
     images = torch.tensor([[5.0, 1.0], [90.0, 100.0]])
-    found = measure(Model(Known(images, texts * torch.tensor([[1.0], [50.0]]))), test_of(["a", "b"], [0, 1]))  # type: ignore[arg-type]
+    found = measure(Model(Known(images, texts * torch.tensor([[1.0], [50.0]]))), packed_of(["a", "b"], [0, 1]))  # type: ignore[arg-type]
     assert found.image_to_text[1] == 1

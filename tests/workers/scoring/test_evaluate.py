@@ -16,7 +16,7 @@ from coreset.select import kept_uids, pool_samples, select
 from coreset.select_spec import Sampling
 from coreset.spec import EvaluateSpec, JobSpec, SelectSpec
 from coreset.storage import Storage
-from coreset.trials import Recipe, Trial
+from coreset.trials import Setup, Trial
 from demo.pool import write_sound_shard
 from tests.conftest import TINY_MODEL
 from workers.local.job import run_job
@@ -49,14 +49,14 @@ def evaluate(held_out: Path) -> EvaluateSpec:
 
 
 @pytest.fixture(scope="module")
-def recipe(plan: Plan, evaluate: EvaluateSpec) -> Recipe:
+def setup(plan: Plan, evaluate: EvaluateSpec) -> Setup:
     world = plan_proxies(evaluate, plan)
-    return Recipe(plan_id=plan.id, left_out=[], world=world, samples_seen=160, batch_size=16, lr=1e-3)
+    return Setup(plan_id=plan.id, left_out=[], world=world, samples_seen=160, batch_size=16, lr=1e-3)
 
 
 @pytest.fixture(scope="module")
-def data(plan: Plan, recipe: Recipe) -> ProxyData:
-    return load_data(recipe, plan, 0, lambda fraction: None)
+def data(plan: Plan, setup: Setup) -> ProxyData:
+    return load_data(setup, plan, 0, lambda fraction: None)
 
 
 def test_a_local_job_evaluates_and_goes_on_where_it_was(
@@ -104,34 +104,34 @@ def test_kept_uids_are_those_of_the_selection(results: Storage, plan: Plan, part
 
 
 def test_the_same_trial_measures_the_same(
-    results: Storage, plan: Plan, recipe: Recipe, data: ProxyData, parts: list[object]
+    results: Storage, plan: Plan, setup: Setup, data: ProxyData, parts: list[object]
 ) -> None:
     trial = Trial(select=SelectSpec(k=40, by={"clip_score": 1}), seed=3)
-    one, two = (run_trial(results, plan, recipe, trial, data, CPU, lambda fraction: None) for _ in range(2))
+    one, two = (run_trial(results, plan, setup, trial, data, CPU, lambda fraction: None) for _ in range(2))
     assert one.quality == two.quality
     assert one.tested == 30
 
 
-def test_what_the_pool_has_is_no_test(plan: Plan, recipe: Recipe, tiny_pool: Path, tmp_path: Path) -> None:
+def test_what_the_pool_has_is_no_test(plan: Plan, setup: Setup, tiny_pool: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied.tar"
     copied.write_bytes((tiny_pool / "000001.tar").read_bytes())
     spec = EvaluateSpec.model_validate({"test": {"shards": [str(copied)]}, "model": {"config": TINY_MODEL}})
     world = plan_proxies(spec, plan)
     with pytest.raises(PoolUnusable, match=r"none of the \d+ good samples of `evaluate\.test` is held out"):
-        load_data(recipe.model_copy(update={"world": world}), plan, 0, lambda fraction: None)
+        load_data(setup.model_copy(update={"world": world}), plan, 0, lambda fraction: None)
 
 
-def test_a_shard_that_is_another_one_now_fails_by_name(plan: Plan, recipe: Recipe, tmp_path: Path) -> None:
+def test_a_shard_that_is_another_one_now_fails_by_name(plan: Plan, setup: Setup, tmp_path: Path) -> None:
     path = tmp_path / "test.tar"
     write_sound_shard(path, 4, seed=9)
     spec = EvaluateSpec.model_validate({"test": {"shards": [str(path)]}, "model": {"config": TINY_MODEL}})
     world = plan_proxies(spec, plan)
     path.unlink()
     with pytest.raises(ShardUnreadable, match=r"test\.tar"):
-        load_data(recipe.model_copy(update={"world": world}), plan, 0, lambda fraction: None)
+        load_data(setup.model_copy(update={"world": world}), plan, 0, lambda fraction: None)
     write_sound_shard(path, 5, seed=9)
     with pytest.raises(ShardUnreadable, match=r"test\.tar has changed since the job was planned"):
-        load_data(recipe.model_copy(update={"world": world}), plan, 0, lambda fraction: None)
+        load_data(setup.model_copy(update={"world": world}), plan, 0, lambda fraction: None)
 
 
 def test_a_pool_that_memory_cannot_hold_is_refused_at_once(
