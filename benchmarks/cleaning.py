@@ -9,7 +9,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,9 @@ from scipy import stats
 
 from benchmarks.environment import environment
 from benchmarks.quality.models import CONFIG
-from benchmarks.quality.pools import CIFAR_CLASSES, POOLS, Pair, write_splits
-from benchmarks.quality.scored import REFERENCE, TRAINING, score
+from benchmarks.quality.pools import CIFAR_CLASSES, POOLS, Pair, captioned
+from benchmarks.quality.scored import REFERENCE, TRAINING, make_pool, score, shards_in
 from benchmarks.quality.scored import Scored as Job
-from demo.train import Training, train
 
 Values = npt.NDArray[np.float64]
 
@@ -49,8 +48,7 @@ def flipped(data: Path, share: float) -> list[Pair]:
 def _other_class(pair: Pair, draws: np.random.Generator) -> Pair:
     true = pair.facts["class_name"]
     other = str(draws.choice([name for name in CIFAR_CLASSES if name != true]))
-    article = "an" if other[0] in "ao" else "a"  # one that does not fit would give the flips away
-    return replace(pair, caption=f"a photo of {article} {other}", fault="flipped")
+    return captioned(pair, other, "flipped")
 
 
 def _pool(data: Path, name: str) -> list[Pair]:
@@ -113,15 +111,6 @@ class Scored:
         }
 
 
-def make(case: str, data: Path, folder: Path) -> None:
-    """Write the pool, and train on it as the quality benchmark does; what is there stays."""
-    write_splits({"pool": CASES[case](data)}, folder)
-    if not (folder / "logs" / "run").exists():
-        config = folder / "model.json"
-        config.write_text(json.dumps(CONFIG))
-        train(folder / "pool", folder / "logs", Training(name="run", model_config=config, **TRAINING))
-
-
 def usual_scores(folder: Path) -> pa.Table:
     """Return the scores of the quality benchmark, V = training, by uid."""
     return _table(score(folder, "training"))
@@ -130,7 +119,7 @@ def usual_scores(folder: Path) -> pa.Table:
 def own_scores(folder: Path, epoch: int) -> pa.Table:
     """Return the self-influence of one epoch, by uid."""
     asked: dict[str, Any] = {
-        "pool": {"shards": [str(path) for path in sorted((folder / "pool").glob("*.tar"))[:OWN_SHARDS]]},
+        "pool": {"shards": shards_in(folder / "pool")[:OWN_SHARDS]},
         "checkpoints": {"files": [str(folder / "logs" / "run" / "checkpoints" / f"epoch_{epoch}.pt")]},
         "model": {"config": CONFIG},
         "scores": ["self_influence"],
@@ -145,7 +134,7 @@ def _table(job: Job) -> pa.Table:
 
 def measure(case: str, data: Path, folder: Path) -> dict[str, Any]:
     """Return what each ranking finds in a case's pool."""
-    make(case, data, folder)
+    make_pool(lambda: {"pool": CASES[case](data)}, folder)
     return _scored(usual_scores(folder), {}, _faults(folder)).judged(MIXES)
 
 

@@ -26,12 +26,10 @@ from rich.console import Console
 from scipy import stats
 
 from benchmarks.environment import environment
-from benchmarks.quality.models import CONFIG
-from benchmarks.quality.scored import TRAINING
+from benchmarks.quality.scored import shards_in, train_small
 from benchmarks.shards import write_shard
 from coreset.spec import JobSpec
 from coreset.storage import Storage
-from demo.train import Training, train
 from workers import checkpoint_files
 from workers.local.job import run_job
 from workers.samples.tar import RawSample, ShardReader
@@ -126,7 +124,7 @@ def write_judged(pairs: Iterable[Judged], images: dict[str, bytes], captions: di
 
 def scores_of(judged: Path, train_shards: list[str], run: Path, clip_model: Any, folder: Path) -> dict[str, Any]:
     """Return each score by uid, of a job over the judged pairs and the training's own; B is drawn from both."""
-    shards = [*sorted(map(str, judged.glob("*.tar"))), *train_shards]
+    shards = [*shards_in(judged), *train_shards]
     names = SCORED[:2] if clip_model else SCORED
     spec = {
         "pool": {"shards": shards},
@@ -182,12 +180,6 @@ def _correlations(values: npt.NDArray[Any], ratings: npt.NDArray[Any]) -> dict[s
     return {kind: float(each.statistic) for kind, each in found.items()}
 
 
-def trained(shards: Path, folder: Path) -> Path:
-    config = folder / "model.json"
-    config.write_text(json.dumps(CONFIG))
-    return train(shards, folder / "logs", Training(name="judged", model_config=config, **TRAINING))
-
-
 def towers(run: Path, clip_model: dict[str, str] | None) -> tuple[Any, Any]:
     """Return the module of the run's last checkpoint, or of the model that is named, and its tokenizer."""
     if clip_model:
@@ -211,8 +203,7 @@ def measure(data: Path, run: Path, clip_model: dict[str, str] | None, folder: Pa
     seen = [pair for pair in every if pair.image in images]
     if seen:
         write_judged(seen, images, captions, folder / "judged")
-        shards = sorted(str(path) for path in (data / "train").glob("*.tar"))
-        scores |= scores_of(folder / "judged", shards, run, clip_model, folder)
+        scores |= scores_of(folder / "judged", shards_in(data / "train"), run, clip_model, folder)
     found = {
         who: {name: agreement(own, score) for name, score in scores.items() if (own := _with(pairs, score))}
         for who, pairs in judgments.items()
@@ -238,7 +229,7 @@ def main() -> None:
     options = parser.parse_args()
     data = options.data / "flickr8k"
     with tempfile.TemporaryDirectory() as temporary:
-        run = options.run or trained(data / "train", Path(temporary))
+        run = options.run or train_small(data / "train", Path(temporary))
         models: dict[str, Any] = {"run": measure(data, run, None, Path(temporary))}
         if options.model:
             named = {"name": options.model, "pretrained": options.pretrained}

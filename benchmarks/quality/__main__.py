@@ -59,7 +59,8 @@ def main() -> None:
 
 def _selected(pool: str, options: argparse.Namespace) -> list[Row]:
     """Return what each rule keeps of a pool at each size, with its uids; the full pool has one size."""
-    folder = make_pool(pool, options.data, options.work)
+    folder = options.work / pool
+    make_pool(lambda: POOLS[pool](options.data), folder)
     faults: dict[str, str] = json.loads((folder / "pool" / "faults.json").read_text())
     scored = {target: score(folder, target) for target in sorted({RULES[name].target for name in options.rules})}
     rows: list[Row] = []

@@ -45,10 +45,7 @@ def _panel(axes: Axes, pool: str, rows: Sequence[Row]) -> None:
     for rule, colour in COLOURS.items():
         found = sorted((row["fraction"], row["points"]) for row in rows if row["rule"] == rule)
         means = [points["mean"] for _, points in found]
-        reach = [
-            [p["mean"] - (p["low"] or p["mean"]) for _, p in found],
-            [(p["high"] or p["mean"]) - p["mean"] for _, p in found],
-        ]
+        reach = [0 if points["high"] is None else points["high"] - points["mean"] for _, points in found]
         shares = [100 * fraction for fraction, _ in found]
         axes.errorbar(shares, means, reach, color=colour, label=rule, marker="o", markersize=3, capsize=2, linewidth=1)
     for row in rows:

@@ -59,8 +59,13 @@ def cifar(data: Path, labels: str) -> Splits:
 def _relabelled(pair: Pair, name: str) -> Pair:
     true = pair.facts["class_name"]
     given = CIFAR_CLASSES[pair.facts["cifar10n"][name]]
-    article = "an" if given[0] in "ao" else "a"  # one that does not fit would give the wrong labels away
-    return replace(pair, caption=f"a photo of {article} {given}", fault="" if given == true else "wrong_label")
+    return captioned(pair, given, "" if given == true else "wrong_label")
+
+
+def captioned(pair: Pair, class_name: str, fault: str) -> Pair:
+    """Return the pair with the caption of a class."""
+    article = "an" if class_name[0] in "ao" else "a"  # one that does not fit would give wrong labels away
+    return replace(pair, caption=f"a photo of {article} {class_name}", fault=fault)
 
 
 def flickr(data: Path, fault: str) -> Splits:
@@ -128,10 +133,8 @@ POOLS: dict[str, Callable[[Path], Splits]] = {
 
 
 def write_splits(splits: Splits, folder: Path) -> None:
-    """Write each split as shards in its own folder, and beside them faults.json, by uid; an existing folder stays."""
+    """Write each split as shards in its own folder, and beside them faults.json, by uid."""
     for name, pairs in splits.items():
-        if (folder / name / "faults.json").exists():
-            continue
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number, first in enumerate(range(0, len(pairs), SHARD_SAMPLES)):
             write_shard(folder / name / f"{number:06d}.tar", [_raw(p) for p in pairs[first : first + SHARD_SAMPLES]])

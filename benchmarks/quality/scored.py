@@ -1,12 +1,14 @@
 """A pool, a training run on it by open_clip's trainer, and its scores for each target: by the job that users run."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.models import CONFIG
-from benchmarks.quality.pools import POOLS, write_splits
+from benchmarks.quality.pools import Splits, write_splits
 from coreset.plan import Plan
 from coreset.result import Manifest
 from coreset.spec import JobSpec
@@ -28,21 +30,27 @@ class Scored:
     manifest: Manifest
 
 
-def make_pool(name: str, data: Path, work: Path) -> Path:
-    """Write the pool's splits and train on it; return its folder. What is there already stays."""
-    folder = work / name
-    write_splits(POOLS[name](data), folder)
-    if not (folder / "logs" / "run").exists():
-        config = folder / "model.json"
-        config.write_text(json.dumps(CONFIG))
-        train(folder / "pool", folder / "logs", Training(name="run", model_config=config, **TRAINING))
-    return folder
+def make_pool(splits: Callable[[], Splits], folder: Path) -> None:
+    """Write a pool's splits and train on it, unless that was done to its end before."""
+    if (folder / "logs").exists():
+        return
+    write_splits(splits(), folder)
+    train_small(folder / "pool", folder)
+
+
+def train_small(pool: Path, folder: Path) -> Path:
+    """Train the small CLIP on a pool by open_clip's trainer; return the run, which is in `folder` only when whole."""
+    config, partial = folder / "model.json", folder / "partial"
+    config.write_text(json.dumps(CONFIG))
+    shutil.rmtree(partial, ignore_errors=True)
+    train(pool, partial, Training(name="run", model_config=config, **TRAINING))
+    return partial.rename(folder / "logs") / "run"
 
 
 def score(folder: Path, target: str, **changes: Any) -> Scored:
     """Score the pool in this process, with V = training or the validation split."""
     spec = {
-        "pool": {"shards": _shards(folder / "pool")},
+        "pool": {"shards": shards_in(folder / "pool")},
         "checkpoints": {"run": str(folder / "logs" / "run")},
         "target": _target(folder, target),
         "reference": {"size": REFERENCE},
@@ -59,8 +67,8 @@ def score(folder: Path, target: str, **changes: Any) -> Scored:
 def _target(folder: Path, target: str) -> Any:
     if target == "training":
         return "training"
-    return {"pool": {"shards": _shards(folder / "validation")}, "size": VALIDATION}
+    return {"pool": {"shards": shards_in(folder / "validation")}, "size": VALIDATION}
 
 
-def _shards(folder: Path) -> list[str]:
+def shards_in(folder: Path) -> list[str]:
     return [str(path) for path in sorted(folder.glob("*.tar"))]
