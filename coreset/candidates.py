@@ -20,7 +20,7 @@ def one_row(db: duckdb.DuckDBPyConnection, query: str, parameters: list[object] 
 
 def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     """Make the table `scored` of the samples that pass: place, uid, the scores to rank by, the groups that they are
-    ranked within, and `label` for a quota.
+    ranked within, `label` for a quota, and `own` for `distinct`.
 
     Returns:
         The number of rows that do not pass.
@@ -35,7 +35,7 @@ def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     conditions = {name: _conditions(name, wanted) for name, wanted in spec.filters.items()}
     every = [condition for each in conditions.values() for condition in each]
     groups = [f'{_group(name)} AS "group_of_{score}"' for score, name in spec.rank_groups.items()]
-    labels = [f"{_group(spec.quota.field)} AS label"] if spec.quota else []
+    labels = [f"{_group(name)} AS {label}" for label, name in _labels(spec).items()]
     columns = ", ".join(["place", "uid::UUID AS uid", *spec.by, *groups, *labels])
     db.execute(
         f"CREATE TEMP TABLE scored AS SELECT {columns} FROM {source} WHERE {_all(every)}",
@@ -50,6 +50,11 @@ def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
         told = ", ".join(f"{name} lets {count:,} through" for name, count in alone.items())
         raise InvalidSpec(f"no sample of {int(rows):,} passes all filters: {told}", field="filters", passed=alone)
     return int(rows - passed)
+
+
+def _labels(spec: SelectSpec) -> dict[str, str]:
+    """Return the column behind each label of a row: of its group, and of those that it is alike to."""
+    return ({"label": spec.quota.field} if spec.quota else {}) | ({"own": spec.distinct} if spec.distinct else {})
 
 
 def _passed(db: duckdb.DuckDBPyConnection, source: str, conditions: list[Condition]) -> int:
@@ -93,19 +98,19 @@ def _held(name: str, bound: float) -> float:
 
 
 def make_valued(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
-    """Make of `scored` the table `valued` (place, uid, value, and `label` for a quota), and the view `ranked` of it: a
-    row for each uid, the one of its best value, of these the first in the pool. Return the number of rows left out.
+    """Make of `scored` the table `valued` (place, uid, value, and its labels), and the view `ranked` of it: a row for
+    each uid, the one of its best value, of these the first in the pool. Return the number of rows left out.
     """
-    label = ", label" if spec.quota else ""
+    labels = "".join(f", {label}" for label in _labels(spec))
     scores = list(spec.by)
-    source = _winsorised(db, spec, label)
+    source = _winsorised(db, spec, labels)
     if spec.scale == "rank":
         make_ranks(db, source, scores, spec.rank_groups)
         source, terms = ranked(source, scores, spec.rank_groups), rank_terms(spec.by)
     else:
         terms = _raw_terms(db, spec, source)
     value = combined(terms, spec.combine)
-    db.execute(f"CREATE TEMP TABLE valued AS SELECT place, uid, {value} AS value{label} FROM {source}")
+    db.execute(f"CREATE TEMP TABLE valued AS SELECT place, uid, {value} AS value{labels} FROM {source}")
     db.execute("DROP TABLE scored CASCADE")
     db.execute("CREATE TEMP TABLE repeated AS SELECT uid, count(*) AS times FROM valued GROUP BY uid HAVING times > 1")
     best = "row_number() OVER (PARTITION BY uid ORDER BY value DESC, place) = 1"
@@ -117,7 +122,7 @@ def make_valued(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     return int(duplicates)
 
 
-def _winsorised(db: duckdb.DuckDBPyConnection, spec: SelectSpec, label: str) -> str:
+def _winsorised(db: duckdb.DuckDBPyConnection, spec: SelectSpec, labels: str) -> str:
     """Return the table with the scores to rank by: `scored`, or a view of it without extremes."""
     if not spec.winsorise:
         return "scored"
@@ -129,7 +134,9 @@ def _winsorised(db: duckdb.DuckDBPyConnection, spec: SelectSpec, label: str) -> 
         for score, (low, high) in zip(spec.by, pairs, strict=True)
     ]
     groups = [f'"group_of_{score}"' for score in spec.rank_groups]
-    db.execute(f"CREATE TEMP VIEW winsorised AS SELECT place, uid, {', '.join([*clipped, *groups])}{label} FROM scored")
+    db.execute(
+        f"CREATE TEMP VIEW winsorised AS SELECT place, uid, {', '.join([*clipped, *groups])}{labels} FROM scored"
+    )
     return "winsorised"
 
 

@@ -23,6 +23,7 @@ def require_held(plan: Plan, spec: SelectSpec) -> None:
     for field, lacking in (
         ("filters", plan.held.lacking(spec.filters, [])),
         ("within", plan.held.lacking([], spec.rank_groups.values())),
+        ("distinct", plan.held.lacking([], [spec.distinct] if spec.distinct else [])),
         ("quota", plan.held.lacking([], [spec.quota.field] if spec.quota else [])),
     ):
         if lacking:

@@ -1,27 +1,36 @@
-"""Quotas: how many samples of each group may be chosen, by places inside the groups."""
+"""Quotas: how many samples of each group may be chosen, by places inside the groups; and copies, which go last."""
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate
 
 import duckdb
 
 from coreset.candidates import one_row
 from coreset.errors import InvalidSpec
-from coreset.select_spec import Quota
+from coreset.select_spec import Quota, Rule
 
 BY_VALUE = "value DESC, uid"
+COPIES_LAST = f"copy, {BY_VALUE}"
 
 CLASS_SHARE = 0.01
-ORDERS = {
-    "proportional": f"(nth - 0.5) / size, {BY_VALUE}",
-    "equal": f"nth, {BY_VALUE}",
-    "distinct": f"CASE WHEN size < {CLASS_SHARE} * total THEN nth ELSE 1 END, {BY_VALUE}",
+PLACES = {
+    "proportional": "(nth - 0.5) / size",
+    "equal": "nth",
+    "target": "(nth - 0.5) / (coalesce(members, 0) + clusters * size / total)",
 }
-"""The first k by the place inside the group, or by that place as a share of the group."""
+"""What decides who is among the first k. That of `target` counts one more member of V a cluster on average, spread as
+the pool is: so what V lacks comes last, and in the pool's shares."""
 
 
-def make_allowed(db: duckdb.DuckDBPyConnection, source: str, quota: Quota, k: int | None) -> str:
-    """Make the table `allowed` of those samples of a table (place, uid, value, label) that the quota lets through.
+def make_allowed(
+    db: duckdb.DuckDBPyConnection, source: str, rule: Rule, k: int | None, target: Sequence[int] = ()
+) -> str:
+    """Make the table `allowed` of those samples of a table that the quota lets through, copies known.
+
+    Args:
+        source: of (place, uid, value, `label` for a quota, `own` for `distinct`).
+        target: how many samples of V each cluster has.
 
     Returns:
         SQL of the order in which they are taken.
@@ -29,17 +38,45 @@ def make_allowed(db: duckdb.DuckDBPyConnection, source: str, quota: Quota, k: in
     Raises:
         InvalidSpec: a group of `shares` has too few samples; names it.
     """
-    if quota.shares is not None:
+    counted = f"({_counted(source, rule)})"
+    if rule.quota is None:
+        db.execute(f"CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy FROM {counted}")
+        return COPIES_LAST
+    if rule.quota.shares is not None:
         assert k is not None
-        _make_shared(db, source, quota.field, quota.shares, k)
-        return BY_VALUE
-    most = quota.max if k is None or quota.max_share is None else max(1, math.floor(quota.max_share * k + 1e-9))
-    places = f"""
-        SELECT place, uid, value, row_number() OVER (PARTITION BY label ORDER BY {BY_VALUE}) AS nth,
-            count(*) OVER (PARTITION BY label) AS size, count(*) OVER () AS total FROM {source}
+        _make_shared(db, counted, rule.quota.field, rule.quota.shares, k)
+        return COPIES_LAST
+    _make_members(db, target)
+    db.execute(f"""
+        CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, members, {max(len(target), 1)} AS clusters,
+            row_number() OVER (PARTITION BY label ORDER BY {COPIES_LAST}) AS nth,
+            count(*) OVER (PARTITION BY label) AS size, count(*) OVER () AS total
+        FROM {counted} LEFT JOIN target ON label = cluster {_limit(rule.quota, k)}
+    """)
+    place = PLACES.get(rule.quota.balance or "")
+    return f"{place}, {COPIES_LAST}" if place else COPIES_LAST
+
+
+def _counted(source: str, rule: Rule) -> str:
+    """Return SQL of the samples with `copy`, their place among those that are alike: 1 where nothing says who is."""
+    if rule.distinct is None:
+        return f"SELECT *, 1 AS copy FROM {source}"
+    return f"""
+        SELECT *, CASE WHEN count(*) OVER (PARTITION BY own) < {CLASS_SHARE} * count(*) OVER ()
+            THEN row_number() OVER (PARTITION BY own ORDER BY {BY_VALUE}) ELSE 1 END AS copy
+        FROM {source}
     """
-    db.execute(f"CREATE TEMP TABLE allowed AS {places} {f'QUALIFY nth <= {most}' if most else ''}")
-    return ORDERS.get(quota.balance or "", BY_VALUE)
+
+
+def _make_members(db: duckdb.DuckDBPyConnection, target: Sequence[int]) -> None:
+    db.execute("CREATE TEMP TABLE target (cluster VARCHAR, members BIGINT)")
+    if target:
+        db.executemany("INSERT INTO target VALUES (?, ?)", [[str(c), count] for c, count in enumerate(target)])
+
+
+def _limit(quota: Quota, k: int | None) -> str:
+    most = quota.max if k is None or quota.max_share is None else max(1, math.floor(quota.max_share * k + 1e-9))
+    return f"QUALIFY nth <= {most}" if most else ""
 
 
 def _make_shared(db: duckdb.DuckDBPyConnection, source: str, field: str, shares: dict[str, float], k: int) -> None:
@@ -50,8 +87,8 @@ def _make_shared(db: duckdb.DuckDBPyConnection, source: str, field: str, shares:
     db.executemany("INSERT INTO shares VALUES (?, ?)", [[label, count] for label, count in wanted.items()])
     rest = k - sum(wanted.values())
     db.execute(f"""
-        CREATE TEMP TABLE allowed AS SELECT place, uid, value, named,
-            row_number() OVER (PARTITION BY named ORDER BY {BY_VALUE}) AS nth
+        CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, named,
+            row_number() OVER (PARTITION BY named ORDER BY {COPIES_LAST}) AS nth
         FROM {source} LEFT JOIN shares ON label = named QUALIFY nth <= coalesce(quota, {rest})
     """)
     found = dict(db.execute("SELECT named, count(*) FROM allowed GROUP BY named").fetchall())

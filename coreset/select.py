@@ -20,6 +20,7 @@ from coreset.scores import cautions
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
 from coreset.suspects import make_suspects, write_suspects
+from coreset.target import target_clusters
 
 
 def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects: bool = False) -> Selection:
@@ -42,7 +43,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
     if storage.exists(f"{folder}/selection.json"):
         return Selection.model_validate_json(storage.read(f"{folder}/selection.json"))
     with open_samples(storage, plan) as db:
-        found = _make_kept(db, spec, suspects)
+        found = _make_kept(db, spec, _target(storage, plan, spec), suspects)
         files = write_kept(db, storage, folder, plan.scores, found.k)
         if suspects:
             files |= write_suspects(db, storage, folder, plan.scores)
@@ -69,7 +70,7 @@ def kept_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, int]:
     """Return what `select` would keep, and how often each, without writing anything. Raises what it raises."""
     spec = filled_from(plan, spec)
     with open_samples(storage, plan) as db:
-        _make_kept(db, spec)
+        _make_kept(db, spec, _target(storage, plan, spec))
         rows = db.execute("SELECT replace(uid::VARCHAR, '-', ''), copies FROM kept").fetchall()
     return {str(uid): int(copies) for uid, copies in rows}
 
@@ -92,8 +93,12 @@ def selection_folder(job_id: str, selection_id: str) -> str:
 
 def selection_id(plan: Plan, spec: SelectSpec) -> str:
     """Return the selection's content key: the same plan and spec have the same id."""
-    unknown_before = None if spec.within else {"within"}
+    unknown_before = {name for name in ("within", "distinct") if not getattr(spec, name)}
     return hashlib.sha256(f"{plan.id}/{spec.model_dump_json(exclude=unknown_before)}".encode()).hexdigest()[:16]
+
+
+def _target(storage: Storage, plan: Plan, spec: SelectSpec) -> list[int]:
+    return target_clusters(storage, plan) if spec.quota and spec.quota.balance == "target" else []
 
 
 class _Kept(NamedTuple):
@@ -105,20 +110,20 @@ class _Kept(NamedTuple):
     filtered: int
 
 
-def _make_kept(db: duckdb.DuckDBPyConnection, spec: SelectSpec, suspects: bool = False) -> _Kept:
+def _make_kept(db: duckdb.DuckDBPyConnection, spec: SelectSpec, target: list[int], suspects: bool = False) -> _Kept:
     """Make of the view `samples` the table `kept` (place, uid, value, rank, copies), and the suspects' if wanted."""
     filtered = make_scored(db, spec)
     duplicates = make_valued(db, spec)
     (rows,) = one_row(db, "SELECT count(*) FROM valued")
     rankable = int(rows) - duplicates
-    k = _cut(db, spec, rankable)
+    k = _cut(db, spec, rankable, target)
     if suspects:
         make_suspects(db)
     db.execute("DROP VIEW ranked; DROP TABLE valued")
     return _Kept(k, rankable, duplicates, filtered)
 
 
-def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int) -> int:
+def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int, target: list[int]) -> int:
     """Make of the view `ranked` the table `kept` (place, uid, value, rank, copies); return the sum of its copies."""
     k = _wanted(spec, rankable)
     source, copies, limit = "ranked", "1", ""
@@ -128,8 +133,8 @@ def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int) -> int:
         assert k is not None
         make_drawn(db, spec.sampling, k)
         source, copies = "drawn", "copies"
-    elif spec.quota is not None:
-        order = make_allowed(db, source, spec.quota, k)
+    elif spec.quota or spec.distinct:
+        order = make_allowed(db, source, spec, k, target)
         k = require_enough(db, k)
         source = f"(SELECT * FROM allowed ORDER BY {order} LIMIT {k})"
     elif k is not None:

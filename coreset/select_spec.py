@@ -96,15 +96,15 @@ class Quota(Strict):
         max: samples of a group at most.
         max_share: the same as a share of k, rounded down, at least one sample.
         balance: `proportional` keeps the same share of every group, `equal` the same number as long as a group has
-            more. `distinct` takes no second of a group before one of every other; but a group that has a hundredth of
-            all is a class, not copies, and is not held back.
+            more, `target` as many of each cluster as the target V has, as long as it has more. Where V is the training
+            itself, `target` is `proportional`.
         shares: by label, the group's share of k, exactly; groups that are not named share the rest by their values.
     """
 
     field: Column = Field(examples=["cluster"])
     max: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     max_share: float | None = Field(default=None, gt=0, le=1)
-    balance: Literal["proportional", "equal", "distinct"] | None = None
+    balance: Literal["proportional", "equal", "target"] | None = None
     shares: dict[str, Rank] | None = Field(default=None, min_length=1, max_length=1024)
 
     @model_validator(mode="after")
@@ -112,6 +112,8 @@ class Quota(Strict):
         if sum(rule is not None for rule in (self.max, self.max_share, self.balance, self.shares)) != 1:
             raise ValueError("give one of `max`, `max_share`, `balance` and `shares`")
         _require_group(self.field)
+        if self.balance == "target" and self.field != CLUSTER:
+            raise ValueError(f"what the target has is known by cluster, not by {self.field}")
         if self.shares and self.field == CAPTION:
             raise ValueError("captions have no `shares`; take max, max_share or balance")
         if self.shares and sum(self.shares.values()) > 1 + 1e-9:
@@ -148,7 +150,7 @@ class Size(Strict):
 
 RECIPE_WEIGHTS = {Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}
 RECIPE_WITHIN: dict[Score, Column] = {Score.CLIP_SCORE: CLUSTER}
-RECIPE_QUOTA = Quota(field=CAPTION, balance="distinct")
+RECIPE_QUOTA = Quota(field=CLUSTER, balance="target")
 """What is selected by where `by` and `within` are left out: chosen by training on what it keeps (docs/quality.md)."""
 
 
@@ -165,11 +167,14 @@ class Rule(Strict):
             their standard deviation. `raw`: the scores themselves.
         within: by score, the groups that its rank is taken within: {"loss": "cluster"} compares a sample's loss with
             that of alike images only, so that what is hard as a whole is not dropped as a whole; {}: ranks are among
-            all. Left out, a mix of the ranks of Diff-In and CLIP score is the recipe: CLIP score within clusters, where
-            the parts hold them, and no second copy of a caption before one of every other, if nothing else is asked.
+            all. Left out, a mix of the ranks of Diff-In and CLIP score is the recipe: CLIP score within clusters, as
+            many of each cluster as the target has, where the parts hold clusters, and no second copy of a caption
+            before one of every other, if nothing else is asked.
         winsorise: so large a share of each score's lowest values is raised, and of its highest lowered, to the next.
         filters: by column, what a sample must have to be ranked at all; scores, caption_length, caption_words,
             image_width, image_height, image_short_side, aspect_ratio, cluster, shard, metadata_NAME.
+        distinct: no second sample of a group before one of every other; but a group that has a hundredth of all is a
+            class, not copies, and is not held back. A quota goes before it.
         quota: how many samples a group may have.
         sampling: draw by chance instead of keeping the best.
     """
@@ -182,6 +187,7 @@ class Rule(Strict):
     filters: dict[Column, Filter] = Field(
         default_factory=dict[Column, Filter], max_length=100, examples=[{"clip_score": {"min": 0.2}}]
     )
+    distinct: Column | None = Field(default=None, examples=[CAPTION])
     quota: Quota | None = None
     sampling: Sampling | None = None
 
@@ -200,14 +206,17 @@ class Rule(Strict):
             return self
         if self.by != RECIPE_WEIGHTS or self.scale != "rank" or self.combine != "mix":
             return self.model_copy(update={"within": {}})
-        asked = self.quota or self.sampling or getattr(self, "threshold", None) is not None
-        more = {"within": RECIPE_WITHIN if clusters else {}, "quota": self.quota if asked else RECIPE_QUOTA}
+        more: dict[str, Any] = {"within": RECIPE_WITHIN if clusters else {}}
+        if not self.sampling and getattr(self, "threshold", None) is None:
+            more |= {"distinct": self.distinct or CAPTION}
+            more |= {"quota": RECIPE_QUOTA} if clusters and not self.quota else {}
         return self.model_copy(update=more)
 
     @property
     def groups(self) -> list[Column]:
         """The columns that it groups by."""
-        return [*self.rank_groups.values(), *([self.quota.field] if self.quota else [])]
+        counted = [self.quota.field] if self.quota else []
+        return [*self.rank_groups.values(), *counted, *([self.distinct] if self.distinct else [])]
 
     @property
     def rank_groups(self) -> dict[Score, Column]:
@@ -236,10 +245,10 @@ class Rule(Strict):
         idle = [score.value for score in self.rank_groups if score not in self.by]
         if idle:
             raise ValueError(f"`within` names what `by` does not: {', '.join(idle)}")
-        for name in self.rank_groups.values():
+        for name in [*self.rank_groups.values(), *([self.distinct] if self.distinct else [])]:
             _require_group(name)
-        if self.sampling and self.quota:
-            raise ValueError("a draw has no quota: give one of `sampling` and `quota`")
+        if self.sampling and (self.quota or self.distinct):
+            raise ValueError("a draw has no quota and no order: give `sampling`, or `quota` and `distinct`")
         return self
 
 
@@ -252,7 +261,7 @@ class SelectSpec(Rule, Size):
         k: number of samples.
         fraction: share of the samples that can be ranked, if k is not given.
         threshold: lowest value to keep.
-        by, combine, scale, within, winsorise, filters, quota, sampling: as in Rule.
+        by, combine, scale, within, winsorise, filters, distinct, quota, sampling: as in Rule.
         write_shards: also write the coreset as new WebDataset shards, members byte for byte; in a job spec only.
     """
 
@@ -268,6 +277,8 @@ class SelectSpec(Rule, Size):
             raise ValueError("give either `k` or `fraction` or `threshold`")
         if self.threshold is not None and self.sampling:
             raise ValueError("a draw wants to know how many: give `k` or `fraction`, not `threshold`")
+        if self.threshold is not None and self.distinct:
+            raise ValueError("a threshold keeps all that reach it, whatever goes first: leave `distinct` out")
         if self.threshold is not None and self.quota and self.quota.max is None:
             raise ValueError("this quota wants to know how many: give `k` or `fraction`, or the quota as `max`")
         return self

@@ -12,11 +12,11 @@ ROUNDS = 50
 FILE = "clusters"
 
 
-def store_centroids(storage: Storage, plan: Plan, embeddings: Tensor) -> int:
-    """Find the plan's clusters of embeddings (n, d), store their centroids, and return how many there are."""
+def store_centroids(storage: Storage, plan: Plan, embeddings: Tensor) -> Tensor:
+    """Find the plan's clusters of embeddings (n, d), store their centroids (c, d), and return them."""
     centroids = k_means(embeddings.cpu().double(), plan.clusters, plan.reference_seed)
     prepared.save_tensors(storage, plan, FILE, {"centroids": centroids})
-    return len(centroids)
+    return centroids
 
 
 def load_centroids(storage: Storage, plan: Plan) -> Tensor:

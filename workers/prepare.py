@@ -12,16 +12,19 @@ from coreset.plan import Plan
 from coreset.result import Accuracy, Steps
 from coreset.scores import Score
 from coreset.storage import Storage
+from coreset.target import save_target_clusters
 from diffin.accuracy import Agreement, agreement
+from diffin.contrastive import Encoded, Pairs
 from diffin.prepare import Checkpoint, Directions, Prepared, Problem, prepare, total
 from diffin.samples import ContrastiveLosses
 from diffin.self_influence import SIGN, named, own_slopes
 from diffin.stencil import CENTRE, Stencil, merge, move
 from workers import prepared
 from workers.clip_model import ClipModel
-from workers.clusters import store_centroids
+from workers.clusters import nearest, store_centroids
 from workers.pairs import CLIP, RUN, load_clip_weights, pairs_of_samples
 from workers.precision import PRECISIONS, Precision, ladder
+from workers.samples.decode import Sample
 from workers.samples.loader import Loader
 from workers.self_influence import frame, own_factor
 from workers.tracing import Drawn, Progress, Traced, draw_samples, trace
@@ -45,7 +48,9 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
     precision, traced, outcomes, raised = _accurate(plan, drawn, device, progress, seconds)
     for index, outcome in enumerate(outcomes):
         _store_checkpoint(storage, plan, index, outcome)
-    clusters = _store_clusters(plan, storage, embedded, outcomes[-1])
+    clusters: list[str] = []
+    if plan.clusters:
+        clusters = _store_clusters(plan, storage, embedded or outcomes[-1].embedded(drawn.target))
     found = _accuracies(outcomes)
     prepared.save_preparation(
         storage,
@@ -64,6 +69,24 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
 
 
 @dataclass(frozen=True)
+class _Embedded:
+    """The embeddings of B, and of V if it is given, by the model that makes CLIP score."""
+
+    reference: Encoded
+    target: Encoded | None
+
+
+def _embedded(samples: ContrastiveLosses, theta: Tensor, target: Pairs | None) -> _Embedded:
+    with torch.no_grad():
+        of_target = None if target is None else replace(samples, reference=target).context(theta)
+        return _Embedded(samples.context(theta), of_target)
+
+
+def _pairs(target: list[Sample] | None, view: str, device: torch.device) -> Pairs | None:
+    return None if target is None else pairs_of_samples(target, view).to(device)
+
+
+@dataclass(frozen=True)
 class _Outcome:
     """A checkpoint that is prepared, and its samples' losses in the precision of the scoring passes."""
 
@@ -71,10 +94,8 @@ class _Outcome:
     samples: ContrastiveLosses
     prepared: Prepared
 
-    def embedded(self) -> Tensor:
-        """Return B's image embeddings (n, d)."""
-        with torch.no_grad():
-            return self.samples.context(self.theta).image
+    def embedded(self, target: list[Sample] | None) -> _Embedded:
+        return _embedded(self.samples, self.theta, _pairs(target, RUN, self.theta.device))
 
 
 def _accurate(
@@ -156,28 +177,29 @@ def _prepared(plan: Plan, traced: Traced, precision: Precision, progress: Progre
     return outcomes
 
 
-def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.device) -> Tensor | None:
-    """Store who is in B, and B's embeddings under the CLIP-score model if that is another one: return its images'."""
-    encoded = None
+def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.device) -> _Embedded | None:
+    """Store who is in B, and under the CLIP-score model, if that is another one, B's embeddings; return B's and V's."""
+    embedded = None
     pairs = pairs_of_samples(drawn.reference, RUN)
     tensors = {"ids": pairs.ids, "captions": pairs.captions}
     if plan.clip_model is not None:
         model = ClipModel.build(plan.clip_model, device)
         weights = load_clip_weights(plan, model)
         reference = pairs_of_samples(drawn.reference, CLIP).to(device)
-        with torch.no_grad():
-            encoder = model.encoder(weights.fixed)
-            encoded = ContrastiveLosses(encoder, reference, model.kind).context(weights.theta)
-        tensors |= {f"clip/{name}": value for name, value in vars(encoded).items()}
+        samples = ContrastiveLosses(model.encoder(weights.fixed), reference, model.kind)
+        embedded = _embedded(samples, weights.theta, _pairs(drawn.target, CLIP, device))
+        tensors |= {f"clip/{name}": value for name, value in vars(embedded.reference).items()}
     prepared.save_tensors(storage, plan, "reference", tensors)
-    return None if encoded is None else encoded.image
+    return embedded
 
 
-def _store_clusters(plan: Plan, storage: Storage, embeddings: Tensor | None, last: _Outcome) -> list[str]:
-    """Store the clusters of B's images (n, d), None being those at the last checkpoint; say so if they are too few."""
-    if not plan.clusters:
-        return []
-    made = store_centroids(storage, plan, last.embedded() if embeddings is None else embeddings)
+def _store_clusters(plan: Plan, storage: Storage, embedded: _Embedded) -> list[str]:
+    """Store the clusters of B's images, and how many of V's each has; say so if they are too few."""
+    centroids = store_centroids(storage, plan, embedded.reference.image)
+    made = len(centroids)
+    if embedded.target is not None:
+        members = nearest(embedded.target.image.cpu(), centroids).bincount(minlength=made)
+        save_target_clusters(storage, plan, members.tolist())
     short = f"wanted {plan.clusters} clusters, made {made}: the reference batch has no more different images"
     return [short] if made < plan.clusters else []
 

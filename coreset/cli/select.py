@@ -47,6 +47,10 @@ def select(
         str | None,
         typer.Option(metavar="FIELD.RULE=VALUE", help="of a group: max, max_share, balance, shares (a:0.5,b:0.2)"),
     ] = None,
+    distinct: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="no second sample of one label before one of every other"),
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="draw by chance, at this temperature")] = None,
     max_repeats: Annotated[int | None, typer.Option(min=1, help="how often a draw may take one sample")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the draw")] = None,
@@ -69,6 +73,7 @@ def select(
             within=_within(within) if within else None,
             winsorise=winsorise,
             filters=_filters(filters) if filters else None,
+            distinct=distinct,
             quota=_quota(quota) if quota else None,
             sampling=sampling or None,
         )

@@ -67,7 +67,7 @@ class Refused(Exception):
     """There are not so many samples."""
 
 
-def slow_select(rows: list[Row], spec: SelectSpec) -> Slow:
+def slow_select(rows: list[Row], spec: SelectSpec, target: list[int]) -> Slow:
     """Select without chance. Raises Refused."""
     passed = [row for row, good in zip(rows, _passing(rows, spec), strict=True) if good]
     if not passed:
@@ -79,7 +79,9 @@ def slow_select(rows: list[Row], spec: SelectSpec) -> Slow:
             best[row["uid"]] = (value, row)
     order = sorted(best, key=lambda uid: (-best[uid][0], uid))
     groups = {uid: _group(best[uid][1], spec) for uid in best}
-    kept = _cut(order, {uid: value for uid, (value, _) in best.items()}, groups, spec)
+    order = _copies_last(order, best, spec)
+    kept = _cut(order, {uid: value for uid, (value, _) in best.items()}, groups, spec, target)
+    order = sorted(best, key=lambda uid: (-best[uid][0], uid))
     kept = sorted(kept, key=order.index)
     return Slow(kept, [best[uid][0] for uid in kept], len(best), len(passed) - len(best), len(rows) - len(passed))
 
@@ -169,7 +171,18 @@ def _group(row: Row, spec: SelectSpec) -> Any:
     return None if spec.quota is None else row[spec.quota.field]
 
 
-def _cut(order: list[str], values: dict[str, float], groups: dict[str, Any], spec: SelectSpec) -> list[str]:
+def _copies_last(order: list[str], best: dict[str, tuple[float, Row]], spec: SelectSpec) -> list[str]:
+    """The first of each label, then the second of each, and so on; but a label of a hundredth of all is a class."""
+    if spec.distinct is None:
+        return order
+    own = [best[uid][1][spec.distinct] for uid in order]
+    copy = [1 if own.count(label) >= 0.01 * len(own) else own[: i + 1].count(label) for i, label in enumerate(own)]
+    return [order[i] for i in sorted(range(len(order)), key=lambda i: (copy[i], i))]
+
+
+def _cut(
+    order: list[str], values: dict[str, float], groups: dict[str, Any], spec: SelectSpec, target: list[int]
+) -> list[str]:
     """Take them one by one. Raises Refused."""
     k = spec.k if spec.k is not None else round((spec.fraction or 0) * len(order)) or 1
     if spec.threshold is not None:
@@ -180,7 +193,7 @@ def _cut(order: list[str], values: dict[str, float], groups: dict[str, Any], spe
     if spec.quota is None:
         return order[:k]
     if spec.quota.balance:
-        return _balanced(order, groups, spec.quota.balance)[:k]
+        return _balanced(order, groups, spec.quota.balance, target)[:k]
     if spec.quota.shares:
         return _shared(order, groups, spec.quota.shares, k)
     most = spec.quota.max or max(1, math.floor((spec.quota.max_share or 0) * k + 1e-9))
@@ -194,14 +207,18 @@ def _cut(order: list[str], values: dict[str, float], groups: dict[str, Any], spe
     return allowed[:k]
 
 
-def _balanced(order: list[str], groups: dict[str, Any], balance: str) -> list[str]:
+def _balanced(order: list[str], groups: dict[str, Any], balance: str, target: list[int]) -> list[str]:
     members: dict[Any, list[str]] = defaultdict(list)
     for uid in order:
         members[groups[uid]].append(uid)
     places = {uid: i for each in members.values() for i, uid in enumerate(each)}
     if balance == "equal":
         return sorted(order, key=lambda uid: (places[uid], order.index(uid)))
-    return sorted(order, key=lambda uid: ((places[uid] + 0.5) / len(members[groups[uid]]), order.index(uid)))
+    sizes = {label: len(each) for label, each in members.items()}
+    if balance == "target" and target:
+        pool = {label: len(target) * size / len(order) for label, size in sizes.items()}
+        sizes = {label: (target[label] if label < len(target) else 0) + more for label, more in pool.items()}
+    return sorted(order, key=lambda uid: ((places[uid] + 0.5) / sizes[groups[uid]], order.index(uid)))
 
 
 def _shared(order: list[str], groups: dict[str, Any], shares: dict[str, float], k: int) -> list[str]:

@@ -131,7 +131,17 @@ def test_chance_is_drawn_anew_for_each_seed_and_nothing_else_is() -> None:
 def test_the_fields_that_a_selections_id_is_made_of_keep_their_order() -> None:
     sizes = ["k", "fraction", "threshold"]
     assert list(SelectSpec.model_fields) == [*sizes, *Rule.model_fields, "write_shards"]
-    assert list(Rule.model_fields) == ["by", "combine", "scale", "within", "winsorise", "filters", "quota", "sampling"]
+    assert list(Rule.model_fields) == [
+        "by",
+        "combine",
+        "scale",
+        "within",
+        "winsorise",
+        "filters",
+        "distinct",
+        "quota",
+        "sampling",
+    ]
     sized = SelectSpec(k=3, by={Score.LOSS: 1.0}).rule.of_size(7)
     assert sized == SelectSpec(k=7, by={Score.LOSS: 1.0})
 

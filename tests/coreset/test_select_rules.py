@@ -17,6 +17,7 @@ from coreset.scores import Score
 from coreset.select import select
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
+from coreset.target import save_target_clusters
 from coreset.uids import from_subset, read_uids
 from tests.coreset.selections import SCORES, Refused, Row, expected_times, plan_of, slow_select, write_parts
 
@@ -75,6 +76,7 @@ quotas = st.one_of(
     st.builds(lambda field, n: {"field": field, "max": n}, group, st.integers(1, 9)),
     st.builds(lambda field, n: {"field": field, "max_share": n / 10}, group, st.integers(1, 10)),
     st.builds(lambda field, how: {"field": field, "balance": how}, group, st.sampled_from(["equal", "proportional"])),
+    st.just({"field": "cluster", "balance": "target"}),
     st.tuples(st.integers(0, 2), st.integers(0, 2)).map(
         lambda n: {"field": "cluster", "shares": {"0": n[0] / 4, "2": n[1] / 4}}
     ),
@@ -95,6 +97,8 @@ def specs(draw: st.DrawFn) -> SelectSpec:
     if draw(st.integers(0, 2)):
         quota = draw(quotas)
         body |= {"quota": quota} if "threshold" not in body or "max" in quota else {}
+    if "threshold" not in body and not draw(st.integers(0, 2)):
+        body |= {"distinct": draw(group)}
     how = draw(st.sampled_from(["mix", "mix", "intersection", "union"]))
     scale = draw(st.sampled_from(["rank", "raw", "zscore"])) if how == "mix" else "rank"
     if scale == "rank" and draw(st.booleans()):
@@ -102,21 +106,23 @@ def specs(draw: st.DrawFn) -> SelectSpec:
     return SelectSpec.model_validate({**body, "combine": how, "scale": scale})
 
 
-@given(pools, specs())
+@given(pools, specs(), st.lists(st.integers(0, 9), max_size=4))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_selection_is_the_slow_one(
-    tmp_path_factory: pytest.TempPathFactory, shards: tuple[list[Row], list[Row]], spec: SelectSpec
+    tmp_path_factory: pytest.TempPathFactory, shards: tuple[list[Row], list[Row]], spec: SelectSpec, target: list[int]
 ) -> None:
     storage, plan = Storage(str(tmp_path_factory.mktemp("storage"))), plan_of(2)
     together = write_parts(storage, plan, shards)
+    save_target_clusters(storage, plan, target)
     try:
-        expected = slow_select(together, spec)
+        expected = slow_select(together, spec, target)
     except Refused:
         event("refused")
         with pytest.raises(InvalidSpec if together else PoolUnusable):
             select(storage, plan, "job", spec)
         return
-    event(f"kept, quota {spec.quota is not None}, filters {bool(spec.filters)}, within {bool(spec.within)}")
+    asked = [name for name in ("quota", "distinct", "filters", "within") if getattr(spec, name)]
+    event(f"kept, with {asked}")
     found = select(storage, plan, "job", spec)
     kept = pq.read_table(found.files["subset.parquet"].uri)
     np.testing.assert_allclose(kept["value"].to_numpy(), expected.values, rtol=1e-6, atol=1e-9)
@@ -259,31 +265,36 @@ def test_scores_are_those_that_the_oracle_knows() -> None:
     assert [Score.CLIP_SCORE, Score.RANDOM] == SCORES
 
 
+CLIP_SCORE_WITHIN = {Score.CLIP_SCORE: "cluster"}
+
+
 def test_the_recipe_fills_in_what_is_left_out_and_what_parts_hold() -> None:
     recipe = SelectSpec(k=3).filled(clusters=True)
-    assert recipe.within == {Score.CLIP_SCORE: "cluster"}
+    assert recipe.within == CLIP_SCORE_WITHIN
+    assert recipe.distinct == "caption"
     assert recipe.quota is not None
-    assert (recipe.quota.field, recipe.quota.balance) == ("caption", "distinct")
+    assert (recipe.quota.field, recipe.quota.balance) == ("cluster", "target")
     assert recipe.filled(clusters=False) == recipe
-    assert SelectSpec(k=3).filled(clusters=False) == recipe.model_copy(update={"within": {}})
+    assert SelectSpec(k=3).filled(clusters=False) == recipe.model_copy(update={"within": {}, "quota": None})
 
 
 @pytest.mark.parametrize(
-    ("asked", "within"),
+    ("asked", "more"),
     [
-        ({"k": 3, "by": "loss"}, {}),
-        ({"k": 3, "by": {"diffin": 2, "clip_score": 1}}, {}),
-        ({"k": 3, "scale": "raw"}, {}),
-        ({"k": 3, "combine": "union"}, {}),
-        ({"k": 3, "within": {}}, {}),
-        ({"k": 3, "quota": {"field": "shard", "max": 1}}, {"clip_score": "cluster"}),
-        ({"k": 3, "sampling": {"temperature": 1}}, {"clip_score": "cluster"}),
-        ({"threshold": 0.5}, {"clip_score": "cluster"}),
+        ({"k": 3, "by": "loss"}, {"within": {}}),
+        ({"k": 3, "by": {"diffin": 2, "clip_score": 1}}, {"within": {}}),
+        ({"k": 3, "scale": "raw"}, {"within": {}}),
+        ({"k": 3, "combine": "union"}, {"within": {}}),
+        ({"k": 3, "within": {}}, {"within": {}}),
+        ({"k": 3, "quota": {"field": "shard", "max": 1}}, {"within": CLIP_SCORE_WITHIN, "distinct": "caption"}),
+        ({"k": 3, "distinct": "shard", "quota": {"field": "shard", "max": 1}}, {"within": CLIP_SCORE_WITHIN}),
+        ({"k": 3, "sampling": {"temperature": 1}}, {"within": CLIP_SCORE_WITHIN}),
+        ({"threshold": 0.5}, {"within": CLIP_SCORE_WITHIN}),
     ],
 )
-def test_what_is_asked_for_goes_before_the_recipe(asked: Row, within: dict[str, str]) -> None:
+def test_what_is_asked_for_goes_before_the_recipe(asked: Row, more: Row) -> None:
     spec = SelectSpec.model_validate(asked)
-    assert spec.filled(clusters=True) == spec.model_copy(update={"within": within})
+    assert spec.filled(clusters=True) == spec.model_copy(update=more)
 
 
 def test_distinct_keeps_one_of_each_caption_first_and_lets_classes_through(tmp_path: Path) -> None:
@@ -297,7 +308,7 @@ def test_distinct_keeps_one_of_each_caption_first_and_lets_classes_through(tmp_p
     write_parts(storage, plan, [rows])
 
     def kept(k: int) -> list[int]:
-        spec = {"k": k, "by": "clip_score", "quota": {"field": "caption", "balance": "distinct"}}
+        spec = {"k": k, "by": "clip_score", "distinct": "caption"}
         found = select(storage, plan, "job", SelectSpec.model_validate(spec))
         return sorted(int(uid, 16) for uid in read_uids(Path(found.files["subset.npy"].uri)))
 
