@@ -1,6 +1,7 @@
 """The ways to select that are compared, each as a job's spec would have it: its target and its `select`."""
 
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +28,35 @@ class Rule:
 
 RANDOM, CLIP_SCORE, FULL = "random", "CLIP score", "full pool"
 DEFAULT = "recipe"
-DISTINCT = {"field": "caption", "balance": "distinct"}
 BOTH = {"diffin": 1, "clip_score": 1}
+WITHIN = {"within": {"clip_score": "cluster"}}
+DISTINCT = {"distinct": "caption"}
+OF_TARGET = {"quota": {"field": "cluster", "balance": "target"}}
+SINGLE = {
+    "Diff-In": "diffin",
+    CLIP_SCORE: "clip_score",
+    "TracIn": "tracin",
+    "negCLIPLoss": "neg_clip_loss",
+    "loss": "loss",
+}
 RULES: dict[str, Rule] = {
     RANDOM: Rule({"by": "random"}),
     FULL: Rule({"by": "random"}),
     CLIP_SCORE: Rule({"by": "clip_score"}),
-    DEFAULT: Rule({"by": BOTH, "within": {"clip_score": "cluster"}, "quota": DISTINCT}),
-    "recipe, copies not held back": Rule({"by": BOTH, "within": {"clip_score": "cluster"}}),
-    "recipe, V = training": Rule({"by": BOTH, "within": {"clip_score": "cluster"}, "quota": DISTINCT}, "training"),
-    "recipe with loss for CLIP score": Rule(
-        {"by": {"diffin": 1, "loss": 1}, "within": {"loss": "cluster"}, "quota": DISTINCT}
-    ),
-    "CLIP score within clusters, copies held back": Rule(
-        {"by": "clip_score", "within": {"clip_score": "cluster"}, "quota": DISTINCT}
-    ),
-    "Diff-In + CLIP score": Rule({"by": BOTH}),
-    "Diff-In in CLIP score": Rule({"by": BOTH, "combine": "intersection"}),
-    "Diff-In": Rule({"by": "diffin"}),
+    DEFAULT: Rule({"by": BOTH}),
+    "CLIP score alone in the recipe": Rule({"by": "clip_score", **DISTINCT, **OF_TARGET}),
+    "Diff-In alone in the recipe": Rule({"by": "diffin", **DISTINCT, **OF_TARGET}),
+    "chance alone in the recipe": Rule({"by": "random", **DISTINCT, **OF_TARGET}),
+    "recipe without the target's shares": Rule({"by": BOTH, **WITHIN, **DISTINCT}),
+    "recipe, copies not held back": Rule({"by": BOTH, **WITHIN, **OF_TARGET}),
+    "recipe, V = training": Rule({"by": BOTH}, "training"),
+    "Diff-In + CLIP score": Rule({"by": BOTH, "within": {}}),
+    **{name: Rule({"by": score}) for name, score in SINGLE.items() if name != CLIP_SCORE},
     "Diff-In, V = training": Rule({"by": "diffin"}, "training"),
-    "TracIn": Rule({"by": "tracin"}),
-    "loss": Rule({"by": "loss"}),
-    "negCLIPLoss": Rule({"by": "neg_clip_loss"}),
+    **{
+        f"{one} in {other}": Rule({"by": {SINGLE[one]: 1, SINGLE[other]: 1}, "combine": "intersection"})
+        for one, other in combinations(SINGLE, 2)
+    },
 }
 
 
