@@ -42,7 +42,18 @@ def load(uri: str) -> LoadedCheckpoint:
     Raises:
         CheckpointUnusable: not there, not a checkpoint, cut off, or one that wants to run code.
     """
-    content = _content(uri)
+    return _loaded(uri, _content(uri, "cpu"))
+
+
+def look(uri: str) -> LoadedCheckpoint:
+    """Return what a checkpoint holds without its numbers: all tensors are on the meta device but the optimiser's steps.
+
+    Of a file that torch.save has written since 2020 only the names, shapes and steps are read. Raises as load does.
+    """
+    return _loaded(uri, _content(uri, "meta"))
+
+
+def _loaded(uri: str, content: dict[str, Any]) -> LoadedCheckpoint:
     state_dict = content.get("state_dict", content)
     if not isinstance(state_dict, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state_dict.items()
@@ -61,15 +72,18 @@ def load(uri: str) -> LoadedCheckpoint:
     )
 
 
-def _content(uri: str) -> dict[str, Any]:
+def _content(uri: str, device: str) -> dict[str, Any]:
     try:
         with open_file(uri) as file:
-            _require_no_bomb(file, uri)
+            zipped = _is_zip_of_its_size(file, uri)
             if uri.endswith(".safetensors"):
                 return dict(safetensors.torch.load(file.read()))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of a pickle's protocol before it refuses the pickle
-                content = torch.load(cast(Any, file), map_location="cpu", weights_only=True)
+                where = device if zipped else "cpu"
+                content = torch.load(cast(Any, file), map_location=where, weights_only=True)
+            if where == "meta":
+                _read_steps(file, content)
     except CoresetError:
         raise
     except FileNotFoundError as error:
@@ -95,17 +109,30 @@ def _content(uri: str) -> dict[str, Any]:
     return cast(dict[str, Any], content)
 
 
-def _require_no_bomb(file: BinaryIO, uri: str) -> None:
-    """Raise CheckpointUnusable if a zip would unpack to more than it is: torch.save compresses nothing."""
+def _is_zip_of_its_size(file: BinaryIO, uri: str) -> bool:
+    """Return whether it is a zip. Raises CheckpointUnusable if it would unpack to more: torch.save packs nothing."""
     if not zipfile.is_zipfile(file):
         file.seek(0)
-        return
+        return False
     with zipfile.ZipFile(file) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     size = file.seek(0, 2)
     file.seek(0)
     if unpacked > size:
         raise CheckpointUnusable(f"{uri} is compressed: {size:,} bytes would unpack to {unpacked:,}", uri=uri)
+    return True
+
+
+def _read_steps(file: BinaryIO, content: object) -> None:
+    """Put numbers in the place of the optimiser's steps, tensors on the meta device that know where their bytes lie."""
+    optimizer = content.get("optimizer") if isinstance(content, dict) else None
+    states = optimizer.get("state") if isinstance(optimizer, dict) else None
+    for state in states.values() if isinstance(states, dict) else ():
+        step = state.get("step") if isinstance(state, dict) else None
+        if isinstance(step, Tensor) and step.is_meta and step.numel() == 1:
+            storage: Any = step.untyped_storage()
+            file.seek(storage._checkpoint_offset + step.storage_offset() * step.element_size())
+            state["step"] = torch.frombuffer(bytearray(file.read(step.element_size())), dtype=step.dtype)[0]
 
 
 def _strip(name: str) -> str:

@@ -225,7 +225,7 @@ def _planned(
 
 
 def _look(file: CheckpointFile, params: dict[str, str]) -> _Seen:
-    loaded = files.load(file.uri)
+    loaded = files.look(file.uri)
     lr = files.optimizer_lr(loaded.optimizer)
     if file.lr is not None:
         rate = Sourced(value=file.lr, source="spec")

@@ -215,11 +215,15 @@ class ClipModel:
             CheckpointUnusable: names are missing, unknown, or of another shape.
         """
         wanted = self.module.state_dict()
-        _compare(wanted, state_dict, uri, self.planned)
+        self.require_fit(state_dict, uri)
         ours = {name: state_dict[name].to(self.device, value.dtype) for name, value in wanted.items()}
         tied = dict(self.module.named_parameters(remove_duplicate=False)).keys() - self.shapes.keys()
         fixed = {name: value for name, value in ours.items() if name not in tied.union(self.layout.names)}
         return Weights(self.layout.flatten(ours), fixed)
+
+    def require_fit(self, state_dict: dict[str, Tensor], uri: str) -> None:
+        """Raise CheckpointUnusable if names are missing, unknown, or of another shape; numbers do not matter."""
+        _compare(self.module.state_dict(), state_dict, uri, self.planned)
 
     @cached_property
     def frozen(self) -> list[nn.Module]:

@@ -200,7 +200,11 @@ async def _preflight(context: Context, request: Request, spec: JobSpec) -> Respo
         if time.monotonic() >= deadline or await request.is_disconnected():
             if await run_in_threadpool(context.queue.check_runs, spec):
                 raise Unavailable("the check takes longer; the same request again waits for it", check="running")
-            raise Unavailable("all workers are busy; the check is the next task that one takes", check="waiting")
+            raise Unavailable(
+                "all workers are busy; the check is the next task that one takes, and the same request again waits "
+                "for it",
+                check="waiting",
+            )
         await anyio.sleep(CHECK_POLL_SECONDS)
     return Response(Preflight.model_validate(found).model_dump_json(), media_type="application/json")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from coreset.errors import CheckpointUnusable
-from workers.checkpoint_files import adam_preconditioner, adam_step, load, optimizer_lr, sha256
+from workers.checkpoint_files import adam_preconditioner, adam_step, load, look, optimizer_lr, sha256
 
 EXCLUDED = ("bn", "ln", "bias", "logit_scale")
 """Words in the names of parameters that open_clip's trainer leaves without weight decay, as vectors are."""
@@ -89,11 +89,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def unusable(path: Path) -> str:
-    with pytest.raises(CheckpointUnusable) as caught:
-        load(str(path))
-    assert caught.value.data == {"uri": str(path)}
-    assert caught.value.detail.startswith(f"{path} ")
-    return caught.value.detail
+    details = set()
+    for read in (load, look):
+        with pytest.raises(CheckpointUnusable) as caught:
+            read(str(path))
+        assert caught.value.data == {"uri": str(path)}
+        assert caught.value.detail.startswith(f"{path} ")
+        details.add(caught.value.detail)
+    assert len(details) == 1
+    return details.pop()
 
 
 def test_a_trainers_checkpoint_is_read_with_all_that_it_tells(path: Path) -> None:
@@ -106,6 +110,49 @@ def test_a_trainers_checkpoint_is_read_with_all_that_it_tells(path: Path) -> Non
     assert adam_step(found.optimizer) == 3
     assert optimizer_lr(found.optimizer) == 1e-2
     assert adam_preconditioner(found.optimizer, shapes(model), shapes(model)) is not None
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_look_tells_all_but_the_numbers(path: Path, as_zip: bool) -> None:
+    model, optimizer = trained()
+    state = optimizer.state_dict()
+    for number, one in enumerate(state["state"].values()):
+        one["step"] = torch.arange(9.0)[number + 1]  # a view into a storage that they share
+    content = {"epoch": 3, "state_dict": model.state_dict(), "optimizer": state}
+    torch.save({**content, "global_step": 12}, path, _use_new_zipfile_serialization=as_zip)
+    found = look(str(path))
+    assert (found.uri, found.epoch, found.global_step) == (str(path), 3, 12)
+    assert {name: value.shape for name, value in found.state_dict.items()} == {
+        name: value.shape for name, value in model.state_dict().items()
+    }
+    assert found.optimizer is not None
+    assert [int(one["step"]) for one in found.optimizer["state"].values()] == list(range(1, 1 + len(state["state"])))
+    assert (adam_step(found.optimizer), optimizer_lr(found.optimizer)) == (len(state["state"]), 1e-2)
+
+
+def test_a_look_reads_little_of_a_large_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {n: {"step": torch.tensor(7.0), "exp_avg_sq": torch.ones(1 << 18)} for n in range(20)}
+    torch.save({"state_dict": {"a": torch.ones(1 << 20)}, "optimizer": {"state": state}}, path)
+    read = 0
+
+    class Counted(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            nonlocal read
+            count = super().readinto(buffer)
+            read += count
+            return count
+
+        def read(self, size: int = -1) -> bytes:
+            nonlocal read
+            found = super().read(size)
+            read += len(found)
+            return found
+
+    monkeypatch.setattr("workers.checkpoint_files.open_file", Counted)
+    assert adam_step(look(str(path)).optimizer) == 7
+    assert 0 < read < path.stat().st_size / 100
+    load(str(path))
+    assert read > path.stat().st_size
 
 
 @pytest.mark.parametrize(
