@@ -47,7 +47,7 @@ def signs(count: int, size: int, seed: int) -> Tensor:
     Signs have the least variance of all xi with independent entries.
     """
     numbers = torch.Generator().manual_seed(seed)
-    return 2 * torch.randint(0, 2, (count, size), generator=numbers, dtype=torch.int8) - 1
+    return torch.randint(0, 2, (count, size), generator=numbers, dtype=torch.int8).mul_(2).sub_(1)
 
 
 def self_influence(

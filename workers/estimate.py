@@ -24,7 +24,7 @@ from workers.memory import (
     free_bytes,
     graph_samples,
     held_bytes,
-    largest_batch,
+    scoring_batch,
 )
 from workers.samples.loader import BLOCK_SAMPLES
 from workers.score import LARGER_BLOCKS
@@ -56,14 +56,14 @@ class MemoryPlan:
         held = sum(item.bytes for item in self._weights() if alone or item.place == DEVICE)
         free = free_bytes(self.model.device) - held
         each = bytes_a_sample(self.shadow, self.plan.reference_size)
-        return largest_batch(each, free / 2, LARGEST_BATCH[self.model.device.type])
+        return scoring_batch(each, free, LARGEST_BATCH[self.model.device.type])
 
     def estimate(self) -> MemoryEstimate:
         """Return the stages and the largest one's bytes."""
         stages = [self._reading()]
         if {Score.DIFFIN, Score.DIFFIN_EQ9} & set(self.plan.scores):
             stages.append(self._tracing())
-        if set(ESTIMATORS) & set(self.plan.scores):
+        if self._measured:
             stages.append(self._calibrating())
         stages.append(self._scoring())
         alone = self.model.device.type == "cpu"  # then device and host are one
@@ -75,6 +75,11 @@ class MemoryPlan:
             batch_size=self.batch,
             stages=stages,
         )
+
+    @property
+    def _measured(self) -> bool:
+        """Whether there is a score whose accuracy is measured, in float64."""
+        return bool({*ESTIMATORS, Score.SELF_INFLUENCE} & set(self.plan.scores))
 
     @property
     def _counted(self) -> int:
@@ -105,25 +110,30 @@ class MemoryPlan:
     def _prepared(self) -> list[MemoryItem]:
         """Return what is there through all of the preparation."""
         plan, image = self.plan, math.prod(self.shadow.image_shape)
-        fixed = self._all - self._counted
         adam = self._counted if plan.checkpoints[-1].optimizer else 0
         drawn = max(MINIBATCHES * minibatch_size(plan), plan.reference_size + PROBES)
         on_device = len(plan.checkpoints) * plan.reference_size
         return [
             MemoryItem(what="the worker itself", bytes=PROCESS_BYTES, place=HOST),
-            MemoryItem(what="the model in float32 and in float64", bytes=3 * self._all),
+            MemoryItem(what="the model", bytes=self._all),
+            *self._double(),
             MemoryItem(
                 what=f"{len(plan.checkpoints)} checkpoints, with P where there is one",
-                bytes=len(plan.checkpoints) * (self._counted + adam + 3 * fixed),
+                bytes=len(plan.checkpoints) * (self._all + adam),
             ),
             MemoryItem(what="samples drawn for B, probes and minibatches", bytes=2 * drawn * image, place=HOST),
             MemoryItem(what="B on the device, for each checkpoint", bytes=on_device * image),
         ]
 
+    def _double(self) -> list[MemoryItem]:
+        """Return the model in float64, and what of each checkpoint is not counted."""
+        if not self._measured:
+            return []
+        fixed = len(self.plan.checkpoints) * (self._all - self._counted)
+        return [MemoryItem(what="the same in float64, for the accuracy", bytes=2 * (self._all + fixed))]
+
     def _reading(self) -> MemoryStage:
-        double = 2 * (self._all + self._counted)
-        items = [self._file, MemoryItem(what="its parameters in float64", bytes=double)]
-        return MemoryStage(name="reading checkpoints", items=self._prepared() + items)
+        return MemoryStage(name="reading checkpoints", items=[*self._prepared(), self._file])
 
     def _tracing(self) -> MemoryStage:
         plan, p = self.plan, self._counted
@@ -150,20 +160,24 @@ class MemoryPlan:
             name="calibrating steps",
             items=[
                 *self._prepared(),
+                *self._signs(),
                 MemoryItem(what="directions of all checkpoints", bytes=len(plan.checkpoints) * found * p),
                 MemoryItem(what="parameters and directions in float64", bytes=2 * (found + 3) * p),
                 MemoryItem(what=f"exact derivatives of {PROBES} probes in float64", bytes=2 * exact),
             ],
         )
 
+    def _signs(self) -> list[MemoryItem]:
+        if Score.SELF_INFLUENCE not in self.plan.scores:
+            return []
+        return [MemoryItem(what="self-influence's vectors of signs", bytes=VECTORS * self.model.layout.size)]
+
     def _weights(self) -> list[MemoryItem]:
         """Return what scoring holds besides samples."""
         p, used, alone = self._counted, len(self._stencil.directions), self.model.device.type == "cpu"
         points = len(self._stencil.points) if self.model.frozen else 1
-        own = Score.SELF_INFLUENCE in self.plan.scores
-        signs = [MemoryItem(what="self-influence's vectors of signs", bytes=VECTORS * self.model.layout.size)]
         return [
-            *(signs if own else []),
+            *self._signs(),
             MemoryItem(what="the model", bytes=self._all),
             MemoryItem(what=f"{self._at_once} checkpoints", bytes=self._at_once * self._all),
             MemoryItem(what="their directions", bytes=self._at_once * used * p, place=HOST),

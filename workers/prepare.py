@@ -164,6 +164,7 @@ def _prepared(plan: Plan, traced: Traced, precision: Precision, progress: Progre
     model = traced.model
     if precision.dtype != traced.dtype:
         model = ClipModel.build(plan.model, model.device, precision.dtype, plan.parameters)
+    own = frame(plan, model.layout.size, model.device) if Score.SELF_INFLUENCE in plan.scores else None
     outcomes: list[_Outcome] = []
     for index, checkpoint in enumerate(traced.checkpoints):
         share = index / len(traced.checkpoints)
@@ -171,8 +172,8 @@ def _prepared(plan: Plan, traced: Traced, precision: Precision, progress: Progre
         samples = ContrastiveLosses(model.encoder(traced.fixed[index]), traced.reference, model.kind)
         checkpoint = replace(checkpoint, samples=samples)
         found = _calibrated(problem, checkpoint, traced.directions[index], plan, index)
-        if Score.SELF_INFLUENCE in plan.scores:
-            found = _with_own_slopes(found, problem, checkpoint, plan)
+        if own is not None:
+            found = _with_own_slopes(found, problem, checkpoint, plan, own)
         outcomes.append(_Outcome(checkpoint.segment.theta, samples, found))
     return outcomes
 
@@ -211,9 +212,10 @@ def _calibrated(problem: Problem, checkpoint: Checkpoint, directions: Directions
     return Prepared({}, Stencil((CENTRE,) if centre else (), {}), {}, {}, {})
 
 
-def _with_own_slopes(found: Prepared, problem: Problem, checkpoint: Checkpoint, plan: Plan) -> Prepared:
-    """Add the slopes that self-influence is made of, and how exact it is on the probes."""
-    vectors = frame(plan, len(checkpoint.segment.theta), checkpoint.segment.theta.device)
+def _with_own_slopes(
+    found: Prepared, problem: Problem, checkpoint: Checkpoint, plan: Plan, vectors: Tensor
+) -> Prepared:
+    """Add the slopes along the vectors (K, p) that self-influence is made of, and how exact it is on the probes."""
     own = own_slopes(problem, checkpoint, vectors)
     factor, name = own_factor(plan, checkpoint.lr), Score.SELF_INFLUENCE.value
     return replace(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from coreset.errors import PoolUnusable
 from coreset.plan import Plan, PlannedCheckpoint
-from coreset.scores import ESTIMATORS
+from coreset.scores import ESTIMATORS, Score
 from diffin.adjoint import NonFinite, Segment
 from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Pairs
@@ -114,7 +114,10 @@ def trace(plan: Plan, drawn: Drawn, device: torch.device, dtype: torch.dtype, pr
     Raises:
         CheckpointUnusable: a checkpoint does not fit, or it or a direction is not finite.
     """
-    model, model64 = (ClipModel.build(plan.model, device, d, plan.parameters) for d in (dtype, torch.float64))
+    model = ClipModel.build(plan.model, device, dtype, plan.parameters)
+    model64 = model  # where nothing is measured, nobody asks for float64
+    if {*ESTIMATORS, Score.SELF_INFLUENCE} & set(plan.scores):
+        model64 = ClipModel.build(plan.model, device, torch.float64, plan.parameters)
     probes = pairs_of_samples(drawn.probes, RUN).to(device)
     estimators = tuple(score.value for score in ESTIMATORS if score in plan.scores)
     problem = Problem(probes, probes, estimators, plan.n_samples.value)
@@ -183,11 +186,11 @@ def _checkpoint(
 ) -> tuple[Checkpoint, dict[str, Tensor]]:
     """Return a checkpoint, and what of its weights is fixed."""
     loaded = checkpoint_files.load(planned.uri)
-    weights, weights64 = (m.weights(loaded.state_dict, planned.uri) for m in (model, model64))
+    weights = model.weights(loaded.state_dict, planned.uri)
     require_finite(norm(weights.theta), "the norm of the parameters", planned.uri)
     for name, value in weights.fixed.items():
         require_finite(float(value.double().sum()), f"the sum of {name}", planned.uri)
-    encode, encode64 = model.encoder(weights.fixed), model64.encoder(weights64.fixed)
+    encode = model.encoder(weights.fixed)
     by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes, model.layout.names)
     preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
 
@@ -202,7 +205,7 @@ def _checkpoint(
         loss(reference),
         None if drawn.target is None else loss(pairs_of_samples(drawn.target, RUN)),
         ContrastiveLosses(encode, reference, model.kind),
-        ContrastiveLosses(encode64, reference, model.kind),
+        ContrastiveLosses(model64.encoder(weights.fixed), reference, model.kind),
     )
     return checkpoint, weights.fixed
 

@@ -16,6 +16,7 @@ import torch
 from coreset.errors import InvalidInput, PoolUnusable
 from coreset.spec import JobSpec
 from coreset.uids import to_subset
+from workers.clip_model import ClipModel
 from workers.forget.__main__ import words
 from workers.forget.removal import Forgotten, forget
 from workers.samples.decode import uid_of
@@ -87,6 +88,22 @@ def test_the_model_knows_the_forgotten_samples_less(
     assert rise > 0
     assert rise > rise_elsewhere
     assert 0 < done.moved < 0.1 * done.norm
+
+
+def test_no_model_is_made_in_float64(
+    tmp_path: Path, spec: dict[str, Any], defects: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[ClipModel] = []
+
+    class Watched(ClipModel):
+        @classmethod
+        def build(cls, *arguments: Any, **named: Any) -> ClipModel:
+            built.append(model := ClipModel.build(*arguments, **named))
+            return model
+
+    monkeypatch.setattr("workers.tracing.ClipModel", Watched)
+    forgotten(spec, defects["sound"][:3], tmp_path / "out.pt")
+    assert [model.mean.dtype for model in built] == [torch.float32]
 
 
 def test_only_counted_parameters_move(

@@ -20,10 +20,22 @@ def test_the_batch_is_the_largest_power_of_two_that_fits(each: float, budget: fl
     assert size == 64 or 2 * size * each > budget
 
 
+@given(each=st.floats(1, 1e9), free=st.floats(0, 1e12))
+def test_a_batch_that_scores_is_no_smaller_than_16_where_16_fit(each: float, free: float) -> None:
+    size = memory.scoring_batch(each, free, 64)
+    assert size in (1, 2, 4, 8, 16, 32, 64)
+    assert size >= 16 or 16 * each > free
+    assert size == 1 or size * each <= free
+    assert size <= 16 or size * each <= free / 2
+    assert size == 64 or 2 * size * each > free / 2
+
+
 def test_a_model_gets_the_batch_whose_activations_fit(tiny: ClipModel) -> None:
     each = memory.bytes_a_sample(Shadow.of(tiny), 24)
-    assert memory.batch_size(tiny, 24, share=0.5, free=round(2 * 9 * each)) == 8
-    assert memory.batch_size(tiny, 24, share=0.5, free=0) == 1
+    assert memory.batch_size(tiny, 24, free=round(2 * 33 * each)) == 32
+    assert memory.batch_size(tiny, 24, free=round(17 * each)) == 16
+    assert memory.batch_size(tiny, 24, free=round(9 * each)) == 8
+    assert memory.batch_size(tiny, 24, free=0) == 1
     assert memory.batch_size(tiny, 24) == 64  # a tiny one on any machine
 
 

@@ -6,11 +6,16 @@ from coreset.plan import Plan
 from coreset.preflight import HOST, MemoryStage
 from coreset.scores import Score
 from coreset.storage import Storage
+from diffin.self_influence import SIGN
 from workers.clip_model import ClipModel
 from workers.duration import forwards, preparing_forwards, time_estimate, unit_stencil
 from workers.estimate import MemoryPlan
+from workers.precision import PRECISIONS
+from workers.prepare import _prepared
 from workers.prepared import load_checkpoint
+from workers.samples.loader import Loader
 from workers.score import Scorer
+from workers.tracing import draw_samples, trace
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +75,25 @@ def test_memory_follows_the_plan(plan: Plan, model: ClipModel) -> None:
 
 
 def test_the_vectors_of_self_influence_are_counted(plan: Plan, model: ClipModel) -> None:
-    without, whole = (
-        stages(plan.model_copy(update={"scores": scores}), model)["scoring"]
-        for scores in ([Score.LOSS], [Score.LOSS, Score.SELF_INFLUENCE])
+    without, whole, alone = (
+        stages(plan.model_copy(update={"scores": scores}), model)
+        for scores in ([Score.TRACIN], [Score.TRACIN, Score.SELF_INFLUENCE], [Score.SELF_INFLUENCE])
     )
-    assert whole.sum_of("device") - without.sum_of("device") == 16 * model.layout.size
+    for stage in ("calibrating steps", "scoring"):
+        assert whole[stage].sum_of("device") - without[stage].sum_of("device") == 16 * model.layout.size
+        assert alone[stage].sum_of("device") >= 16 * model.layout.size
+
+
+def test_checkpoints_share_the_vectors_of_self_influence(plan: Plan, scorer: Scorer, loader: Loader) -> None:
+    plan = plan.model_copy(update={"scores": [Score.SELF_INFLUENCE]})
+    drawn = draw_samples(plan, loader, lambda stage, share: None)
+    precision = PRECISIONS["float32"]
+    traced = trace(plan, drawn, scorer.device, precision.traced, lambda stage, share: None)
+    outcomes = _prepared(plan, traced, precision, lambda stage, share: None)
+    vectors = [value for one in outcomes for name, value in one.prepared.directions.items() if name.startswith(SIGN)]
+    assert len(vectors) == 16 * len(plan.checkpoints)
+    held = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in vectors}
+    assert sum(held.values()) == 16 * traced.model.layout.size
 
 
 def test_the_largest_stage_is_the_need_and_a_cpu_has_no_host_beside_it(plan: Plan, model: ClipModel) -> None:

@@ -1,6 +1,7 @@
 """A score belongs to its sample and the plan: neighbours, order, shards, batches, loaders and retries change no bit.
 
-Where the batch size differs other kernels may run, and differences of losses show it: how much is bounded here too.
+Batches of fewer than 16, which only a want of memory makes, run other kernels, and differences of losses show it: how
+much is bounded here too.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ SMALL = 16
 """Batch size of most tests here: a few samples then make whole and partial batches."""
 
 ROUND_OFF = {Score.TRACIN: 2e-4, Score.DIFFIN: 2e-4, Score.DIFFIN_EQ9: 1e-2}
-"""Of the largest score, in float32, when the batch size changes; other scores: 1e-5. Measured: 2.5e-5, 5e-5, 1.5e-3."""
+"""Of the largest score, in float32, in batches smaller than 16; other scores: 1e-5. Measured: 2.5e-5, 5e-5, 1.5e-3."""
 
 Columns = dict[str, torch.Tensor]
 MakeScorer = Callable[..., Scorer]
@@ -106,8 +107,17 @@ def test_order_neighbours_and_blocks_change_no_bit(
     assert [changed(rows) for rows in arrangement] == [[]] * len(arrangement)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 24, 64])
-def test_another_batch_size_is_within_round_off(
+@settings(max_examples=6, deadline=None)
+@given(batch=st.sampled_from([32, 64]), rows=st.lists(st.integers(0, 99), min_size=1, max_size=99, unique=True))
+def test_another_batch_size_changes_no_bit(
+    block: Block, alone: Columns, make_scorer: MakeScorer, batch: int, rows: list[int]
+) -> None:
+    found = scored(make_scorer(batch), chosen(block, rows), batch)
+    assert [name for name, column in found.items() if not torch.equal(column, alone[name][rows])] == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_batches_that_memory_made_small_are_within_round_off(
     block: Block, alone: Columns, make_scorer: MakeScorer, plan: Plan, batch: int
 ) -> None:
     rows = list(range(40))
