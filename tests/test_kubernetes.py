@@ -1,13 +1,14 @@
-"""deploy/kubernetes against the schemas of Kubernetes, and against what the service and its images are."""
+"""deploy/kubernetes against the schemas of Kubernetes and KEDA, and against what the service and its images are."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes_validate
 import pytest
 import yaml
+from cloudcoil.models.keda.v1alpha1 import ScaledObject, ScaledObjectSpec
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, ConfigDict
+from pydantic import ValidationError
 from redis import Redis
 
 from coreset.settings import ServiceSettings, WorkerSettings
@@ -48,44 +49,42 @@ def test_a_wrong_field_is_seen() -> None:
         kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+def scaled(found: dict[str, Any]) -> ScaledObjectSpec:
+    """Read a ScaledObject by the models made of KEDA's own schema, which pass over a field that they do not know."""
+    model = ScaledObject.model_validate(found)
+    assert model.model_dump(mode="json", by_alias=True, exclude_unset=True) == found, "KEDA knows no such field"
+    return cast(ScaledObjectSpec, model.spec)
 
 
-class Trigger(Strict):
-    type: str
-    metadata: dict[str, str]
-
-
-class ScaledObjectSpec(Strict):
-    """The fields of KEDA's ScaledObject that are used here; its own schema comes in no package."""
-
-    scaleTargetRef: dict[str, str]  # noqa: N815
-    minReplicaCount: int  # noqa: N815
-    maxReplicaCount: int  # noqa: N815
-    pollingInterval: int  # noqa: N815
-    cooldownPeriod: int  # noqa: N815
-    advanced: dict[str, dict[str, dict[str, Any]]]
-    triggers: list[Trigger]
+@pytest.mark.parametrize("field", ["polling", "pollingInterval"])
+def test_a_wrong_field_of_the_autoscaler_is_seen(field: str) -> None:
+    wrong = one("ScaledObject", "coreset-worker")
+    wrong["spec"][field] = "often"
+    with pytest.raises((AssertionError, ValidationError)):
+        scaled(wrong)
 
 
 def test_the_autoscaler_scales_the_workers() -> None:
     found = one("ScaledObject", "coreset-worker")
     assert found["apiVersion"] == "keda.sh/v1alpha1"
-    spec = ScaledObjectSpec.model_validate(found["spec"])
-    assert one("Deployment", spec.scaleTargetRef["name"])["spec"].get("replicas") is None, "KEDA sets it"
-    [config] = spec.advanced.values()
+    spec = scaled(found)
+    assert one("Deployment", spec.scale_target_ref.name)["spec"].get("replicas") is None, "KEDA sets it"
+    [config] = found["spec"]["advanced"].values()
     autoscaler = {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "made-by-keda"},
-        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "w"}, "maxReplicas": spec.maxReplicaCount, **config},
+        "spec": {
+            "scaleTargetRef": {"kind": "Deployment", "name": "w"},
+            "maxReplicas": spec.max_replica_count,
+            **config,
+        },
     }
     kubernetes_validate.validate(autoscaler, VERSIONS[-1], strict=True)
 
 
 def test_what_the_autoscaler_asks_is_what_the_service_answers(redis: Redis, tmp_path: Path) -> None:
-    [trigger] = ScaledObjectSpec.model_validate(one("ScaledObject", "coreset-worker")["spec"]).triggers
+    [trigger] = scaled(one("ScaledObject", "coreset-worker")).triggers
     assert trigger.type == "metrics-api"
     host, path = trigger.metadata["url"].removeprefix("http://").split("/", 1)
     service = one("Service", "coreset")
