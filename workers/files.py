@@ -104,8 +104,9 @@ def _resolved(uri: str) -> tuple[Any, str]:
     if place.scheme == "file":
         return fsspec.filesystem("file"), _followed(uri, _path(place))
     if place.scheme in ("http", "https"):
-        return fsspec.filesystem(place.scheme, get_client=_client(_locations)), uri
-    fs = fsspec.filesystem(place.scheme)
+        return fsspec.filesystem(place.scheme, get_client=_client(_locations), use_listings_cache=False), uri
+    # Without a cache of listings: a shard that was written anew since would have the size and the tag of before.
+    fs = fsspec.filesystem(place.scheme, use_listings_cache=False)
     return fs, fs._strip_protocol(uri)
 
 

@@ -8,7 +8,8 @@ import s3fs
 from coreset.errors import ShardUnreadable, Unavailable
 from coreset.spec import PoolSpec
 from tests.s3.faulty_proxy import FaultyProxy, now_and_then
-from workers.samples.listing import list_shards
+from workers.files import names_in
+from workers.samples.listing import changed, list_shards
 from workers.samples.tar import RawSample, ShardReader
 
 
@@ -24,6 +25,11 @@ def read(uri: str) -> list[RawSample]:
     samples = list(reader)
     assert reader.damage is None
     return samples
+
+
+def elsewhere(path: Path, uri: str) -> None:
+    """Write an object as another machine does: nothing that this process remembers of the bucket hears of it."""
+    s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True).put(str(path), uri)
 
 
 @pytest.mark.parametrize("fault", ["error", "slow", "cut", "short"])
@@ -52,3 +58,18 @@ def test_a_storage_that_does_not_answer_is_no_missing_shard(shard: str, proxy: F
     proxy.choose = lambda method, path: "error"
     with pytest.raises(Unavailable, match="cannot be looked at now"):
         list_shards(PoolSpec(shards=[shard]))
+
+
+def test_a_shard_that_is_written_anew_has_changed_for_a_worker_that_has_listed_it(shard: str, tiny_pool: Path) -> None:
+    (planned,) = list_shards(PoolSpec(shards=[shard]))
+    assert names_in(shard.rpartition("/")[0]) == ["000000.tar"]
+    assert changed(planned) is None
+    elsewhere(tiny_pool / "000001.tar", shard)
+    assert changed(planned) == "has changed since the job was planned"
+
+
+def test_what_was_added_to_a_folder_is_seen_by_a_worker_that_has_listed_it(shard: str, tiny_pool: Path) -> None:
+    folder = shard.rpartition("/")[0]
+    assert names_in(folder) == ["000000.tar"]
+    elsewhere(tiny_pool / "000001.tar", f"{folder}/000001.tar")
+    assert names_in(folder) == ["000000.tar", "000001.tar"]
