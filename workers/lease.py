@@ -126,6 +126,15 @@ class LeaseWorker(SimpleWorker):
         if pipeline is None and not cast(Any, self.connection).hexists(self.key, "pid"):
             cast(Any, self.connection).hset(self.key, mapping={**self.serialize(), "state": self.get_state()})
 
+    def _shutdown(self) -> None:
+        """Remember that the worker is to stop. RQ raises an error in an idle one, wherever that is just then.
+
+        Between two tasks a log or what follows a task may take it for an error of its own and go on: the worker would
+        then work until it was killed.
+        """
+        self._stop_requested = True
+        super()._shutdown()
+
     def execute_job(self, job: Task, queue: Queue) -> None:
         """Run the task here while a thread renews its lease and watches its progress."""
         with self._around(job):

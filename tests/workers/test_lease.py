@@ -2,7 +2,9 @@
 
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -14,6 +16,7 @@ from coreset.store import JobStore
 from workers.lease import LeaseWorker
 
 LEASE = 2.0
+ROOT = Path(__file__).parents[2]
 StartWorker = Callable[..., subprocess.Popen[bytes]]
 Events = Callable[[str], list[str]]
 Wait = Callable[[Callable[[], object], float], float]
@@ -126,6 +129,25 @@ def test_sigterm_lets_the_task_end(
     wait(lambda: events("score "), 60)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=10) == 0
+    assert events("scored") == ["scored job1 0"]
+    assert tiny_queue.depth()["gpu"] == 1
+
+
+TOLD_BETWEEN_TASKS = """
+import os, signal, sys
+from redis import Redis
+from workers.lease import LeaseWorker
+LeaseWorker(["gpu"], Redis.from_url(sys.argv[1]), task_ended=lambda task: os.kill(os.getpid(), signal.SIGTERM)).work()
+"""
+
+
+def test_sigterm_is_heard_between_two_tasks(
+    job: str, redis_url: str, tiny_queue: TaskQueue, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{Path(__file__).parent}")
+    tiny_queue.enqueue_scoring(job, [range(1), range(1, 2)])
+    worker = subprocess.run([sys.executable, "-c", TOLD_BETWEEN_TASKS, redis_url], timeout=60)
+    assert worker.returncode == 0
     assert events("scored") == ["scored job1 0"]
     assert tiny_queue.depth()["gpu"] == 1
 
