@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from coreset.errors import Conflict
 from coreset.job import TERMINAL, JobStatus
 from tests.conftest import train_tiny
 from tests.faults import cancels, data, kills, outages, s3
-from tests.faults.lab import LEASE_SECONDS, STALL_SECONDS, Lab, lab
+from tests.faults.lab import LEASE_SECONDS, STALL_SECONDS, Lab, Strike, lab, struck
 
 SAMPLES, SHARDS = 540, 18
 DISK = "200m"
@@ -44,7 +44,7 @@ class Fault:
     """
 
     name: str
-    do: Callable[[Lab, Random], float]
+    do: Strike
     seconds: str
     times: int = 1
 
@@ -153,7 +153,7 @@ def suffer(console: Console, lab: Lab, faults: list[Fault], seed: int) -> list[F
         for attempt in range(fault.times):
             found.tried += 1
             try:
-                found.seconds.append(fault.do(lab, Random(f"{seed} {fault.name} {attempt}")))
+                found.seconds.append(struck(fault.do, lab, Random(f"{seed} {fault.name} {attempt}")))
             except Exception as error:
                 found.wrong.append(f"{type(error).__name__}: {error}")
                 clean(lab)

@@ -3,9 +3,10 @@
 import time
 from random import Random
 
+from coreset.errors import Conflict
 from coreset.job import JobStatus
 from tests.faults.kills import some_done
-from tests.faults.lab import Lab, until
+from tests.faults.lab import Lab, Missed, until
 
 STOPS_WITHIN = 5.0
 
@@ -20,7 +21,10 @@ def cancel(lab: Lab, random: Random, status: JobStatus) -> float:
         lab.reach(job_id, status)
         time.sleep(random.uniform(0, 0.5) if status is JobStatus.PREPARING else 0)
     asked = time.monotonic()
-    lab.client.cancel(job_id)
+    try:
+        lab.client.cancel(job_id)
+    except Conflict as error:
+        raise Missed("the job ended before it was cancelled") from error
     until(lambda: lab.status(job_id) is JobStatus.CANCELLED, "cancelled", 30)
     seconds = time.monotonic() - asked
     lab.wake_workers()

@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from itertools import count
 from random import Random
 
 from coreset.job import Job, JobStatus
@@ -12,7 +11,6 @@ from tests.faults.lab import LEASE_SECONDS, Lab, Missed, alive, until
 
 RECOVERS_WITHIN = LEASE_SECONDS + 5
 ATTEMPTS = 3
-TRIES = 5
 
 Moment = Callable[[Lab, str, Random], tuple[int, str]]
 """Wait for a moment of the job, and stop all workers; returns the pid of one and the task that it holds."""
@@ -74,7 +72,8 @@ MOMENTS: dict[str, Moment] = {
 
 def kill(lab: Lab, random: Random, moment: Moment) -> float:
     """kill -9 whoever is caught. Returns the seconds until the lost task is taken again, by whomever."""
-    job_id, pid, task = _caught(lab, random, moment)
+    job_id = lab.begin()
+    pid, task = moment(lab, job_id, random)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
     lab.wake_workers()
@@ -82,18 +81,6 @@ def kill(lab: Lab, random: Random, moment: Moment) -> float:
     lab.assert_undisturbed(job_id)
     assert seconds < RECOVERS_WITHIN, f"the lost task ran again after {seconds:.1f} s"
     return seconds
-
-
-def _caught(lab: Lab, random: Random, moment: Moment) -> tuple[str, int, str]:
-    """Post the job, again where it was over before it was caught. Returns the job, and what the moment returns."""
-    for attempt in count(1):
-        job_id = lab.begin()
-        try:
-            return job_id, *moment(lab, job_id, random)
-        except Missed:
-            if attempt == TRIES:
-                raise
-    raise AssertionError("not reached")
 
 
 def freeze(lab: Lab, random: Random, to_the_end: bool) -> float:
@@ -124,8 +111,12 @@ def poison(lab: Lab, random: Random, may_fail: int) -> float:
     shard = random.randrange(len(lab.shards))
     job_id = lab.begin(max_failed_shards=may_fail)
     started = time.monotonic()
-    for _ in range(ATTEMPTS):
-        pid, _ = lab.catch(f"score-{shard}", job_id)
+    for attempt in range(ATTEMPTS):
+        try:
+            pid, _ = lab.catch(f"score-{shard}", job_id)
+        except Missed:
+            assert attempt == 0, f"the job ended when the shard had killed {attempt} workers"
+            raise
         os.kill(pid, signal.SIGKILL)
         until(lambda pid=pid: not alive(pid), "the process gone")
         lab.wake_workers()

@@ -7,9 +7,10 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any, Self, cast
 
 from redis import Redis
@@ -26,10 +27,14 @@ ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 3.0
 STALL_SECONDS = 15.0
 PATIENCE_SECONDS = 120.0
+STRIKES = 5
+"""At most, until one hits."""
 LOOKS = 200
 """At the tasks that run, between two at the job: a merge takes milliseconds."""
 
 Condition = Callable[[], object]
+Strike = Callable[["Lab", Random], float]
+"""What is done to a running job. Returns the seconds that it took to recover. Raises Missed, AssertionError."""
 
 
 class NotSoon(AssertionError):
@@ -37,7 +42,7 @@ class NotSoon(AssertionError):
 
 
 class Missed(AssertionError):
-    """The job had ended before a task of it was caught."""
+    """The job was over, or past a status, before it was struck: nothing was tried."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +129,12 @@ class Lab:
         return self.client.wait(job_id, timeout=PATIENCE_SECONDS)
 
     def reach(self, job_id: str, status: JobStatus) -> None:
-        """Wait until the job has reached a status; it must not have gone past it."""
+        """Wait until the job has reached a status. Raises Missed."""
 
         def there() -> bool:
             now = self.status(job_id)
-            assert now is status or now not in TERMINAL, f"the job is {now} and was not caught {status}"
+            if now in TERMINAL:
+                raise Missed(f"the job is {now} and was not caught {status}")
             return now is status
 
         until(there, f"job {status}", pause=0.005)
@@ -272,6 +278,14 @@ class Lab:
 
         until(taken, f"{task}, {self.redis.hgetall(key)}, taken again", pause=0.02)
         return time.monotonic() - since
+
+
+def struck(strike: Strike, lab: Lab, random: Random) -> float:
+    """Strike a job, and another one where it was over before it was struck. Returns the seconds of the one that hit."""
+    for _ in range(STRIKES - 1):
+        with suppress(Missed):
+            return strike(lab, random)
+    return strike(lab, random)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from coreset.job import JobStatus
 from tests.faults import cancels, data, kills, outages
-from tests.faults.lab import Lab, lab
+from tests.faults.lab import Lab, lab, struck
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -33,4 +33,4 @@ def broken_in(tiny_pool: Path, tiny_run: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_job_ends_as_if_nothing_had_happened(broken_in: Lab, name: str) -> None:
-    FAULTS[name](broken_in, Random(name))
+    struck(FAULTS[name], broken_in, Random(name))
