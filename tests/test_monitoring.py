@@ -35,6 +35,8 @@ def test_prometheus_scrapes_the_service_and_reads_the_alerts() -> None:
     [found] = scrape["dns_sd_configs"]
     assert found["names"] == ["service"]
     assert str(COMPOSE["service"]["ports"][0]).endswith(f":{found['port']}")
+    key = scrape["authorization"]["credentials_file"]
+    assert f"${{CORESET_METRICS_KEY_FILE:-/dev/null}}:{key}:ro" in COMPOSE["prometheus"]["volumes"]
     [group] = read(FOLDER / "alerts.yml")["groups"]
     assert f'up{{job="{scrape["job_name"]}"}} == 0' in [rule["expr"] for rule in group["rules"]]
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# The whole stack in containers: a job that cannot be done says why; a job whose worker is killed, and one whose stack is
-# stopped in the middle and started again, end with every sample accounted for; /metrics tells of it.
+# The whole stack in containers: it lets nobody in without a key; a job that cannot be done says why; a job whose worker is
+# killed, and one whose stack is stopped in the middle and started again, end with every sample accounted for; /metrics
+# tells of it, and Prometheus has data for the board.
 #
 # Exits 0 with "skipped: ..." where no Docker engine runs. Variables:
 #   CORESET_SMOKE_PYTHON   a Python with the demo's packages, to make pool and checkpoints; .venv/bin/python by default
 #   CORESET_SMOKE_SPEC     a job (JSON) to submit instead; its paths begin with /pools
 #   CORESET_POOLS          what is mounted as /pools then
-#   CORESET_SMOKE_MONITORING  1 starts Prometheus too and asks it what it has scraped; the default where its image is there
+#   CORESET_SMOKE_MONITORING  1 starts Prometheus too and asks it what board and alerts ask; the default where its image is there
 #   CORESET_SMOKE_BUILD    0 tests the images that there are, without building
 #   CORESET_BUILD_OPTIONS  further options of `docker build`, e.g. "--network host --build-arg PIP_INDEX_URL=..."
-#   CORESET_SMOKE_SECONDS  how long that job may take, 600 by default
+#   CORESET_SMOKE_SECONDS  how long a job, or the start of the stack, may take; 600 by default
 #   DOCKER                 the docker client, if it is not the first on PATH; it builds with BuildKit
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -78,8 +79,13 @@ fail() {
   exit 1
 }
 
-call() {
+# anybody ARGUMENT...: curl without a key; call: with that of a caller who may do all.
+anybody() {
   curl --silent --show-error --max-time 60 --noproxy '*' "$@"
+}
+
+call() {
+  anybody -H "Authorization: Bearer $KEY" "$@"
 }
 
 # field NAME...: a value inside the JSON on standard input, empty if it is not there.
@@ -110,7 +116,7 @@ scoring() {
     queued | preparing) ;;
     *) fail "job $1 was to be disturbed while scoring: $job" ;;
     esac
-    sleep 0.1
+    sleep 0.3 # a key may ask 600 times a minute
   done
   fail "job $1 does not get to scoring: $job"
 }
@@ -165,27 +171,60 @@ case $found in
 *) fail "the service's image can import torch, or does not start: $found" ;;
 esac
 
+# The service's image listens on all addresses, so without keys it must not start.
+unguarded=$("$DOCKER" run --rm coreset-service:latest 2>&1) && fail "a service without keys has started: $unguarded"
+case $unguarded in
+*"without API keys the service listens on the loopback only"*) echo "without keys the service does not start" ;;
+*) fail "a service without keys does not say why it ends: $unguarded" ;;
+esac
+
+# new_key NAME SCOPES: prints a key and the service's line of it.
+new_key() {
+  "$DOCKER" run --rm coreset-service:latest coreset key new --name "$1" --scopes "$2" 2>"$WORK/key.log" || { cat "$WORK/key.log" >&2; return 1; }
+}
+{ read -r KEY; read -r line; } < <(new_key smoke read,submit)
+{ read -r READER; read -r reader_line; } < <(new_key prometheus read)
+CORESET_API_KEYS="$line;$reader_line"
+CORESET_METRICS_KEY_FILE=$WORK/metrics.key
+printf '%s\n' "$READER" >"$CORESET_METRICS_KEY_FILE"
+chmod 644 "$CORESET_METRICS_KEY_FILE" # Prometheus's user is another one
+export CORESET_API_KEYS CORESET_METRICS_KEY_FILE
+
 compose down -v --remove-orphans >/dev/null 2>&1 # of a run that was killed
 STARTED=yes
 compose up -d --no-build --scale worker=2 >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log" >&2; fail "the stack does not start"; }
 
 # ready WORKERS
 ready() {
-  local deadline=$((SECONDS + 180))
+  local deadline=$((SECONDS + SECONDS_A_JOB))
   until [ "$(call --fail "$API/readyz" 2>"$WORK/ready.log" | field workers 2>>"$WORK/ready.log")" = "$1" ]; do
-    [ $SECONDS -lt $deadline ] || fail "not ready in 180 s: $(tail -1 "$WORK/ready.log")"
+    [ $SECONDS -lt $deadline ] || fail "not ready in $SECONDS_A_JOB s: $(tail -1 "$WORK/ready.log")"
     sleep 1
   done
 }
 ready 2
 echo "ready, with two workers"
 
+# status CURL-ARGUMENT...: the HTTP status of the answer.
+status() {
+  anybody -o "$WORK/answer" -w '%{http_code}' "$@"
+}
+[ "$(status "$API/v1/jobs") $(status "$API/metrics") $(status --data-binary "@$SPEC" "$API/v1/jobs")" = "401 401 401" ] ||
+  fail "the service answers without a key: $(cat "$WORK/answer")"
+[ "$(status -H "Authorization: Bearer $READER" -H "Content-Type: application/json" --data-binary "@$SPEC" "$API/v1/jobs")" = 403 ] ||
+  fail "a key that may only read was not refused a job: $(cat "$WORK/answer")"
+case $("$DOCKER" port "$(compose ps -q service)" 8000) in
+"127.0.0.1:$CORESET_PORT") ;;
+*) fail "the service is published beyond the loopback" ;;
+esac
+echo "no job without a key, none with one that may only read; published on the loopback alone"
+
 # refused CODE SHARDS: submits a job on those shards whose run is nowhere; it must fail with that problem.
 refused() {
   local id job
   printf '{"pool": {"shards": ["%s"]}, "checkpoints": {"run": "/pools/none"}, "select": {"fraction": 0.3}}' "$2" >"$WORK/bad.json"
   id=$(submit "$WORK/bad.json")
-  job=$(ended "$id" 180)
+  job=$(ended "$id" "$SECONDS_A_JOB")
   [ "$(printf '%s' "$job" | field status) $(printf '%s' "$job" | field reason code)" = "failed $1" ] || fail "a job that should fail with $1: $job"
   echo "a job that cannot be done: failed, $1"
 }
@@ -226,14 +265,11 @@ echo "/metrics tells of the lost lease, the shards and the jobs"
 
 if [ "$MONITORING" = 1 ]; then
   compose --profile monitoring up -d --no-build --no-deps prometheus >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log" >&2; fail "Prometheus does not start"; }
-  deadline=$((SECONDS + 120))
-  query='query=sum(max by (outcome) (coreset_shards_total))'
-  until [ "$(call --get --data-urlencode "$query" "http://127.0.0.1:$CORESET_PROMETHEUS_PORT/api/v1/query" 2>/dev/null |
-    python3 -c 'import json, sys; print(json.load(sys.stdin)["data"]["result"][0]["value"][1])' 2>/dev/null)" ]; do
-    [ $SECONDS -lt $deadline ] || fail "Prometheus has scraped nothing in 120 s"
-    sleep 2
-  done
-  echo "Prometheus has scraped the service"
+  python3 tests/compose/monitoring.py "http://127.0.0.1:$CORESET_PROMETHEUS_PORT" || fail "Prometheus lacks what board and alerts ask for"
 fi
+
+compose logs >"$WORK/logs" 2>&1
+if grep -qF -e "$KEY" -e "$READER" "$WORK/logs"; then fail "a key is in the logs"; fi
+echo "no log holds a key"
 
 echo OK
