@@ -12,8 +12,8 @@ LARGEST_BATCH = {"cpu": 64, "cuda": 1024}
 """Samples; on a CPU larger batches fall out of the cache and gain nothing."""
 
 SMALLEST_BATCH = 16
-"""Samples, where memory lasts. A kernel is chosen by the shape: batches of 16, 32 and 64 gave a small ViT the same bits;
-smaller ones moved it, by up to 1.5e-3 of the largest diffin_eq9 in float32."""
+"""Samples, where memory lasts. A kernel is chosen by the shape: batches of 16, 32 and 64 gave the same bits on a small
+ViT; smaller ones moved scores, by up to 1.5e-3 of the largest diffin_eq9 in float32."""
 
 CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
