@@ -1,8 +1,8 @@
 """Parts of a scored pool that never was: drawn by shard, so that any of them can be drawn again to check a selection.
 
 Their columns are a job's own. Scores have ties (CLIP scores in steps of 1e-4), every thousandth row repeats the uid of
-another shard's row, every fiftieth is bad. Captions are left empty and there are no terms by checkpoint: a selection
-reads neither.
+another shard's row, every fiftieth is bad, and two rows each share a caption. There are no terms by checkpoint, which a
+selection does not read.
 """
 
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ ROWS = 10_000
 
 BAD_EVERY = 50
 REPEATED_EVERY = 1000
+CLUSTERS = 32
 
 Columns = dict[str, np.ndarray]
 
@@ -41,11 +42,13 @@ def plan_of(shards: int) -> Plan:
         n_samples=Sourced(value=shards * ROWS, source="tar headers"),
         scores=list(DEFAULT_SCORES),
         seed=0,
+        clusters=CLUSTERS,
     )
 
 
 def draw(shard: int) -> Columns:
-    """Return the shard's rows: `halves` (ROWS, 2) u8, `bad` (ROWS,) bool, and a float32 column a score."""
+    """Return the shard's rows: `halves` (ROWS, 2) u8, `bad` (ROWS,) bool, a float32 column a score, `cluster` and
+    `caption` (ROWS,), whose text is its number."""
     random = np.random.default_rng(shard)
     halves = random.integers(0, 2**64, (ROWS, 2), dtype="u8")
     if shard:
@@ -55,7 +58,9 @@ def draw(shard: int) -> Columns:
     clip = Score.CLIP_SCORE.value
     scores[clip] = np.round(0.25 + 0.05 * scores[clip], 4)
     bad = np.arange(ROWS) % BAD_EVERY == BAD_EVERY - 1
-    return {"halves": halves, "bad": bad, **scores}
+    cluster = random.integers(0, CLUSTERS, ROWS, dtype="i4")
+    caption = shard * ROWS + np.arange(ROWS) // 2
+    return {"halves": halves, "bad": bad, **scores, "cluster": cluster, "caption": caption}
 
 
 def write_parts(storage: Storage, shards: int, processes: int) -> Plan:
@@ -83,7 +88,8 @@ def _table(drawn: Columns, shard: int) -> pa.Table:
         "uid_source": pa.array(["json"] * ROWS),
         "status": pa.array(np.where(drawn["bad"], "bad_image", "ok")),
     }
-    columns |= {score: pa.array(drawn[score], mask=drawn["bad"]) for score in DEFAULT_SCORES}
+    columns |= {name: pa.array(drawn[name], mask=drawn["bad"]) for name in (*DEFAULT_SCORES, "cluster")}
+    columns["caption"] = pa.array(drawn["caption"].astype(str))
     schema = part_schema(plan_of(1))
     absent = {field.name: pa.nulls(ROWS, field.type) for field in schema if field.name not in columns}
     return pa.Table.from_pydict(columns | absent, schema=schema)

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scale.parts import ROWS, good_rows, plan_of, write_parts
-from coreset.scores import Score
 from coreset.spec import SelectSpec
 from coreset.storage import Storage
 
 FRACTION = 0.3
-BY = {Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}
 CHECKED_ROWS = 10_000_000
 """Up to so many rows the selection is compared with one that numpy makes in memory."""
 
@@ -57,21 +55,47 @@ def _checked(subset: np.ndarray, found: dict[str, Any], rows: int) -> dict[str, 
 
 
 def expected(shards: int, k: int) -> np.ndarray:
-    """Return the (k, 2) sorted halves of the right selection, by numpy alone."""
-    columns = list(good_rows(shards))
-    halves = np.concatenate([c["halves"] for c in columns])
-    ranks = [weight * _mean_ranks(np.concatenate([c[score] for c in columns])) for score, weight in BY.items()]
-    value = np.sum(ranks, axis=0)
+    """Return the (k, 2) sorted halves of the right selection, the recipe's with V = training, by numpy alone."""
+    rows = list(good_rows(shards))
+    halves, diffin, clip_score, cluster, caption = (
+        np.concatenate([each[name] for each in rows])
+        for name in ("halves", "diffin", "clip_score", "cluster", "caption")
+    )
+    value = (_ranks(diffin, 0.5) / max(1, len(diffin) - 1) + _ranks_within(clip_score, cluster)) / 2
     order = np.lexsort((halves[:, 1], halves[:, 0], -value))
     _, first = np.unique(halves[order].view("u8,u8"), return_index=True)
-    kept = halves[order[np.sort(first)[:k]]]
+    order = order[np.sort(first)]  # of rows with one uid the best
+    copy = _nth(caption[order])
+    order = order[np.argsort(copy, kind="stable")]
+    copy.sort(kind="stable")
+    sizes = np.bincount(cluster[order])[cluster[order]]
+    place = (_nth(cluster[order]) - 0.5) / (sizes / len(order))
+    kept = halves[order[np.lexsort((halves[order, 1], halves[order, 0], -value[order], copy, place))[:k]]]
     return kept[np.lexsort((kept[:, 1], kept[:, 0]))]
 
 
-def _mean_ranks(values: np.ndarray) -> np.ndarray:
+def _ranks(values: np.ndarray, ties: float) -> np.ndarray:
+    """Return how many are lower, and the half of those that are equal, less `ties`."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     below = np.cumsum(counts) - counts
-    return (below + (counts - 1) / 2)[inverse] / max(1, len(values) - 1)
+    return (below + counts / 2 - ties)[inverse]
+
+
+def _ranks_within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    found = np.empty(len(values))
+    for group in np.unique(groups):
+        members = groups == group
+        found[members] = _ranks(values[members], 0.0) / members.sum()
+    return found
+
+
+def _nth(labels: np.ndarray) -> np.ndarray:
+    """Return each one's place, from 1, among those of its label, in their order."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    places = np.empty(len(labels), np.int64)
+    places[order] = np.arange(len(labels)) - np.repeat(starts, counts) + 1
+    return places
 
 
 def main(root: str, shards: int) -> None:
@@ -81,7 +105,7 @@ def main(root: str, shards: int) -> None:
 
     storage, plan = Storage(root), plan_of(shards)
     before, started = peak_bytes(), time.monotonic()
-    selection = select(storage, plan, "job", SelectSpec(fraction=FRACTION, by=BY))
+    selection = select(storage, plan, "job", SelectSpec(fraction=FRACTION))
     found = {
         "k": selection.k,
         "rankable": selection.rankable,
