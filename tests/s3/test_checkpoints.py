@@ -1,0 +1,27 @@
+"""Checkpoints on S3: what lies there, whatever the answers are like."""
+
+from pathlib import Path
+
+import pytest
+import s3fs
+import torch
+
+from tests.s3.faulty_proxy import FaultyProxy, now_and_then
+from workers.checkpoint_files import adam_step, load, look, sha256
+
+
+@pytest.mark.parametrize("fault", ["error", "slow", "cut", "short"])
+def test_a_checkpoint_comes_whole_under_every_fault(
+    bucket: str, proxy: FaultyProxy, tiny_run: Path, fault: str
+) -> None:
+    local, uri = str(tiny_run / "checkpoints" / "epoch_1.pt"), f"{bucket}/run/epoch_1.pt"
+    s3fs.S3FileSystem().put(local, uri)
+    expected = load(local)
+    proxy.choose = now_and_then(fault, 0.4, seed=2, methods=("GET",))
+    for _ in range(3):
+        found = load(uri)
+        assert found.state_dict.keys() == expected.state_dict.keys()
+        assert all(torch.equal(found.state_dict[name], value) for name, value in expected.state_dict.items())
+        assert adam_step(look(uri).optimizer) == adam_step(expected.optimizer)
+        assert sha256(uri) == sha256(local)
+    assert proxy.told[fault] > 0
