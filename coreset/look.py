@@ -14,12 +14,14 @@ import numpy.typing as npt
 from coreset.candidates import make_scored, make_valued
 from coreset.errors import InvalidSpec
 from coreset.plan import Plan
+from coreset.quota import BY_VALUE, make_allowed
 from coreset.ranking import open_samples
 from coreset.result import Selection
 from coreset.sample_view import LONGEST_CAPTION, SampleView
 from coreset.sample_views import Views
 from coreset.scores import ESTIMATORS
 from coreset.storage import Storage
+from coreset.target import target_clusters
 
 MOST = 1_000_000
 """Rows of the table: some 300 MB."""
@@ -57,22 +59,22 @@ class Look:
 
     def _make(self) -> None:
         self._draw()
-        self._value()
+        self._turns()
         kept = self.storage.parquet([f"jobs/{self.selection.job_id}/selections/{self.selection.id}/subset.parquet"])
         self._db.register("subset", kept)
         scores = [score.value for score in self.plan.scores]
         terms = [f"{score.value}_by_checkpoint" for score in self.plan.scores if score in ESTIMATORS]
         columns = ", ".join(["uid", "shard", "key", "row", *scores, *terms])
-        best = "row_number() OVER (PARTITION BY uid ORDER BY value DESC NULLS LAST, place) = 1"
+        best = "row_number() OVER (PARTITION BY uid ORDER BY turn NULLS LAST, place) = 1"
         places = ", ".join(
-            f"(row_number() OVER (ORDER BY {column} DESC NULLS LAST, uid))::INTEGER AS place_{ranking}"
-            for ranking, column in zip(self.rankings, [*scores, "value"], strict=True)
+            f"(row_number() OVER (ORDER BY {column} NULLS LAST, uid))::INTEGER AS place_{ranking}"
+            for ranking, column in zip(self.rankings, [*(f"{score} DESC" for score in scores), "turn"], strict=True)
         )
         self._db.execute(f"""
             CREATE TABLE looked AS
             WITH single AS (
-                SELECT {columns}, left(caption, {LONGEST_CAPTION}) AS caption, value
-                FROM samples LEFT JOIN (SELECT place, value FROM ranked) USING (place) QUALIFY {best}
+                SELECT {columns}, left(caption, {LONGEST_CAPTION}) AS caption, turn
+                FROM samples LEFT JOIN turns USING (place) QUALIFY {best}
             )
             SELECT *, uid IN (SELECT uid FROM subset) AS kept, {places} FROM single
         """)
@@ -87,13 +89,25 @@ class Look:
         self.share = rows / total
         self._db.execute("CREATE OR REPLACE TEMP VIEW samples AS SELECT * FROM drawn")
 
-    def _value(self) -> None:
-        """Make the view `ranked` of the selection's values; a draw may have no sample that passes its filters."""
+    def _turns(self) -> None:
+        """Make the table `turns` (place, turn): the order in which the selection takes samples, whatever its k.
+
+        A quota of so many samples, or of shares of k, has none: it is passed over. A draw may have no sample that
+        passes the filters.
+        """
+        spec, source, order = self.selection.spec, "ranked", BY_VALUE
         try:
-            make_scored(self._db, self.selection.spec)
-            make_valued(self._db, self.selection.spec)
+            make_scored(self._db, spec)
+            make_valued(self._db, spec)
         except InvalidSpec:
-            self._db.execute("CREATE TEMP VIEW ranked AS SELECT place, 0.0 AS value FROM samples WHERE false")
+            self._db.execute("CREATE TEMP TABLE turns AS SELECT place, 0 AS turn FROM samples WHERE false")
+            return
+        if spec.distinct or (spec.quota and spec.quota.balance):
+            rule = spec if spec.quota is None or spec.quota.balance else spec.model_copy(update={"quota": None})
+            order = make_allowed(self._db, source, rule, None, target_clusters(self.storage, self.plan))
+            source = "allowed"
+        turn = f"row_number() OVER (ORDER BY {order})"
+        self._db.execute(f"CREATE TEMP TABLE turns AS SELECT place, {turn} AS turn FROM {source}")
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with self._lock:

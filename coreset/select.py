@@ -43,7 +43,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
     if storage.exists(f"{folder}/selection.json"):
         return Selection.model_validate_json(storage.read(f"{folder}/selection.json"))
     with open_samples(storage, plan) as db:
-        found = _make_kept(db, spec, _target(storage, plan, spec), suspects)
+        found = _make_kept(db, spec, target_clusters(storage, plan), suspects)
         files = write_kept(db, storage, folder, plan.scores, found.k)
         if suspects:
             files |= write_suspects(db, storage, folder, plan.scores)
@@ -70,7 +70,7 @@ def kept_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, int]:
     """Return what `select` would keep, and how often each, without writing anything. Raises what it raises."""
     spec = filled_from(plan, spec)
     with open_samples(storage, plan) as db:
-        _make_kept(db, spec, _target(storage, plan, spec))
+        _make_kept(db, spec, target_clusters(storage, plan))
         rows = db.execute("SELECT replace(uid::VARCHAR, '-', ''), copies FROM kept").fetchall()
     return {str(uid): int(copies) for uid, copies in rows}
 
@@ -95,10 +95,6 @@ def selection_id(plan: Plan, spec: SelectSpec) -> str:
     """Return the selection's content key: the same plan and spec have the same id."""
     unknown_before = {name for name in ("within", "distinct") if not getattr(spec, name)}
     return hashlib.sha256(f"{plan.id}/{spec.model_dump_json(exclude=unknown_before)}".encode()).hexdigest()[:16]
-
-
-def _target(storage: Storage, plan: Plan, spec: SelectSpec) -> list[int]:
-    return target_clusters(storage, plan) if spec.quota and spec.quota.balance == "target" else []
 
 
 class _Kept(NamedTuple):
