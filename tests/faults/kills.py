@@ -1,5 +1,6 @@
 """kill -9 of a worker at seeded random moments; a poison shard; a worker that freezes, or is told to go."""
 
+import itertools
 import os
 import signal
 import time
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 from coreset.job import Job, JobStatus
-from tests.faults.lab import LEASE_SECONDS, Lab, Missed, alive, until
+from tests.faults.lab import LEASE_SECONDS, LOOKS, Lab, Missed, alive, until
 
 RECOVERS_WITHIN = LEASE_SECONDS + 5
 ATTEMPTS = 3
@@ -39,8 +40,11 @@ def writing(lab: Lab, job_id: str, random: Random) -> tuple[int, str]:
     """While a part has its temporary name."""
     some_done(lab, random)
     half: list[str] = []
+    looks = itertools.count(1)
 
     def seen() -> bool:
+        if next(looks) % LOOKS == 0:
+            lab.require_going(job_id, "no part was seen being written")
         half[:] = [name for name in os.listdir(lab.parts_folder) if name.startswith(".") and ".parquet" in name]
         if half:
             lab.stop_workers()

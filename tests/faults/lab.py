@@ -238,8 +238,8 @@ class Lab:
         looks = itertools.count(1)
 
         def caught() -> bool:
-            if next(looks) % LOOKS == 0 and self.status(job_id) in TERMINAL:
-                raise Missed(f"the job has ended, and no {kind} task was caught")
+            if next(looks) % LOOKS == 0:
+                self.require_going(job_id, f"no {kind} task was caught")
             if not any(self._is(kind, entry.split(b":")[0], prefix) for entry in self._held()):
                 return False
             self.stop_workers()
@@ -250,6 +250,11 @@ class Lab:
 
         until(caught, f"a {kind} task running", pause=0)
         return found[0]
+
+    def require_going(self, job_id: str, what: str) -> None:
+        """Raise Missed, saying what has not been, if the job has ended."""
+        if self.status(job_id) in TERMINAL:
+            raise Missed(f"the job has ended, and {what}")
 
     def _held(self) -> list[bytes]:
         return [entry for name in QUEUES for entry in cast(Any, self.redis.zrange(f"rq:wip:{name}", 0, -1))]
