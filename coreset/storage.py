@@ -24,6 +24,7 @@ import pyarrow.dataset as ds
 
 from coreset.errors import NotFound
 from coreset.result import File
+from coreset.whole_reads import reading_whole
 
 
 class Storage:
@@ -37,7 +38,7 @@ class Storage:
         # Without a cache of listings: a file that another worker wrote since would be taken for absent.
         fs, path = cast(tuple[Any, str], fsspec.core.url_to_fs(root, use_listings_cache=False))  # pyright: ignore
         self.root = root
-        self._fs = fs
+        self._fs = cast(Any, reading_whole(fs))
         self._path = path.rstrip("/")
 
     def path(self, name: str) -> str:

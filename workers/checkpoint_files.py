@@ -1,7 +1,6 @@
 """Reading checkpoint files: never a pickle, always a clear word."""
 
 import hashlib
-import io
 import pickle
 import warnings
 import zipfile
@@ -75,7 +74,7 @@ def _loaded(uri: str, content: dict[str, Any]) -> LoadedCheckpoint:
 
 def _content(uri: str, device: str) -> dict[str, Any]:
     try:
-        with _filling(open_file(uri)) as file:
+        with open_file(uri) as file:
             zipped = _is_zip_of_its_size(file, uri)
             if uri.endswith(".safetensors"):
                 return dict(safetensors.torch.load(file.read()))
@@ -108,11 +107,6 @@ def _content(uri: str, device: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointUnusable(f"{uri} holds a {type(content).__name__}, not a checkpoint", uri=uri)
     return cast(dict[str, Any], content)
-
-
-def _filling(file: BinaryIO) -> io.BufferedReader:
-    """Return a reader that asks again for what is missing: a storage may answer with less than was asked for."""
-    return io.BufferedReader(cast(io.RawIOBase, file))
 
 
 def _is_zip_of_its_size(file: BinaryIO, uri: str) -> bool:

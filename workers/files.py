@@ -20,6 +20,7 @@ import fsspec
 from coreset.addresses import require_public
 from coreset.errors import CoresetError, LocationForbidden
 from coreset.locations import Location, Locations, located
+from coreset.whole_reads import reading_whole
 
 REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """What trying again does not change; other OSErrors, such as an answer of 500, may be gone at the next attempt."""
@@ -104,10 +105,11 @@ def _resolved(uri: str) -> tuple[Any, str]:
     if place.scheme == "file":
         return fsspec.filesystem("file"), _followed(uri, _path(place))
     if place.scheme in ("http", "https"):
-        return fsspec.filesystem(place.scheme, get_client=_client(_locations), use_listings_cache=False), uri
+        fs = fsspec.filesystem(place.scheme, get_client=_client(_locations), use_listings_cache=False)
+        return reading_whole(fs), uri
     # Without a cache of listings: a shard that was written anew since would have the size and the tag of before.
     fs = fsspec.filesystem(place.scheme, use_listings_cache=False)
-    return fs, fs._strip_protocol(uri)
+    return reading_whole(fs), fs._strip_protocol(uri)
 
 
 def _followed(uri: str, path: str) -> str:

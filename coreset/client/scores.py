@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-import fsspec  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.core import url_to_fs  # pyright: ignore
 
 from coreset.result import File
+from coreset.whole_reads import reading_whole
 
 
 def from_parts(parts: Sequence[File], columns: list[str] | None) -> pa.Table | None:
@@ -18,7 +19,8 @@ def from_parts(parts: Sequence[File], columns: list[str] | None) -> pa.Table | N
     tables: list[pa.Table] = []
     for part in parts:
         try:
-            with cast(Any, fsspec.open(part.uri, "rb")) as file:  # pyright: ignore
+            fs, path = cast(tuple[Any, str], url_to_fs(part.uri))  # pyright: ignore
+            with cast(Any, reading_whole(fs)).open(path, "rb") as file:
                 content = file.read()
         except (OSError, ImportError, ValueError):  # not there; no s3fs or the like; a scheme that fsspec lacks
             return None

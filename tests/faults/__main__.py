@@ -91,6 +91,7 @@ FAULTS = [
     Fault("S3: done, but answered with 500", partial(s3.bad_s3, kind="lost"), "the job's end"),
     Fault("S3: slow answers", partial(s3.bad_s3, kind="slow"), "the job's end"),
     Fault("S3: answers cut off", partial(s3.bad_s3, kind="cut"), "the job's end"),
+    Fault("S3: half an answer, called all of it", partial(s3.bad_s3, kind="short"), "the job's end"),
 ]
 ON_A_SMALL_DISK = [Fault("the storage's disk full", data.full_disk, "from room again to the job's end")]
 

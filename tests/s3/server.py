@@ -35,13 +35,19 @@ def taken_for_s3(port: int) -> Iterator[FaultyProxy]:
             AWS_SECRET_ACCESS_KEY="test",
             AWS_DEFAULT_REGION="us-east-1",
         )
-        s3fs.S3FileSystem.clear_instance_cache()
+        forget_connections()
         try:
             yield proxy
         finally:
             os.environ.clear()
             os.environ.update(before)
-            s3fs.S3FileSystem.clear_instance_cache()
+            forget_connections()
+
+
+def forget_connections() -> None:
+    """Make what is opened next look at the environment anew, and know nothing of any bucket, as another process."""
+    for kind in (s3fs.S3FileSystem, *s3fs.S3FileSystem.__subclasses__()):
+        kind.clear_instance_cache()
 
 
 def new_bucket() -> str:
