@@ -182,13 +182,14 @@ esac
 new_key() {
   "$DOCKER" run --rm coreset-service:latest coreset key new --name "$1" --scopes "$2" 2>"$WORK/key.log" || { cat "$WORK/key.log" >&2; return 1; }
 }
-{ read -r KEY; read -r line; } < <(new_key smoke read,submit)
-{ read -r READER; read -r reader_line; } < <(new_key prometheus read)
-CORESET_API_KEYS="$line;$reader_line"
+# One key in the environment, the other in a file.
+{ read -r KEY; read -r CORESET_API_KEYS; } < <(new_key smoke read,submit)
+CORESET_API_KEYS_FILE=$WORK/keys
+{ read -r READER; cat >"$CORESET_API_KEYS_FILE"; } < <(new_key prometheus read)
 CORESET_METRICS_KEY_FILE=$WORK/metrics.key
 printf '%s\n' "$READER" >"$CORESET_METRICS_KEY_FILE"
-chmod 644 "$CORESET_METRICS_KEY_FILE" # Prometheus's user is another one
-export CORESET_API_KEYS CORESET_METRICS_KEY_FILE
+chmod 644 "$CORESET_API_KEYS_FILE" "$CORESET_METRICS_KEY_FILE" # the containers' users are others
+export CORESET_API_KEYS CORESET_API_KEYS_FILE CORESET_METRICS_KEY_FILE
 
 compose down -v --remove-orphans >/dev/null 2>&1 # of a run that was killed
 STARTED=yes
