@@ -53,7 +53,7 @@ clean:
 compose-test: $(VENV)/demo-ready
 	bash tests/compose/smoke.sh
 
-# Breaks a running service in every way that docs/reliability.md lists, and prints what became of it; a quarter of an hour.
+# Breaks a running service in every way that docs/reliability.md lists, and prints what became of it; some twenty minutes.
 faults: $(VENV)/test-ready
 	$(BIN)/python -W ignore -m tests.faults --json benchmarks/results/faults.json $(FAULTS)
 
