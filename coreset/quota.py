@@ -38,34 +38,54 @@ def make_allowed(
     Raises:
         InvalidSpec: a group of `shares` has too few samples; names it.
     """
-    counted = f"({_counted(source, rule)})"
+    _make_counted(db, source, rule)
     if rule.quota is None:
-        db.execute(f"CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy FROM {counted}")
-        return COPIES_LAST
-    if rule.quota.shares is not None:
+        db.execute("CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy FROM counted")
+    elif rule.quota.shares is not None:
         assert k is not None
-        _make_shared(db, counted, rule.quota.field, rule.quota.shares, k)
-        return COPIES_LAST
-    _make_members(db, target)
-    db.execute(f"""
-        CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, members, {max(len(target), 1)} AS clusters,
-            row_number() OVER (PARTITION BY label ORDER BY {COPIES_LAST}) AS nth,
-            count(*) OVER (PARTITION BY label) AS size, count(*) OVER () AS total
-        FROM {counted} LEFT JOIN target ON label = cluster {_limit(rule.quota, k)}
-    """)
-    place = PLACES.get(rule.quota.balance or "")
-    return f"{place}, {COPIES_LAST}" if place else COPIES_LAST
+        _make_shared(db, rule.quota.field, rule.quota.shares, k)
+    else:
+        _make_placed(db, rule.quota, k, target)
+    db.execute("DROP TABLE counted")
+    return "turn, " + COPIES_LAST if rule.quota and rule.quota.balance else COPIES_LAST
 
 
-def _counted(source: str, rule: Rule) -> str:
-    """Return SQL of the samples with `copy`, their place among those that are alike: 1 where nothing says who is."""
+def _make_counted(db: duckdb.DuckDBPyConnection, source: str, rule: Rule) -> None:
+    """Make the table `counted`: `copy` is the place among those that are alike, 1 where nothing says who is."""
+    columns = "place, uid, value" + (", label" if rule.quota else "")
     if rule.distinct is None:
-        return f"SELECT *, 1 AS copy FROM {source}"
-    return f"""
-        SELECT *, CASE WHEN count(*) OVER (PARTITION BY own) < {CLASS_SHARE} * count(*) OVER ()
-            THEN row_number() OVER (PARTITION BY own ORDER BY {BY_VALUE}) ELSE 1 END AS copy
-        FROM {source}
+        db.execute(f"CREATE TEMP TABLE counted AS SELECT {columns}, 1 AS copy FROM {source}")
+        return
+    (rows,) = one_row(db, f"SELECT count(*) FROM {source}")
+    # Both over one window: tens of millions of rows are sorted once, and what is sorted is narrow.
+    db.execute(f"""
+        CREATE TEMP TABLE counted AS SELECT {columns},
+            CASE WHEN count(*) OVER alike < {CLASS_SHARE} * {rows} THEN row_number() OVER alike ELSE 1 END AS copy
+        FROM {source} WINDOW alike AS
+            (PARTITION BY own ORDER BY {BY_VALUE} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+    """)
+
+
+def _make_placed(db: duckdb.DuckDBPyConnection, quota: Quota, k: int | None, target: Sequence[int]) -> None:
+    """Make `allowed` of those whose place in their group the quota lets through, with `turn` where it balances."""
+    nth = f"""
+        SELECT *, row_number() OVER (PARTITION BY label ORDER BY {COPIES_LAST}) AS nth FROM counted {_limit(quota, k)}
     """
+    if quota.balance is None:
+        db.execute(f"CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy FROM ({nth})")
+        return
+    _make_members(db, target)
+    (total,) = one_row(db, "SELECT count(*) FROM counted")
+    db.execute(f"""
+        CREATE TEMP TABLE groups AS
+        SELECT label AS named, count(*) AS size, any_value(members) AS members, {max(len(target), 1)} AS clusters,
+            {total} AS total
+        FROM counted LEFT JOIN target ON label = cluster GROUP BY label
+    """)
+    db.execute(f"""
+        CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, {PLACES[quota.balance]} AS turn
+        FROM ({nth}) JOIN groups ON label IS NOT DISTINCT FROM named
+    """)
 
 
 def _make_members(db: duckdb.DuckDBPyConnection, target: Sequence[int]) -> None:
@@ -79,7 +99,7 @@ def _limit(quota: Quota, k: int | None) -> str:
     return f"QUALIFY nth <= {most}" if most else ""
 
 
-def _make_shared(db: duckdb.DuckDBPyConnection, source: str, field: str, shares: dict[str, float], k: int) -> None:
+def _make_shared(db: duckdb.DuckDBPyConnection, field: str, shares: dict[str, float], k: int) -> None:
     """Make `allowed` of the best of each named group, as many as its share of k, and of all others together."""
     upto = [round(share * k) for share in accumulate(shares.values())]
     wanted = dict(zip(shares, (b - a for a, b in zip([0, *upto], upto, strict=False)), strict=True))
@@ -89,7 +109,7 @@ def _make_shared(db: duckdb.DuckDBPyConnection, source: str, field: str, shares:
     db.execute(f"""
         CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, named,
             row_number() OVER (PARTITION BY named ORDER BY {COPIES_LAST}) AS nth
-        FROM {source} LEFT JOIN shares ON label = named QUALIFY nth <= coalesce(quota, {rest})
+        FROM counted LEFT JOIN shares ON label = named QUALIFY nth <= coalesce(quota, {rest})
     """)
     found = dict(db.execute("SELECT named, count(*) FROM allowed GROUP BY named").fetchall())
     for label, count in [*wanted.items(), (None, rest)]:

@@ -115,7 +115,7 @@ def _make_kept(db: duckdb.DuckDBPyConnection, spec: SelectSpec, target: list[int
     k = _cut(db, spec, rankable, target)
     if suspects:
         make_suspects(db)
-    db.execute("DROP VIEW ranked; DROP TABLE valued")
+    db.execute("DROP VIEW ranked; DROP TABLE valued; DROP TABLE IF EXISTS allowed")
     return _Kept(k, rankable, duplicates, filtered)
 
 

@@ -41,7 +41,7 @@ def measure(rows: int, folder: Path, processes: int) -> dict[str, Any]:
 
 def _in_its_own_process(root: str, shards: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.scale.selection", root, str(shards)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def _checked(subset: np.ndarray, found: dict[str, Any], rows: int) -> dict[str, Any]:
