@@ -37,8 +37,8 @@ def test_what_is_written_is_read_back_under_every_fault(storage: Storage, proxy:
     assert proxy.told[fault] > 0
 
 
-@pytest.mark.parametrize("fault", ["error", "slow", "cut", "short"])
-def test_a_table_is_the_same_for_arrow_and_duckdb_under_every_fault(
+@pytest.mark.parametrize("fault", ["cut", "short"])
+def test_a_table_is_whole_for_arrow_and_duckdb_where_answers_are_not(
     storage: Storage, proxy: FaultyProxy, fault: str
 ) -> None:
     table = pa.table({"row": range(20_000), "image": [os.urandom(90) for _ in range(20_000)]})
