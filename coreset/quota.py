@@ -40,14 +40,15 @@ def make_allowed(
     """
     _make_counted(db, source, rule)
     if rule.quota is None:
-        db.execute("CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy FROM counted")
-    elif rule.quota.shares is not None:
+        db.execute("ALTER TABLE counted RENAME TO allowed")
+        return COPIES_LAST
+    if rule.quota.shares is not None:
         assert k is not None
         _make_shared(db, rule.quota.field, rule.quota.shares, k)
     else:
         _make_placed(db, rule.quota, k, target)
     db.execute("DROP TABLE counted")
-    return "turn, " + COPIES_LAST if rule.quota and rule.quota.balance else COPIES_LAST
+    return f"turn, {COPIES_LAST}" if rule.quota.balance else COPIES_LAST
 
 
 def _make_counted(db: duckdb.DuckDBPyConnection, source: str, rule: Rule) -> None:
