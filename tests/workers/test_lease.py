@@ -47,14 +47,14 @@ def test_a_killed_workers_task_runs_again_within_the_lease(
     tiny_queue.enqueue_scoring(job, [range(1)])
     first = start_worker()
     wait(lambda: events("score "), 60)
-    wait(lambda: tiny_queue.running(job), 60)
+    wait(lambda: tiny_queue.running(job), 5)
     start_worker()
     wait(lambda: tiny_queue.workers() == 2, 60)
     redis.hset("behaviour", "score 0", "")
     first.kill()
     seconds = wait(lambda: len(events("score ")) == 2, LEASE + 5)
     print(f"ran again {seconds:.1f} s after kill -9, lease {LEASE} s")
-    wait(lambda: events("finish"), 60)
+    wait(lambda: events("finish"), 5)
     assert events("scored") == ["scored job1 0"]
 
 
@@ -116,7 +116,7 @@ def test_a_worker_makes_itself_known_again_to_an_emptied_redis(
     wait(lambda: tiny_queue.worker_states(), 60)
     before = tiny_queue.worker_states()
     redis.flushall()
-    wait(lambda: tiny_queue.worker_states() == before, 60)
+    wait(lambda: tiny_queue.worker_states() == before, 10)
     assert tiny_queue.workers() == 1
 
 
@@ -128,7 +128,7 @@ def test_sigterm_lets_the_task_end(
     worker = start_worker()
     wait(lambda: events("score "), 60)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=60) == 0
+    assert worker.wait(timeout=10) == 0
     assert events("scored") == ["scored job1 0"]
     assert tiny_queue.depth()["gpu"] == 1
 
