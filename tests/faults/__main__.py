@@ -184,10 +184,14 @@ def show(console: Console, results: list[Found]) -> None:
     for heading in ("fault", "tried", "recovered", "seconds, median", "worst", "until", "scores identical"):
         table.add_column(heading)
     for found in results:
-        took = [f"{value(found.seconds):.1f}" if found.seconds else "" for value in (statistics.median, max)]
-        same = "yes" if not found.wrong else "see above"
-        table.add_row(found.name, str(found.tried), str(len(found.seconds)), *took, found.meaning, same)
+        table.add_row(*cells(found), "yes" if not found.wrong else "see above")
     console.print(table)
+
+
+def cells(found: Found) -> list[str]:
+    """Return what the table and docs/reliability.md say of a fault."""
+    took = [f"{value(found.seconds):.1f}" if found.seconds else "" for value in (statistics.median, max)]
+    return [found.name, str(found.tried), str(len(found.seconds)), *took, found.meaning]
 
 
 def record(results: list[Found], seed: int, seconds: float) -> dict[str, Any]:

@@ -1,24 +1,19 @@
 """docs/reliability.md tells what `make faults` saw last."""
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
+
+from tests.faults.__main__ import Found, cells
 
 ROOT = Path(__file__).parents[2]
 SEEN: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "faults.json").read_text())
 PAGE = (ROOT / "docs" / "reliability.md").read_text()
 
 
-def row(found: dict[str, Any]) -> str:
-    seconds = found["seconds"]
-    cells = [found["name"], found["tried"], len(seconds), f"{statistics.median(seconds):.1f}", f"{max(seconds):.1f}"]
-    return f"| {' | '.join(map(str, [*cells, found['meaning']]))} |"
-
-
 def test_the_table_is_that_of_the_last_run() -> None:
     table = PAGE.partition("| fault | tried |")[2].partition("\n\n")[0].splitlines()[2:]
-    assert table == [row(found) for found in SEEN["faults"]]
+    assert table == [f"| {' | '.join(cells(Found(**found)))} |" for found in SEEN["faults"]]
 
 
 def test_the_sum_is_told() -> None:
