@@ -52,7 +52,7 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
     "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('CORESET_PORT', 8000)}/healthz\", timeout=4)"]
-CMD ["python", "-m", "service"]
+CMD ["python", "-m", "coreset_service"]
 
 FROM python AS worker
 ARG UV_DEFAULT_INDEX
@@ -74,5 +74,5 @@ ENV OMP_WAIT_POLICY=PASSIVE \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 STOPSIGNAL SIGTERM
 # Healthy is a worker whose registration in Redis lives: it expires when the worker beats no more.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-m", "workers", "--healthy"]
-CMD ["python", "-m", "workers"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-m", "coreset_workers", "--healthy"]
+CMD ["python", "-m", "coreset_workers"]

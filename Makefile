@@ -26,25 +26,25 @@ lint: $(VENV)/test-ready
 environment: $(VENV)/test-ready
 
 # uv installs the pinned set in a third of pip's time; where it cannot be had, pip does it.
-$(VENV)/%-ready: pyproject.toml constraints.txt
+$(VENV)/%-ready: pyproject.toml service/pyproject.toml workers/pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt uv || true
 	$(call install,$(EXTRAS_$*))
 	touch $@
 
-EXTRAS_demo := service,workers,embedded,demo
+EXTRAS_demo := engine,embedded,demo
 EXTRAS_test := $(EXTRAS_demo),s3,dev
 
 define install
 	if test -x $(BIN)/uv; \
-	then $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e ".[$(1)]"; \
-	else $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[$(1)]"; fi
+	then $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e ".[$(1)]" -e service -e workers; \
+	else $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[$(1)]" -e service -e workers; fi
 endef
 
 # The shard reader on 100,000 mutated shards, and the API on what schemathesis makes of its own schema: some 15 minutes.
 fuzz: $(VENV)/test-ready
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000)
-	CORESET_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/pytest -n 0 --timeout 3600 tests/service/test_schemathesis.py
+	CORESET_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/pytest -n 0 --timeout 3600 tests/service/api_docs/test_schemathesis.py
 
 clean:
 	rm -rf $(VENV) demo/out demo/summary.json
@@ -59,4 +59,4 @@ faults: $(VENV)/test-ready
 
 # docs/openapi.json and docs/problems.md, which a test compares with the code.
 api-docs: $(VENV)/test-ready
-	$(BIN)/python -m service.openapi docs
+	$(BIN)/python -m coreset_service.api_docs.openapi docs

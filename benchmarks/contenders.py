@@ -10,18 +10,18 @@ from PIL import Image
 from torch import Tensor
 from torch.func import grad, vmap
 
-from coreset.plan import PlannedModel
-from coreset.spec import ParametersSpec
+from coreset.schemas.plan import PlannedModel
+from coreset.spec.job import ParametersSpec
+from coreset_workers.checkpoints.run import registered
+from coreset_workers.influence.passes import Columns, Passes
+from coreset_workers.influence.prepared_files import PreparedCheckpoint
+from coreset_workers.model.clip import ClipModel, Weights, view_functions
+from coreset_workers.model.parameters import counted_parameters
 from diffin import stencil as st
 from diffin.autodiff import differentiable_kernels, hvp
 from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Pairs
 from diffin.samples import ContrastiveLosses
-from workers.checkpoints import registered
-from workers.clip_model import ClipModel, Weights, view_functions
-from workers.parameters import counted_parameters
-from workers.passes import Columns, Passes
-from workers.prepared import PreparedCheckpoint
 
 Contender = Callable[[Pairs], Tensor]
 """A batch of n -> (n,) scores."""

@@ -18,7 +18,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from workers.samples.decode import Sample
+from coreset_workers.data.decode import Sample
 
 Pixels = NDArray[np.uint8]
 

@@ -21,10 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contenders import Contender, Contenders, planned, random_pairs
 from benchmarks.environment import environment
 from benchmarks.speed import timed
-from coreset.plan import PlannedModel
+from coreset.schemas.plan import PlannedModel
+from coreset_workers.model.precision import PRECISIONS
 from diffin.accuracy import agreement
 from diffin.contrastive import Pairs
-from workers.precision import PRECISIONS
 
 MODELS = ("ViT-B-32", "ViT-L-14")
 WARM_UP = 3

@@ -28,11 +28,11 @@ from scipy import stats
 from benchmarks.environment import environment
 from benchmarks.quality.scored import shards_in, train_small
 from benchmarks.shards import write_shard
-from coreset.spec import JobSpec
-from coreset.storage import Storage
-from workers import checkpoint_files
-from workers.local.job import run_job
-from workers.samples.tar import RawSample, ShardReader
+from coreset.spec.job import JobSpec
+from coreset.storage.storage import Storage
+from coreset_workers.checkpoints import files as checkpoint_files
+from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.local.job import run_job
 
 RESAMPLES = 200
 SHARD_SAMPLES = 1000

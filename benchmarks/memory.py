@@ -19,13 +19,13 @@ from torch import Tensor
 
 from benchmarks.contenders import planned, random_pairs
 from benchmarks.environment import environment
+from coreset_workers.model.batch_size import LARGEST_GRAPH
+from coreset_workers.model.clip import ClipModel
+from coreset_workers.model.meta_device import Shadow, peak_bytes
 from diffin.autodiff import derivative
 from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Encoded
 from diffin.samples import ContrastiveLosses
-from workers.clip_model import ClipModel
-from workers.footprint import Shadow, peak_bytes
-from workers.memory import LARGEST_GRAPH
 
 MODELS = ("ViT-B-32", "RN50")
 PASSES = {"forward": 64, "product": 16, "exact": 16}

@@ -21,8 +21,8 @@ from rich.console import Console
 
 from benchmarks.environment import environment
 from coreset.client import Client
-from coreset.job import JobStatus
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
+from coreset.schemas.job import JobStatus
 from demo.train import Training, train
 
 CHROMIUM = "/usr/bin/chromium"

@@ -28,15 +28,15 @@ from benchmarks.decoders import decoders, pipe_ms, resizers, tokenizer
 from benchmarks.environment import environment
 from benchmarks.shards import raw_samples, web_sized, write_shard
 from benchmarks.watched import Clock, WatchedLoader, WatchedScorer, WatchedStorage
-from coreset.plan import Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
-from coreset.scores import Score
+from coreset.schemas.plan import Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
+from coreset.spec.scores import Score
+from coreset_workers.data.loader import SAMPLES_PER_CALL, Block, View
+from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.influence import prepared_files as prepared
+from coreset_workers.model.batch_size import LARGEST_BATCH
+from coreset_workers.model.inputs import RUN, views
+from coreset_workers.stages.score import score_shard
 from diffin.stencil import first_difference
-from workers import prepared
-from workers.memory import LARGEST_BATCH
-from workers.pairs import RUN, views
-from workers.samples.loader import SAMPLES_PER_CALL, Block, View
-from workers.samples.tar import RawSample, ShardReader
-from workers.score import score_shard
 
 CHECKPOINTS = 5
 VIT_BATCH = 16

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from coreset.plan import PlannedShard
+from coreset.schemas.plan import PlannedShard
+from coreset_workers.data.listing import expand
+from coreset_workers.data.tar import RawSample, ShardReader
 from demo.pool import write_sound_shard
-from workers.samples.listing import expand
-from workers.samples.tar import RawSample, ShardReader
 
 WEB_SIZE, TILE, QUALITY = (640, 480), 160, 90
 

@@ -12,8 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coreset.plan import Plan
-from coreset.spec import CheckpointsSpec, JobSpec, PoolSpec, ReferenceSpec, ScoredPoolSpec, SelectSpec, ValidationTarget
+from coreset.schemas.plan import Plan
+from coreset.spec.job import (
+    CheckpointsSpec,
+    JobSpec,
+    PoolSpec,
+    ReferenceSpec,
+    ScoredPoolSpec,
+    SelectSpec,
+    ValidationTarget,
+)
+from coreset_workers.data.loader import Loader
+from coreset_workers.influence.trace import Traced, draw_samples, trace
+from coreset_workers.model.inputs import views
+from coreset_workers.stages.plan import make_plan
 from demo.pool import write_pool, write_sound_shard
 from demo.train import Training, train
 from diffin import stencil as st
@@ -21,10 +33,6 @@ from diffin.accuracy import relative_error
 from diffin.calibrate import evaluate
 from diffin.exact import double, exact_terms
 from diffin.prepare import Checkpoint, Directions, Problem, Steps, prepare
-from workers.pairs import views
-from workers.planning import make_plan
-from workers.samples.loader import Loader
-from workers.tracing import Traced, draw_samples, trace
 
 SAMPLES, VALIDATION, REFERENCE = 900, 64, 64
 TRAINING = Training(epochs=3, loader_workers=0)

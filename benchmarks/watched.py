@@ -8,12 +8,12 @@ from typing import BinaryIO, TypeVar
 
 from torch import Tensor
 
-from coreset.storage import File, Storage
-from workers.clip_model import view_functions
-from workers.samples.decode import Sample, ViewFunctions, decode
-from workers.samples.loader import BLOCK_SAMPLES, Block, Loader, View
-from workers.samples.tar import RawSample
-from workers.score import Beat, Scorer
+from coreset.storage.storage import File, Storage
+from coreset_workers.data.decode import Sample, ViewFunctions, decode
+from coreset_workers.data.loader import BLOCK_SAMPLES, Block, Loader, View
+from coreset_workers.data.tar import RawSample
+from coreset_workers.model.clip import view_functions
+from coreset_workers.stages.score import Beat, Scorer
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""One exception tree. Each class is one stable problem type (RFC 9457); service/problems.py maps it to HTTP.
+"""One exception tree. Each class is one stable problem type (RFC 9457); coreset_service.http.problems maps it.
 
 CoresetError
 ├── InvalidInput            422  the caller can mend it: the spec, a shard, a checkpoint

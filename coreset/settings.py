@@ -36,7 +36,7 @@ class ServiceSettings(Settings):
 
     Attributes:
         host: the address to listen on. Without API keys the loopback alone, unless `open` says otherwise.
-        api_keys: lines NAME SCOPES SHA256 (coreset.keys), or separated by `;`.
+        api_keys: lines NAME SCOPES SHA256 (coreset.access.api_keys), or separated by `;`.
         api_keys_file: a file of more such lines, read at the start.
         open: without keys, listen on other addresses too: whoever reaches them may do all. For a network of your own.
         rate_per_minute: requests a key may make, or an address without a valid one.
@@ -45,7 +45,7 @@ class ServiceSettings(Settings):
         max_body_bytes: larger request bodies are refused with 413.
         redis_patience: tries, at most 2 s apart, before a lost Redis is answered with 503.
         check_seconds: how long a caller waits for a preflight before the answer is 503.
-        reconcile_seconds: how often jobs are checked for lost tasks (coreset.reconciler); 0 is never.
+        reconcile_seconds: how often jobs are checked for lost tasks; 0 is never.
         webhook_secret: signs webhooks; `whsec_` and the base64 of 24 to 64 random bytes. Without it, specs with a
             webhook are refused.
         webhook_private: also send webhooks to hosts that are not of the public internet.

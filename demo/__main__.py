@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from coreset.cli.live import wait_live
+from coreset.cli.progress_bars import wait_live
 from coreset.client import Client
 from coreset.errors import CoresetError
-from coreset.job import Job, JobStatus
-from coreset.result import Manifest
-from coreset.server import LocalStack, check_free
+from coreset.local.stack import LocalStack, check_free
+from coreset.schemas.job import Job, JobStatus
+from coreset.schemas.manifest import Manifest
 from demo.pool import write_pool, write_sound_shard
 from demo.table import Method, show_methods
 

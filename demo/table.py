@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from coreset.result import Manifest
+from coreset.schemas.manifest import Manifest
 
 LABELS = {
     "diffin": "Diff-In",

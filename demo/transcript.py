@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
 from demo.pool import write_pool
 
 SESSION = Path(__file__).with_name("curl_session.sh")

@@ -18,13 +18,13 @@ import structlog
 import uvicorn
 from redis import Redis
 
-from coreset.embedded import EmbeddedRedis
-from coreset.queue import TaskQueue, connect
+from coreset.local.redis_server import EmbeddedRedis
+from coreset.queue.job_store import JobStore
+from coreset.queue.task_queue import TaskQueue, connect
 from coreset.settings import ServiceSettings
-from coreset.spec import JobSpec
-from coreset.storage import Storage
-from coreset.store import JobStore
-from service.app import create_app
+from coreset.spec.job import JobSpec
+from coreset.storage.storage import Storage
+from coreset_service.app import create_app
 
 # Before a test imports torch: its threads then sleep while they wait for each other. Spinning ones, on a small machine
 # whose cores are busy with workers and other tests, take the time that those would need.

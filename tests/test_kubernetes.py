@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from redis import Redis
 
 from coreset.settings import ServiceSettings, WorkerSettings
-from coreset.storage import Storage
-from service.app import create_app
+from coreset.storage.storage import Storage
+from coreset_service.app import create_app
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "kubernetes"
 VERSIONS = ("1.28", "1.34")

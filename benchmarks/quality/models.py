@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from coreset.plan import PlannedModel
+from coreset.schemas.plan import PlannedModel
 
 SIDE = 32
 CONFIG: dict[str, Any] = {

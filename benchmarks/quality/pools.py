@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.shards import write_shard
+from coreset_workers.data.tar import RawSample, ShardReader
 from demo.drawing import draw, jpeg, near_copy
 from demo.plan import sound_pool
-from workers.samples.tar import RawSample, ShardReader
 
 SHARD_SAMPLES = 500
 FAULTY_SHARE = 0.3

@@ -9,12 +9,12 @@ from typing import Any
 
 from benchmarks.quality.models import CONFIG
 from benchmarks.quality.pools import Splits, write_splits
-from coreset.plan import Plan
-from coreset.result import Manifest
-from coreset.spec import JobSpec
-from coreset.storage import Storage
+from coreset.schemas.manifest import Manifest
+from coreset.schemas.plan import Plan
+from coreset.spec.job import JobSpec
+from coreset.storage.storage import Storage
+from coreset_workers.local.job import run_job
 from demo.train import Training, train
-from workers.local.job import run_job
 
 REFERENCE = 128
 VALIDATION = 500

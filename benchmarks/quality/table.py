@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.quality.rules import CLIP_SCORE, DEFAULT, FULL, RANDOM
-from coreset.evaluation import Quality
-from coreset.intervals import interval
+from coreset.schemas.evaluation import Quality
+from coreset.schemas.intervals import interval
 
 Row = dict[str, Any]
 """pool, rule, fraction, k, faulty (share with something wrong on purpose), seeds, proxies (a Quality a seed)."""

@@ -14,15 +14,15 @@ import torch
 
 from benchmarks.quality.models import PROXY, SIDE
 from benchmarks.quality.scored import shards_in
-from coreset.evaluation import Quality
-from coreset.pool_spec import PoolSpec
-from coreset.storage import Storage
-from workers.pairs import RUN, view_of
-from workers.proxies.measure import measure
-from workers.proxies.packed import Packed, pack
-from workers.proxies.train import Rows, train_proxy
-from workers.samples.listing import list_shards
-from workers.samples.loader import Loader
+from coreset.schemas.evaluation import Quality
+from coreset.spec.pool import PoolSpec
+from coreset.storage.storage import Storage
+from coreset_workers.data.listing import list_shards
+from coreset_workers.data.loader import Loader
+from coreset_workers.evaluation.measure import measure
+from coreset_workers.evaluation.packed import Packed, pack
+from coreset_workers.evaluation.train import Rows, train_proxy
+from coreset_workers.model.inputs import RUN, view_of
 
 TESTS = ("explore", "test")
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coreset.part import part_schema
-from coreset.plan import Plan, PlannedModel, PlannedShard, Sourced
-from coreset.scores import DEFAULT_SCORES, Score
-from coreset.storage import Storage
+from coreset.schemas.part import part_schema
+from coreset.schemas.plan import Plan, PlannedModel, PlannedShard, Sourced
+from coreset.spec.scores import DEFAULT_SCORES, Score
+from coreset.storage.storage import Storage
 
 ROWS = 10_000
 """Samples of a shard, as img2dataset and DataComp write them."""

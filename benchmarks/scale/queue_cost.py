@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scale import tasks
-from coreset.embedded import EmbeddedRedis
-from coreset.job import JobStatus
-from coreset.queue import TaskQueue, connect
-from coreset.spec import JobSpec
-from coreset.store import JobStore
+from coreset.local.redis_server import EmbeddedRedis
+from coreset.queue.job_store import JobStore
+from coreset.queue.task_queue import TaskQueue, connect
+from coreset.schemas.job import JobStatus
+from coreset.spec.job import JobSpec
 
 ROOT = Path(__file__).parents[2]
 SPEC = JobSpec.model_validate(
@@ -42,7 +42,7 @@ class Bench:
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:
         """Run so many worker processes, from the moment when all of them wait for tasks."""
-        command = [sys.executable, "-m", "workers"]
+        command = [sys.executable, "-m", "coreset_workers"]
         started = [subprocess.Popen(command, env=self._environment, cwd=ROOT) for _ in range(count)]
         try:
             while self.queue.workers() < count:

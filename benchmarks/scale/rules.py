@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 
 from benchmarks.environment import environment
 from benchmarks.scale.parts import plan_of
-from coreset.part import part_schema
-from coreset.plan import PART_VERSION, Plan
-from coreset.rows import rows
-from coreset.rows_wanted import Format, RowsWanted
-from coreset.select import select
-from coreset.spec import SelectSpec
-from coreset.storage import Storage
+from coreset.browsing.score_query import Format, RowsWanted
+from coreset.browsing.score_rows import rows
+from coreset.schemas.part import part_schema
+from coreset.schemas.plan import PART_VERSION, Plan
+from coreset.selection.select import select
+from coreset.spec.job import SelectSpec
+from coreset.storage.storage import Storage
 
 SHARDS, ROWS = 100, 10_000
 WORDS = np.array(["a", "red", "bicycle", "in", "front", "of", "the", "old", "station", "at", "night"])

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scale.parts import ROWS, good_rows, plan_of, write_parts
-from coreset.spec import SelectSpec
-from coreset.storage import Storage
+from coreset.spec.job import SelectSpec
+from coreset.storage.storage import Storage
 
 FRACTION = 0.3
 CHECKED_ROWS = 10_000_000
@@ -101,7 +101,7 @@ def _nth(labels: np.ndarray) -> np.ndarray:
 def main(root: str, shards: int) -> None:
     """Select, and print what it took."""
     from benchmarks.scale.memory import peak_bytes
-    from coreset.select import select
+    from coreset.selection.select import select
 
     storage, plan = Storage(root), plan_of(shards)
     before, started = peak_bytes(), time.monotonic()

@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-from coreset.job import JobStatus, Reason
-from coreset.result import File, ShardSummary
-from workers.lease import stamp
-from workers.runtime import Runtime, current
+from coreset.schemas.job import JobStatus, Reason
+from coreset.schemas.manifest import File, ShardSummary
+from coreset_workers.process.lease import stamp
+from coreset_workers.process.runtime import Runtime, current
 
 SLEEP = "scale:sleep"
 """Seconds that each score takes."""

@@ -9,10 +9,10 @@ from coreset.cli.jobs import cancel, check, delete, events, list_jobs, status, s
 from coreset.cli.key import key
 from coreset.cli.local import demo, version
 from coreset.cli.options import examples
+from coreset.cli.output import EXIT_CODES
 from coreset.cli.results import report, result
 from coreset.cli.score import score
 from coreset.cli.select import select
-from coreset.cli.tell import EXIT_CODES
 from coreset.cli.up import up
 
 app = typer.Typer(

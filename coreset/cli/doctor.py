@@ -6,9 +6,9 @@ import typer
 from rich.markup import escape
 
 from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Url
-from coreset.cli.tell import JOB_FAILED, out, print_json, telling
+from coreset.cli.output import JOB_FAILED, out, print_json, telling
 from coreset.client import Client
-from coreset.diagnosis import Diagnosis
+from coreset.schemas.diagnosis import Diagnosis
 
 Mend = Annotated[bool, typer.Option("--mend", help="mend what can be mended")]
 

@@ -7,18 +7,18 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from coreset.cli.live import wait_live
 from coreset.cli.options import DEFAULT_URL, AsJson, Key, Url
-from coreset.cli.paths import absolute, read_spec
-from coreset.cli.show import show_rows, show_warnings
-from coreset.cli.tell import JOB_FAILED, exit_with, out, print_json, telling
+from coreset.cli.output import JOB_FAILED, exit_with, out, print_json, telling
+from coreset.cli.progress_bars import wait_live
+from coreset.cli.spec_files import absolute, read_spec
+from coreset.cli.tables import show_rows, show_warnings
 from coreset.client import Client, validate_spec
 from coreset.errors import InvalidInput
-from coreset.evaluate_spec import BASELINES
-from coreset.evaluation import EvaluatedCut, Evaluation
-from coreset.intervals import Interval
 from coreset.redaction import MASK
-from coreset.spec import JobSpec
+from coreset.schemas.evaluation import EvaluatedCut, Evaluation
+from coreset.schemas.intervals import Interval
+from coreset.spec.evaluation import BASELINES
+from coreset.spec.job import JobSpec
 
 MEASURES = {"accuracy": "zero-shot accuracy", "recall": "mean recall"}
 

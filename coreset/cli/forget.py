@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from coreset.cli.options import AsJson
-from coreset.cli.paths import read_spec
-from coreset.cli.tell import telling
+from coreset.cli.output import telling
+from coreset.cli.spec_files import read_spec
 from coreset.cli.up import UpContext
 from coreset.client import validate_spec
+from coreset.entry_points import UNLEARNING_MODULE
 from coreset.uids import read_uids
 
 
@@ -26,7 +27,7 @@ def forget(
     with telling():
         spec = validate_spec(read_spec(job_file))
         read_uids(uids)  # a mistake in it shows at once: the process below takes seconds to start
-    command = [sys.executable, "-m", "workers.forget", "--uids", str(uids), "--out", str(out)]
+    command = [sys.executable, "-m", UNLEARNING_MODULE, "--uids", str(uids), "--out", str(out)]
     command += ["--json"] if as_json else []
     chosen: UpContext = context.obj
     # PASSIVE before torch is imported: threads that spin while they wait take the cores that others need.

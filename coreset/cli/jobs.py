@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from coreset.cli.live import wait_live
 from coreset.cli.options import DEFAULT_URL, AsJson, JobFile, JobId, Key, Url, Wait
-from coreset.cli.paths import read_spec
+from coreset.cli.output import exit_with, out, print_json, telling
 from coreset.cli.preflight import show_preflight
-from coreset.cli.show import event_line, show_job, show_jobs
-from coreset.cli.tell import exit_with, out, print_json, telling
+from coreset.cli.progress_bars import wait_live
+from coreset.cli.spec_files import read_spec
+from coreset.cli.tables import event_line, show_job, show_jobs
 from coreset.client import Client, validate_spec
-from coreset.events import Ended
-from coreset.job import Job, JobStatus
+from coreset.schemas.events import Ended
+from coreset.schemas.job import Job, JobStatus
 
 
 def submit(

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
+from coreset.access.api_keys import new_key
 from coreset.cli.options import AsJson
-from coreset.cli.tell import err, print_json, telling
-from coreset.keys import new_key
+from coreset.cli.output import err, print_json, telling
 
 key = typer.Typer(help="API keys of a service.", no_args_is_help=True)
 

@@ -9,9 +9,9 @@ import typer
 
 from coreset import __version__
 from coreset.cli.options import AsJson
-from coreset.cli.tell import print_json
+from coreset.cli.output import print_json
 from coreset.cli.up import UpContext
-from coreset.plan import SCORING_VERSION
+from coreset.schemas.plan import SCORING_VERSION
 
 
 def demo(

@@ -3,9 +3,9 @@
 from rich.markup import escape
 from rich.table import Table
 
-from coreset.cli.show import show_rows, show_warnings
-from coreset.cli.tell import out
-from coreset.preflight import DEVICE, HOST, MemoryEstimate, Preflight, SampleFound, ShardsFound, TimeEstimate
+from coreset.cli.output import out
+from coreset.cli.tables import show_rows, show_warnings
+from coreset.schemas.preflight import DEVICE, HOST, MemoryEstimate, Preflight, SampleFound, ShardsFound, TimeEstimate
 
 
 def show_preflight(found: Preflight) -> None:

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Out, Url
-from coreset.cli.show import show_result
-from coreset.cli.tell import out as console
-from coreset.cli.tell import print_json, telling
+from coreset.cli.output import out as console
+from coreset.cli.output import print_json, telling
+from coreset.cli.tables import show_result
 from coreset.client import Client
 from coreset.errors import InvalidInput
-from coreset.result import SUSPECTS, Selection
+from coreset.schemas.manifest import SUSPECTS, Selection
 
 
 def result(

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from coreset.cli.options import AsJson, JobFile
-from coreset.cli.tell import telling
+from coreset.cli.output import telling
 from coreset.cli.up import UpContext
+from coreset.entry_points import LOCAL_MODULE
 from coreset.errors import InvalidInput
 
 
@@ -25,8 +26,8 @@ def score(
     """
     with telling():
         if find_spec("torch") is None:
-            raise InvalidInput("coreset score needs the workers' libraries: pip install 'coreset-service[workers]'")
-    command = [sys.executable, "-m", "workers.local", job_file, "--out", out, *(["--json"] if as_json else [])]
+            raise InvalidInput("coreset score needs the workers' libraries: pip install coreset-workers")
+    command = [sys.executable, "-m", LOCAL_MODULE, job_file, "--out", out, *(["--json"] if as_json else [])]
     chosen: UpContext = context.obj
     # PASSIVE before torch is imported: threads that spin while they wait take the cores that others need.
     # This process becomes that one, so that whoever ends the command ends the job.

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Out, Url
+from coreset.cli.output import print_json, telling
 from coreset.cli.results import save
-from coreset.cli.show import show_selection
-from coreset.cli.tell import print_json, telling
+from coreset.cli.tables import show_selection
 from coreset.client import Client
 from coreset.errors import InvalidInput
 

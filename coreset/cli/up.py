@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from coreset.cli.options import AsJson
-from coreset.cli.tell import err, out, telling
-from coreset.server import LocalStack
+from coreset.cli.output import err, out, telling
+from coreset.local.stack import LocalStack
 from coreset.settings import StackSettings
 
 

@@ -11,7 +11,7 @@ client only performs the steps, in its own way.
 
 from coreset.client.asynchronous import AsyncClient
 from coreset.client.blocking import Client
-from coreset.client.listening import Told
+from coreset.client.event_stream import Told
 from coreset.client.specs import validate_spec
 
 __all__ = ["AsyncClient", "Client", "Told", "validate_spec"]

@@ -10,16 +10,16 @@ import httpx
 import pyarrow as pa
 
 from coreset.client.blocking import HTTP_SECONDS
-from coreset.client.calls import AnyOrder, AnyPage, Calls
-from coreset.client.listening import Listening, Told
-from coreset.client.steps import Ask, Flow, Pause, Step, Tell
-from coreset.diagnosis import Diagnosis
-from coreset.evaluation import Evaluation
-from coreset.job import Job, JobPage, JobStatus
-from coreset.preflight import Preflight
-from coreset.result import Manifest, Selection, SelectionPage
-from coreset.sample_view import LARGEST_PAGE, SamplePage, SampleView
-from coreset.spec import JobSpec, SelectSpec
+from coreset.client.effects import Ask, Flow, Pause, Step, Tell
+from coreset.client.event_stream import Listening, Told
+from coreset.client.operations import AnyOrder, AnyPage, Calls
+from coreset.schemas.diagnosis import Diagnosis
+from coreset.schemas.evaluation import Evaluation
+from coreset.schemas.job import Job, JobPage, JobStatus
+from coreset.schemas.manifest import Manifest, Selection, SelectionPage
+from coreset.schemas.preflight import Preflight
+from coreset.schemas.sample import LARGEST_PAGE, SamplePage, SampleView
+from coreset.spec.job import JobSpec, SelectSpec
 
 Value = TypeVar("Value")
 

@@ -8,16 +8,16 @@ from typing import Any, Self, TypeVar
 import httpx
 import pyarrow as pa
 
-from coreset.client.calls import AnyOrder, AnyPage, Calls
-from coreset.client.listening import Listening, Told
-from coreset.client.steps import Ask, Flow, Pause, Step, Tell
-from coreset.diagnosis import Diagnosis
-from coreset.evaluation import Evaluation
-from coreset.job import Job, JobPage, JobStatus
-from coreset.preflight import Preflight
-from coreset.result import Manifest, Selection, SelectionPage
-from coreset.sample_view import LARGEST_PAGE, SamplePage, SampleView
-from coreset.spec import JobSpec, SelectSpec
+from coreset.client.effects import Ask, Flow, Pause, Step, Tell
+from coreset.client.event_stream import Listening, Told
+from coreset.client.operations import AnyOrder, AnyPage, Calls
+from coreset.schemas.diagnosis import Diagnosis
+from coreset.schemas.evaluation import Evaluation
+from coreset.schemas.job import Job, JobPage, JobStatus
+from coreset.schemas.manifest import Manifest, Selection, SelectionPage
+from coreset.schemas.preflight import Preflight
+from coreset.schemas.sample import LARGEST_PAGE, SamplePage, SampleView
+from coreset.spec.job import JobSpec, SelectSpec
 
 HTTP_SECONDS = 30.0
 """For any silence; longer than a long poll, and than the pause between the comments of an event stream."""
@@ -140,7 +140,7 @@ class Client:
         return self._run(self._calls.evaluation(job_id))
 
     def scores(self, job_id: str, columns: list[str] | None = None) -> pa.Table:
-        """Return the rows of all parts, bad samples too, in the order of the pool (coreset.part has the columns).
+        """Return the rows of all parts, bad samples too, in pool order (columns: coreset.schemas.part).
 
         The parts are read where the manifest says they are, if this machine can; else the service sends the rows.
         """

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs  # pyright: ignore
 
-from coreset.result import File
-from coreset.whole_reads import reading_whole
+from coreset.schemas.manifest import File
+from coreset.storage.complete_reads import reading_whole
 
 
 def from_parts(parts: Sequence[File], columns: list[str] | None) -> pa.Table | None:

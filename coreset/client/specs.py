@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from coreset.errors import InvalidSpec
-from coreset.spec import JobSpec
+from coreset.spec.job import JobSpec
 
 
 def validate_spec(body: Any) -> JobSpec:

@@ -9,10 +9,10 @@ import pytest
 from benchmarks.cleaning import Scored, flipped, found
 from benchmarks.quality import pools
 from benchmarks.quality.pools import CIFAR_CLASSES, Pair
-from coreset.scores import Score
-from coreset.select import select
-from coreset.spec import SelectSpec
-from coreset.storage import Storage
+from coreset.selection.select import select
+from coreset.spec.job import SelectSpec
+from coreset.spec.scores import Score
+from coreset.storage.storage import Storage
 from tests.coreset.selections import plan_of, write_parts
 
 

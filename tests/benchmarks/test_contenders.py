@@ -6,7 +6,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.contenders import Contenders, random_pairs
 from benchmarks.speed import ratios
-from coreset.plan import PlannedModel
+from coreset.schemas.plan import PlannedModel
 from diffin.batch_loss import ContrastiveLoss
 from diffin.exact import exact_terms
 

@@ -12,9 +12,9 @@ from scipy import stats
 
 from benchmarks.judgments import TEXT, Judged, agreement, measure, read_judgments
 from benchmarks.shards import write_shard
+from coreset_workers.data.tar import RawSample
 from demo.drawing import draw, jpeg
 from demo.plan import sound_pool
-from workers.samples.tar import RawSample
 
 IMAGES, HELD = 8, 6
 

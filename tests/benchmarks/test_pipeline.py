@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.decoders import DECODERS, compared, decoders
 from benchmarks.shards import raw_samples, web_sized, write_shard
 from benchmarks.watched import Clock
-from workers.samples.tar import ShardReader
+from coreset_workers.data.tar import ShardReader
 
 
 def test_web_sized_images_are_tiled_jpegs_with_their_captions(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from benchmarks.retraining.evidence import of_groups, retrain, scores, unrolled
 from benchmarks.retraining.tiny_clip import tiny_clip
 from benchmarks.retraining.training import Training, side_by_side
 from benchmarks.retraining.two_towers import two_towers
-from coreset.scores import SCORES, Score
+from coreset.spec.scores import SCORES, Score
 from diffin.contrastive import Pairs, batch_loss, cosine
 
 SMALL = Training("sgd", 0.1, steps=40, batch_size=64, samples=128, retrainings=24, floor=0.02)

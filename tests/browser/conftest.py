@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
 
 expect.set_options(timeout=60_000)  # a busy machine is slow, not wrong
 

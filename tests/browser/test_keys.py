@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from coreset.keys import new_key
-from coreset.server import LocalStack
+from coreset.access.api_keys import new_key
+from coreset.local.stack import LocalStack
 from tests.browser.conftest import ROOT
 
 pytestmark = pytest.mark.timeout(240)

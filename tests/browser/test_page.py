@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from coreset.client import Client
-from coreset.job import JobStatus
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
+from coreset.schemas.job import JobStatus
 from demo.pool import write_sound_shard
 from tests.conftest import TINY_MODEL
 

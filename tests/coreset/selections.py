@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coreset.part import part_schema
-from coreset.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
-from coreset.scores import Score
-from coreset.spec import SelectSpec
-from coreset.storage import Storage
+from coreset.schemas.part import part_schema
+from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
+from coreset.spec.job import SelectSpec
+from coreset.spec.scores import Score
+from coreset.storage.storage import Storage
 
 Row = dict[str, Any]
 SCORES = [Score.CLIP_SCORE, Score.RANDOM]

@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coreset.errors import InvalidInput
-from coreset.job import JobStatus, Reason
 from coreset.logs import configure
+from coreset.queue.job_store import JobStore, new_job_id
 from coreset.redaction import KEY_PREFIX, MASK, redact, redact_all, redact_model
-from coreset.spec import JobSpec
-from coreset.store import JobStore, new_job_id
+from coreset.schemas.job import JobStatus, Reason
+from coreset.spec.job import JobSpec
 
 URL_SAFE = string.ascii_letters + string.digits + "-_"
 SECRET = st.text(URL_SAFE, min_size=20, max_size=60)

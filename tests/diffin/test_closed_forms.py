@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffin import reference as oracle
 from diffin.adjoint import Segment
 from diffin.autodiff import gradient, hvp
 from diffin.batch_loss import ContrastiveLoss, MeanLoss
@@ -23,6 +22,7 @@ from diffin.prepare import (
 )
 from diffin.samples import ContrastiveLosses, ModuleLosses
 from diffin.self_influence import self_influence
+from tests.diffin import oracle as oracle
 
 ESTIMATORS = ("diffin", "diffin_eq9", "tracin")
 N = 50.0

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffin import exact
-from diffin import reference as oracle
 from diffin.adjoint import Segment, lanczos, segment_directions
 from diffin.autodiff import differentiable_kernels
 from diffin.batch_loss import MeanLoss
@@ -17,6 +16,7 @@ from diffin.calibrate import calibrate
 from diffin.contrastive import batch_loss, masked_members
 from diffin.samples import ModuleLosses
 from diffin.stencil import curve, first_difference, merge, mixed, move
+from tests.diffin import oracle as oracle
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from diffin import reference as oracle
 from diffin.accuracy import agreement
 from diffin.adjoint import LANCZOS_STEPS, Segment, adjoint
 from diffin.contrastive import Pairs, batch_loss, masked_members, sample_losses
 from diffin.prepare import Checkpoint, Problem, influence_directions, local_directions, prepare, total
+from tests.diffin import oracle as oracle
 
 N_SAMPLES = 640.0
 STEPS, LRS, LR_SUMS = (40.0, 80.0), (0.05, 0.02), (2.0, 1.4)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 import diffin
-from diffin import reference as oracle
 from diffin.accuracy import agreement
 from diffin.adjoint import LANCZOS_STEPS, Segment
 from diffin.batch_loss import MeanLoss
 from diffin.module import FunctionalModule
 from diffin.prepare import Checkpoint, Problem, influence_directions, local_directions, prepare, total
 from diffin.samples import ModuleLosses
+from tests.diffin import oracle as oracle
 
 Batch = tuple[Tensor, Tensor]
 N_SAMPLES, STEPS, LRS, LR_SUMS = 640.0, (40.0, 80.0), (0.05, 0.02), (0.6, 0.4)

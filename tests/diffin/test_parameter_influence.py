@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from diffin import reference as oracle
 from diffin.adjoint import Segment, adjoint
 from diffin.batch_loss import MeanLoss
 from diffin.contrastive import masked_members, sample_losses
 from diffin.layout import Layout
 from diffin.parameter_influence import ContrastiveSetLoss, parameter_influence
 from diffin.samples import ContrastiveLosses
+from tests.diffin import oracle as oracle
 
 P = 6
 

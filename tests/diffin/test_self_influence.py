@@ -12,7 +12,6 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.func import grad, vmap
 
-from diffin import reference as oracle
 from diffin.adjoint import Segment
 from diffin.batch_loss import MeanLoss
 from diffin.contrastive import batch_loss, masked_members, sample_losses
@@ -20,6 +19,7 @@ from diffin.layout import Layout
 from diffin.prepare import Checkpoint, Problem
 from diffin.samples import ModuleLosses
 from diffin.self_influence import Estimate, self_influence, signs
+from tests.diffin import oracle as oracle
 
 HIDDEN = 16
 LAYOUT = Layout(("in", "out"), (torch.Size((65, HIDDEN)), torch.Size((HIDDEN + 1, 10))))

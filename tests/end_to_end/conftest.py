@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coreset.client import Client
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = "2"

@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from coreset.cli import app
-from coreset.cli.tell import out
+from coreset.cli.output import out
 from coreset.client import Client
 from coreset.errors import CheckpointUnusable
-from coreset.preflight import Preflight
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
+from coreset.schemas.preflight import Preflight
 
 pytestmark = pytest.mark.timeout(180)
 

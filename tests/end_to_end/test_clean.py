@@ -13,13 +13,13 @@ from PIL import Image
 
 from benchmarks.shards import write_shard
 from coreset.client import Client
-from coreset.job import JobStatus
-from coreset.result import SUSPECTS, Manifest
+from coreset.schemas.job import JobStatus
+from coreset.schemas.manifest import SUSPECTS, Manifest
 from coreset.uids import from_subset
+from coreset_workers.data.tar import RawSample
 from demo.drawing import jpeg
 from demo.train import Training, train
 from tests.conftest import TINY_MODEL
-from workers.samples.tar import RawSample
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coreset.client import Client
-from coreset.job import Job, JobStatus
+from coreset.schemas.job import Job, JobStatus
 
 pytestmark = pytest.mark.timeout(180)
 

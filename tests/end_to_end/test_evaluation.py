@@ -11,10 +11,10 @@ import pytest
 
 from coreset.client import Client
 from coreset.errors import InvalidSpec, ShardUnreadable
-from coreset.evaluation import Evaluation
-from coreset.job import Job, JobStatus
-from coreset.result import Manifest
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
+from coreset.schemas.evaluation import Evaluation
+from coreset.schemas.job import Job, JobStatus
+from coreset.schemas.manifest import Manifest
 from demo.pool import write_sound_shard
 from tests.conftest import TINY_MODEL
 from tests.end_to_end.conftest import Until

@@ -17,12 +17,12 @@ import pytest
 from coreset import __version__
 from coreset.client import Client
 from coreset.errors import InvalidSpec
-from coreset.job import Job, JobStatus
-from coreset.part import part_schema
-from coreset.plan import Plan
-from coreset.result import Manifest, Selection
-from coreset.scores import ESTIMATORS
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
+from coreset.schemas.job import Job, JobStatus
+from coreset.schemas.manifest import Manifest, Selection
+from coreset.schemas.part import part_schema
+from coreset.schemas.plan import Plan
+from coreset.spec.scores import ESTIMATORS
 from coreset.uids import from_subset
 from demo.plan import Defect, defect_counts
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coreset.client import Client
-from coreset.result import Manifest
+from coreset.schemas.manifest import Manifest
 from tests.end_to_end.conftest import Until
 
 pytestmark = pytest.mark.timeout(300)

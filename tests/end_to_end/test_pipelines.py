@@ -16,8 +16,8 @@ import pytest
 
 from coreset.client import Client
 from coreset.errors import NotFound
-from coreset.job import Job, JobStatus
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
+from coreset.schemas.job import Job, JobStatus
 from coreset.uids import from_subset
 from demo.transcript import SESSION, job_spec, play, read_session
 from tests.conftest import TINY_MODEL
@@ -95,7 +95,7 @@ def test_scores_come_from_the_service_where_the_parts_are_out_of_reach(
 ) -> None:
     columns = ["uid", "status", "diffin", "clip_score"]
     read = client.scores(job.id, columns)
-    monkeypatch.setattr("coreset.client.calls.from_parts", lambda parts, columns: None)
+    monkeypatch.setattr("coreset.client.operations.from_parts", lambda parts, columns: None)
     assert client.scores(job.id, columns).to_pylist() == read.to_pylist()
     assert len(read) == job.progress.samples.read
 

@@ -11,8 +11,8 @@ from redis import Redis
 
 from coreset.client import Client
 from coreset.errors import Conflict, NotFound
-from coreset.job import Job, JobStatus
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
+from coreset.schemas.job import Job, JobStatus
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from coreset.client import Client
-from coreset.job import Job, JobStatus
-from coreset.server import LocalStack
+from coreset.local.stack import LocalStack
+from coreset.schemas.job import Job, JobStatus
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coreset.errors import Conflict
-from coreset.job import TERMINAL, JobStatus
+from coreset.schemas.job import TERMINAL, JobStatus
 from tests.conftest import train_tiny
 from tests.faults import cancels, data, kills, outages, s3
 from tests.faults.lab import LEASE_SECONDS, STALL_SECONDS, Lab, Strike, lab, struck

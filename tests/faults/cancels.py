@@ -4,7 +4,7 @@ import time
 from random import Random
 
 from coreset.errors import Conflict
-from coreset.job import JobStatus
+from coreset.schemas.job import JobStatus
 from tests.faults.kills import some_done
 from tests.faults.lab import Lab, Missed, until
 

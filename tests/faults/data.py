@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
-from coreset.job import Job, JobStatus
+from coreset.schemas.job import Job, JobStatus
 from tests.faults.lab import Lab, until
 
 Break = Callable[[Path], object]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from coreset.job import Job, JobStatus
+from coreset.schemas.job import Job, JobStatus
 from tests.faults.lab import LEASE_SECONDS, LOOKS, Lab, Missed, alive, until
 
 RECOVERS_WITHIN = LEASE_SECONDS + 5

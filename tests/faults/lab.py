@@ -17,11 +17,11 @@ from redis import Redis
 from rq import Worker
 from rq.serializers import JSONSerializer
 
-from coreset import server
 from coreset.client import Client
-from coreset.job import TERMINAL, Job, JobStatus
-from coreset.queue import QUEUES
-from coreset.server import Child, LocalStack
+from coreset.local import stack as server
+from coreset.local.stack import Child, LocalStack
+from coreset.queue.task_queue import QUEUES
+from coreset.schemas.job import TERMINAL, Job, JobStatus
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 3.0

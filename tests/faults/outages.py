@@ -8,7 +8,7 @@ from random import Random
 
 import httpx
 
-from coreset.job import TERMINAL, JobStatus
+from coreset.schemas.job import TERMINAL, JobStatus
 from tests.faults.kills import some_done
 from tests.faults.lab import Lab, until
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from coreset.job import JobStatus
+from coreset.schemas.job import JobStatus
 from tests.faults import cancels, data, kills, outages
 from tests.faults.lab import Lab, lab, struck
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from coreset.errors import ShardUnreadable
-from workers.samples.decode import ViewFunctions, decode
-from workers.samples.tar import ShardReader
+from coreset_workers.data.decode import ViewFunctions, decode
+from coreset_workers.data.tar import ShardReader
 
 BLOCK = 512
 VIEWS = {

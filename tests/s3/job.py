@@ -11,10 +11,10 @@ from typing import Any
 import s3fs
 
 from coreset.client import Client
-from coreset.job import JobStatus
-from coreset.result import Manifest
-from coreset.server import LocalStack
-from coreset.storage import Storage
+from coreset.local.stack import LocalStack
+from coreset.schemas.job import JobStatus
+from coreset.schemas.manifest import Manifest
+from coreset.storage.storage import Storage
 from tests.s3.faulty_proxy import Choose, FaultyProxy
 from tests.s3.server import new_bucket
 

@@ -6,8 +6,8 @@ import pytest
 import s3fs
 import torch
 
+from coreset_workers.checkpoints.files import adam_step, load, look, sha256
 from tests.s3.faulty_proxy import FaultyProxy, now_and_then
-from workers.checkpoint_files import adam_step, load, look, sha256
 
 
 @pytest.mark.parametrize("fault", ["error", "slow", "cut", "short"])

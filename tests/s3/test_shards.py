@@ -6,11 +6,11 @@ import pytest
 import s3fs
 
 from coreset.errors import ShardUnreadable, Unavailable
-from coreset.spec import PoolSpec
+from coreset.spec.job import PoolSpec
+from coreset_workers.data.listing import changed, list_shards
+from coreset_workers.data.opening import names_in
+from coreset_workers.data.tar import RawSample, ShardReader
 from tests.s3.faulty_proxy import FaultyProxy, now_and_then
-from workers.files import names_in
-from workers.samples.listing import changed, list_shards
-from workers.samples.tar import RawSample, ShardReader
 
 
 @pytest.fixture

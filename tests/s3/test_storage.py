@@ -11,7 +11,7 @@ import pytest
 import s3fs
 
 from coreset.errors import NotFound
-from coreset.storage import Storage
+from coreset.storage.storage import Storage
 from tests.s3.faulty_proxy import FaultyProxy, now_and_then
 from tests.s3.server import forget_connections
 

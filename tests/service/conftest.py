@@ -7,14 +7,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from redis import Redis
 
-from coreset.job import JobStatus
-from coreset.plan import Plan
-from coreset.result import File, Selection
+from coreset.queue.job_store import JobStore, new_job_id
+from coreset.schemas.job import JobStatus
+from coreset.schemas.manifest import File, Selection
+from coreset.schemas.plan import Plan
 from coreset.settings import ServiceSettings
-from coreset.spec import JobSpec, SelectSpec
-from coreset.storage import Storage
-from coreset.store import JobStore, new_job_id
-from service.app import create_app
+from coreset.spec.job import JobSpec, SelectSpec
+from coreset.storage.storage import Storage
+from coreset_service.app import create_app
 
 SPEC = {
     "pool": {"shards": ["/pool/{000000..000005}.tar"]},

@@ -7,17 +7,17 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from coreset.embedded import EmbeddedRedis
-from coreset.job import JobStatus
-from coreset.part import SampleStatus
-from coreset.queue import connect
-from coreset.result import ShardSummary
+from coreset.local.redis_server import EmbeddedRedis
+from coreset.queue.counters import Totals
+from coreset.queue.job_store import JobStore
+from coreset.queue.task_queue import connect
+from coreset.schemas.job import JobStatus
+from coreset.schemas.manifest import ShardSummary
+from coreset.schemas.part import SampleStatus
 from coreset.settings import ServiceSettings
-from coreset.storage import Storage
-from coreset.store import JobStore
-from coreset.totals import Totals
-from service.app import create_app
-from workers.activity import DOING
+from coreset.storage.storage import Storage
+from coreset_service.app import create_app
+from coreset_workers.process.activity import DOING
 
 SPEC = {"pool": {"shards": ["/pool/0.tar"]}, "checkpoints": {"run": "/logs/demo"}, "select": {"k": 1}}
 

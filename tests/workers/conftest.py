@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from redis import Redis
 
-from coreset.queue import TaskQueue
+from coreset.queue.task_queue import TaskQueue
 
 if TYPE_CHECKING:
-    from workers.clip_model import ClipModel
+    from coreset_workers.model.clip import ClipModel
 
 LEASE = 2.0
 ROOT = Path(__file__).parents[2]
@@ -35,8 +35,10 @@ def tiny() -> "ClipModel":
     """A tiny CLIP on the CPU, all parameters counted; few words, so that activations outweigh parameters."""
     import torch
 
-    from coreset.plan import PlannedModel
-    from workers.clip_model import ClipModel  # imports open_clip: seconds, which the tests of the queue need not wait
+    from coreset.schemas.plan import PlannedModel
+    from coreset_workers.model.clip import (
+        ClipModel,  # imports open_clip: seconds, which the tests of the queue need not wait
+    )
 
     return ClipModel.build(PlannedModel(name="tiny", config=TINY, source="spec"), torch.device("cpu"))
 
@@ -61,7 +63,7 @@ def start_worker(redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
             "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
         }
         with (tmp_path / "worker.log").open("ab") as log:
-            command = [sys.executable, "-m", "workers", *arguments]
+            command = [sys.executable, "-m", "coreset_workers", *arguments]
             started.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log))
         return started[-1]
 

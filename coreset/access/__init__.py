@@ -1,0 +1,1 @@
+"""Who may call, where a spec may point, and which addresses may be reached."""

@@ -1,0 +1,193 @@
+"""Where a spec may point: which schemes, which folders and prefixes. What the name says is judged here, by service and
+workers alike; workers look again when they open
+(coreset_workers.data.opening), where links, DNS and redirects can be seen.
+
+Nothing of a spec is expanded: no ~, no environment variables, no fsspec chains. Only shards have braces and `a::b`.
+"""
+
+import ipaddress
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+from coreset.access.addresses import is_public
+from coreset.errors import LocationForbidden
+from coreset.spec.job import JobSpec, PoolSpec, ValidationTarget
+from coreset.spec.shard_uris import expand
+
+SCHEMES = ("s3", "gs", "hf", "http", "https")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SPLIT = re.compile(r"(?P<host>[^/?#]*)(?P<path>[^?#]*)")
+
+
+class Location(NamedTuple):
+    """A place: scheme (`file` for local paths), host or bucket, and its path, absolute and without `.` and `//`."""
+
+    scheme: str
+    host: str
+    path: str
+
+    def holds(self, other: "Location") -> bool:
+        """Tell whether this prefix holds another place: the same or one below it."""
+        if self.scheme != other.scheme or self.host not in ("", other.host):
+            return False
+        folder = self.path.rstrip("/")
+        return other.path == folder or other.path.startswith(f"{folder}/") or not folder
+
+
+@dataclass(frozen=True)
+class Locations:
+    """What is allowed.
+
+    Attributes:
+        allowed: prefixes: `/folder`, `s3://bucket/prefix`, or `https://` for all of a scheme. Empty allows all SCHEMES
+            and, if `local`, every local file. An http prefix with a host allows that host wherever it is, a private
+            network too; no other one there is.
+        local: whether local files are allowed where no prefix is named.
+    """
+
+    allowed: tuple[Location, ...] = ()
+    local: bool = True
+
+    @classmethod
+    def parse(cls, text: str, local: bool = True) -> Self:
+        """Read prefixes, separated by commas or white space.
+
+        Raises:
+            LocationForbidden: one of them is not a folder or a prefix of SCHEMES.
+        """
+        return cls(tuple(located(prefix) for prefix in re.split(r"[\s,]+", text.strip()) if prefix), local)
+
+    def check(self, uri: str) -> Location:
+        """Return the place that a URI names.
+
+        Raises:
+            LocationForbidden: says why it is not allowed.
+        """
+        place = located(uri)
+        if self.allowed:
+            if not any(prefix.holds(place) for prefix in self.allowed):
+                raise _forbidden(uri, "it is below none of the allowed prefixes (CORESET_ALLOWED_URIS)")
+        elif place.scheme == "file" and not self.local:
+            raise _forbidden(uri, "local files are allowed below the folders that CORESET_ALLOWED_URIS names only")
+        if place.scheme in ("http", "https") and _is_private_literal(place.host) and not self.trusts(place.host):
+            raise _forbidden(uri, "its host is an address of a private network")
+        return place
+
+    def trusts(self, host: str) -> bool:
+        """Tell whether a prefix names this http host, so that it may be in a private network."""
+        return any(prefix.host == host.lower() for prefix in self.allowed if prefix.scheme in ("http", "https"))
+
+    def check_spec(self, spec: JobSpec) -> None:
+        """Check every place that a job spec names, before anything is touched.
+
+        Raises:
+            LocationForbidden: names the first that is not allowed.
+            ShardUnreadable: braces that do not match, or too many shards.
+        """
+        for uri in _named_in(spec):
+            self.check(uri)
+
+
+def _named_in(spec: JobSpec) -> Iterator[str]:
+    yield from _shards(spec.pool)
+    if isinstance(spec.target, ValidationTarget):
+        yield from _shards(spec.target.pool)
+    if spec.evaluate is not None:
+        yield from _shards(spec.evaluate.test)
+    if spec.checkpoints.run is not None:
+        yield spec.checkpoints.run
+    for file in spec.checkpoints.files or ():
+        yield file.uri
+    if spec.clip_model is not None and is_location(spec.clip_model.pretrained):
+        yield spec.clip_model.pretrained
+
+
+def _shards(pool: PoolSpec) -> Iterator[str]:
+    return expand(pool.shards)
+
+
+def is_location(text: str) -> bool:
+    """Tell a file or URI from one of open_clip's tags, which have letters, digits, _ - and . only."""
+    return re.search(r"[^\w.-]", text) is not None or text.startswith(".") or text.endswith((".pt", ".bin"))
+
+
+def located(uri: str) -> Location:
+    """Return the place that a URI names.
+
+    Raises:
+        LocationForbidden: it names none that could ever be allowed.
+    """
+    if _CONTROL.search(uri):
+        raise _forbidden(repr(uri)[:200], "it holds control characters")
+    if "::" in uri:
+        raise _forbidden(uri, "chained URIs are not followed; only shards are concatenated, as a::b")
+    found = _SCHEME.match(uri)
+    scheme = found[1].lower() if found else "file"
+    rest = uri[found.end() :] if found else uri
+    if scheme == "gcs":
+        scheme = "gs"
+    if scheme == "file":
+        return _local(uri, rest.removeprefix("//") if found else rest, bool(found))
+    if scheme not in SCHEMES or not rest.startswith("//"):
+        raise _forbidden(uri, f"{scheme}: is not read; give a path, or a URI of {', '.join(SCHEMES)}")
+    return _remote(uri, scheme, rest[2:])
+
+
+def _local(uri: str, path: str, is_uri: bool) -> Location:
+    if is_uri and not path.startswith("/"):
+        raise _forbidden(uri, "a file URI has an absolute path: file:///folder/file")
+    if path.startswith("~"):
+        raise _forbidden(uri, "~ is not expanded: whose home would it be? Give the whole path")
+    return Location("file", "", _normal(uri, path))
+
+
+def _remote(uri: str, scheme: str, rest: str) -> Location:
+    split = _SPLIT.match(rest)
+    host, path = (split["host"], split["path"]) if split else ("", "")
+    if "@" in host:
+        raise _forbidden(uri, "it holds credentials; the workers have their own, and a spec is seen by others")
+    if scheme in ("http", "https"):
+        host, path = _host(uri, host), _decoded(uri, path)
+    return Location(scheme, host, _normal(uri, path))
+
+
+def _host(uri: str, netloc: str) -> str:
+    try:
+        host = urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        host = "\\"
+    if "\\" in host or "%" in host:
+        raise _forbidden(uri, "its host cannot be read")
+    return host.rstrip(".")
+
+
+def _decoded(uri: str, path: str) -> str:
+    """Return the path as the last of several servers in a row may read it."""
+    for _ in range(3):
+        path = unquote(path)
+    if "\\" in path:
+        raise _forbidden(uri, "it holds a backslash")
+    return path
+
+
+def _normal(uri: str, path: str) -> str:
+    if ".." in path.split("/"):
+        raise _forbidden(uri, "it holds `..`; give the path itself")
+    normal = posixpath.normpath(path) if path else ""
+    return "/" + normal.lstrip("/") if path.startswith("/") else normal
+
+
+def _is_private_literal(host: str) -> bool:
+    try:
+        return not is_public(str(ipaddress.ip_address(host)))
+    except ValueError:
+        return False
+
+
+def _forbidden(uri: str, why: str) -> LocationForbidden:
+    return LocationForbidden(f"{uri} is not allowed: {why}", uri=uri)

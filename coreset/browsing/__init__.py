@@ -1,0 +1,1 @@
+"""Reading scores and samples for people: tables, pages, summaries, exports."""

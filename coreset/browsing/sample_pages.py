@@ -1,0 +1,69 @@
+"""Pages through a job's samples: the good ones sorted by a score, or the bad ones of one kind. Exact for every pool."""
+
+from typing import Any, cast
+
+import duckdb
+
+from coreset.browsing.sample_views import Views
+from coreset.errors import InvalidInput
+from coreset.queue.page_tokens import decode_values, encode_values
+from coreset.schemas.manifest import Selection
+from coreset.schemas.part import SampleStatus
+from coreset.schemas.plan import Plan
+from coreset.schemas.sample import LARGEST_PAGE, Order, SamplePage
+from coreset.selection.ranking import open_samples
+from coreset.storage.storage import Storage
+
+
+def sample_page(
+    storage: Storage, plan: Plan, selection: Selection, order: Order, size: int, token: str | None = None
+) -> SamplePage:
+    """Return a page of samples, LARGEST_PAGE at most, and the token of the next one.
+
+    Args:
+        selection: tells which samples are kept.
+        token: of the page before.
+
+    Raises:
+        InvalidInput: the samples do not have this score, or the token was made for another question.
+    """
+    if order.by is not None and (order.by not in plan.scores or order.status is not SampleStatus.OK):
+        raise InvalidInput(f"samples that are {order.status} have no {order.by} here to sort by", field="by")
+    size, made_for = min(size, LARGEST_PAGE), f"{plan.id}/{order.model_dump_json()}"
+    after = _after(decode_values(token, made_for)) if token else None
+    with open_samples(storage, plan, order.status) as db:
+        rows = _rows(db, order, size + 1, after)
+        kept = _kept(db, storage, selection, [row["uid"] for row in rows])
+    shown = rows[:size]
+    return SamplePage(
+        samples=Views(storage, plan)([{**row, "kept": row["uid"] in kept} for row in shown]),
+        next_page_token=encode_values(_position(order, shown[-1]), made_for) if len(rows) > size else None,
+    )
+
+
+def _position(order: Order, row: dict[str, Any]) -> list[Any]:
+    return [row[order.by.value] if order.by else 0, row["uid"], row["place"]]
+
+
+def _after(values: list[Any]) -> list[Any]:
+    try:
+        value, uid, place = values
+        return [float(value), str(uid), int(place)]
+    except (ValueError, TypeError) as error:
+        raise InvalidInput("page_token is not a token of this service", field="page_token") from error
+
+
+def _rows(db: duckdb.DuckDBPyConnection, order: Order, limit: int, after: list[Any] | None) -> list[dict[str, Any]]:
+    value = order.by.value if order.by else "0::FLOAT"
+    later, way = (">", "ASC") if order.ascending else ("<", "DESC")
+    where = f"{value} {later} $1::FLOAT OR ({value} = $1::FLOAT AND (uid, place) > ($2, $3))" if after else "true"
+    query = f"SELECT * FROM samples WHERE {where} ORDER BY {value} {way}, uid, place LIMIT {limit}"
+    found = db.execute(query, after or [])
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _kept(db: duckdb.DuckDBPyConnection, storage: Storage, selection: Selection, uids: list[str]) -> set[str]:
+    db.register("subset", storage.parquet([f"jobs/{selection.job_id}/selections/{selection.id}/subset.parquet"]))
+    found = db.execute("SELECT uid FROM subset WHERE list_contains($1::VARCHAR[], uid)", [uids]).fetchall()
+    return {cast(str, uid) for (uid,) in found}

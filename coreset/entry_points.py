@@ -1,0 +1,22 @@
+"""Names of the modules that the contract starts but never imports: they live in other distributions.
+
+tests/test_entry_points.py checks that each of them resolves.
+"""
+
+SERVICE_MODULE = "coreset_service"
+"""`python -m` this serves HTTP."""
+
+WORKER_MODULE = "coreset_workers"
+"""`python -m` this takes tasks from the queue."""
+
+LOCAL_MODULE = "coreset_workers.local"
+"""`python -m` this runs a whole job without a service."""
+
+UNLEARNING_MODULE = "coreset_workers.unlearning"
+"""`python -m` this removes samples from trained weights."""
+
+TASKS_MODULE = "coreset_workers.tasks"
+"""Module of the functions that RQ messages name."""
+
+PREFLIGHT_TASK = "coreset_workers.stages.preflight.check"
+"""The function that RQ messages of a preflight name."""

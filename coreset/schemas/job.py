@@ -1,0 +1,115 @@
+"""A job as callers see it: status, progress, and the states it may pass through."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from coreset.spec.job import JobSpec, Strict
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"  # accepted, no worker has taken it yet
+    PREPARING = "preparing"  # a worker plans it: shards, checkpoints, reference batch, directions
+    SCORING = "scoring"  # shard tasks are on the queue
+    REDUCING = "reducing"  # all shards are accounted for; selection, report and manifest are made
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLING = "cancelling"  # somebody asked for it; running tasks stop at their next batch
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.PREPARING, JobStatus.FAILED, JobStatus.CANCELLING}),
+    JobStatus.PREPARING: frozenset({JobStatus.SCORING, JobStatus.FAILED, JobStatus.CANCELLING}),
+    JobStatus.SCORING: frozenset({JobStatus.REDUCING, JobStatus.FAILED, JobStatus.CANCELLING}),
+    JobStatus.REDUCING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLING}),
+    JobStatus.CANCELLING: frozenset({JobStatus.CANCELLED, JobStatus.FAILED}),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+
+TERMINAL = frozenset(status for status, after in TRANSITIONS.items() if not after)
+
+
+class Reason(Strict):
+    """Why a job is in its state: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+class ShardCounts(Strict):
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+
+
+class SampleCounts(Strict):
+    """Samples of the shards that are done.
+
+    Attributes:
+        read: all samples met, `scored` and bad ones together.
+        bad: number of bad samples by SampleStatus.
+    """
+
+    read: int = 0
+    scored: int = 0
+    bad: dict[str, int] = Field(default_factory=dict)
+
+
+class Progress(Strict):
+    """How far a job is.
+
+    Attributes:
+        stage: what is being done, in words.
+        fraction: of the whole job, 0 to 1.
+        samples_per_second: scored, over the scoring time so far.
+        eta_seconds: until the end of scoring.
+        devices: what the workers of this job compute on.
+    """
+
+    stage: str = "queued"
+    fraction: float = 0.0
+    shards: ShardCounts = ShardCounts()
+    samples: SampleCounts = SampleCounts()
+    samples_per_second: float | None = None
+    eta_seconds: float | None = None
+    devices: list[str] = Field(default_factory=list)
+
+
+class FailedShard(Strict):
+    shard: int
+    uri: str
+    message: str
+
+
+class Job(Strict):
+    """The body of every job answer.
+
+    Attributes:
+        expires_at: when an ended job will be deleted, if its spec says so.
+    """
+
+    id: str
+    object: Literal["job"] = "job"
+    status: JobStatus
+    reason: Reason | None = None
+    spec: JobSpec
+    plan_id: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime | None = None
+    progress: Progress = Progress()
+    failed_shards: list[FailedShard] = Field(default_factory=list[FailedShard])
+    warnings: list[str] = Field(default_factory=list)
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class JobPage(Strict):
+    jobs: list[Job]
+    next_page_token: str | None = None

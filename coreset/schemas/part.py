@@ -1,0 +1,56 @@
+"""The part: one Parquet file with a row for every sample of a shard, bad ones too, in the order of the tar."""
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+from coreset.schemas.plan import Plan
+from coreset.spec.columns import CLUSTER, metadata_column
+from coreset.spec.scores import ESTIMATORS
+
+
+class SampleStatus(StrEnum):
+    """What became of a sample. All but `ok` are bad: they have null scores and a place in the counts."""
+
+    OK = "ok"
+    NO_IMAGE = "no_image"  # no jpg, png, jpeg or webp member
+    NO_CAPTION = "no_caption"  # no txt member, or the json lacks the caption field
+    EMPTY_CAPTION = "empty_caption"  # nothing left after strip
+    BAD_CAPTION = "bad_caption"  # not utf-8, too long, or the json cannot be parsed
+    BAD_IMAGE = "bad_image"  # the decoder refuses it
+    IMAGE_TOO_LARGE = "image_too_large"  # more pixels than the limit
+    NON_FINITE = "non_finite"  # decoded, but a score is not a finite number
+
+
+class UidSource(StrEnum):
+    JSON = "json"  # the uid field of the sample's json member
+    DERIVED = "derived"  # coreset.uids.derive
+
+
+def part_schema(plan: Plan) -> pa.Schema:
+    """Return the Arrow schema of a plan's parts.
+
+    Columns: uid, shard (basename), key, row (position in the shard, from 0), uid_source, status, caption, image_width
+    and image_height (pixels of the image as it is stored, null where none was looked at), `metadata_<field>` (text,
+    null where the sample's json has no such text, number or truth value), cluster (null in bad samples), then one
+    nullable float32 column a score, then for each estimator `<score>_by_checkpoint`, its terms (m,), in step order.
+    Parts of version 1 lack the columns between caption and the scores.
+    """
+    terms = pa.list_(pa.float32(), len(plan.checkpoints))
+    sizes = ["image_width", "image_height"] if plan.part_version > 1 else []
+    return pa.schema(
+        [
+            pa.field("uid", pa.string(), nullable=False),
+            pa.field("shard", pa.string(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("uid_source", pa.string(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("caption", pa.string()),
+            *(pa.field(name, pa.int32()) for name in sizes),
+            *(pa.field(metadata_column(field), pa.string()) for field in plan.metadata),
+            *([pa.field(CLUSTER, pa.int32())] if plan.clusters else []),
+            *(pa.field(score.value, pa.float32()) for score in plan.scores),
+            *(pa.field(f"{score.value}_by_checkpoint", terms) for score in plan.scores if score in ESTIMATORS),
+        ]
+    )

@@ -1,0 +1,141 @@
+"""The plan: the job spec after the workers have looked at the world. Frozen, content-addressed, written once.
+
+Its id is a hash of all that decides a score, so equal plans share their parts, and a job that is posted again after
+Redis has lost everything finds the parts that are done.
+"""
+
+import hashlib
+from typing import Self
+
+from pydantic import Field
+
+from coreset.spec.columns import Held
+from coreset.spec.job import Strict, ValidationTarget
+from coreset.spec.scores import Score
+
+SCORING_VERSION = 3
+"""Raised by every change of the code that changes a score: parts of older code are then not taken for new ones."""
+
+PART_VERSION = 2
+"""Raised by every change of a part's columns. 2: image_width, image_height, metadata, cluster."""
+
+MAX_TASKS = 16_000
+"""Tasks that one job puts on the queue at most; more shards than that are grouped."""
+
+
+class Sourced(Strict):
+    """A number and where it came from, for example `optimizer state` or `spec`."""
+
+    value: float
+    source: str
+
+
+class PlannedShard(Strict):
+    """A shard as the plan found it.
+
+    Attributes:
+        index: position in the pool's expanded list.
+        size: bytes.
+        etag: the storage's version tag or modification time, if it has one.
+        expected: number of samples that the files beside the shard, or its tar headers, announce.
+        expected_source: `stats.json`, `sizes.json`, `parquet` or `tar headers`.
+    """
+
+    index: int
+    uri: str
+    size: int
+    etag: str | None = None
+    expected: int | None = None
+    expected_source: str | None = None
+
+
+class PlannedCheckpoint(Strict):
+    """A checkpoint theta_t with what the estimators need to know about it.
+
+    Attributes:
+        step: t, optimiser steps done.
+        lr: eta_t, the learning rate of step t.
+        lr_sum: sum of the learning rates of the steps since the checkpoint before (or since step 0).
+        optimizer: `adamw` if the checkpoint holds Adam's second moments, else None: then P = 1.
+    """
+
+    index: int
+    uri: str
+    size: int
+    sha256: str
+    epoch: int | None
+    step: Sourced
+    lr: Sourced
+    lr_sum: Sourced
+    optimizer: str | None
+
+
+class PlannedModel(Strict):
+    """The architecture; `config` is open_clip's model config, complete, so that nothing is looked up again."""
+
+    name: str
+    config: dict[str, object]
+    source: str
+    preprocess: dict[str, object] = Field(default_factory=dict)
+    preprocess_source: str = "open_clip defaults"
+
+
+class Plan(Strict):
+    """All that decides the scores. `id` is the hash of the rest.
+
+    Attributes:
+        parameters: names of those that are counted; None is all.
+        n_samples: N of the estimators, the size of the pool.
+        reference_seed, reference_size: of the draw of B.
+        part_version: which columns the parts have; plans that do not say it are of version 1.
+        metadata: json fields that the parts keep.
+        clusters: number of clusters of alike images; 0 is none.
+    """
+
+    version: int = SCORING_VERSION
+    shards: list[PlannedShard]
+    caption_field: str | None
+    checkpoints: list[PlannedCheckpoint]
+    model: PlannedModel
+    clip_model: PlannedModel | None
+    clip_pretrained: str | None
+    parameters: list[str] | None = None
+    target: str | ValidationTarget
+    target_shards: list[PlannedShard] = Field(default_factory=list[PlannedShard])
+    reference_size: int
+    reference_seed: int
+    n_samples: Sourced
+    scores: list[Score]
+    seed: int
+    part_version: int = 1
+    metadata: list[str] = Field(default_factory=list[str])
+    clusters: int = 0
+
+    @property
+    def id(self) -> str:
+        """The content key: 32 hex digits of the sha256 of the canonical JSON. A plan of version 1 keeps its own."""
+        unknown_then = {"part_version", "metadata", "clusters"} if self.part_version == 1 else None
+        return hashlib.sha256(self.model_dump_json(exclude=unknown_then).encode()).hexdigest()[:32]
+
+    @property
+    def held(self) -> Held:
+        """What its parts hold."""
+        return Held(tuple(self.scores), tuple(self.metadata), self.clusters > 0, self.part_version > 1)
+
+    def part_name(self, shard: int) -> str:
+        """Return the file name of the shard's part, in the plan's folder of parts."""
+        return f"{shard:06d}.parquet"
+
+    def summary_name(self, shard: int) -> str:
+        """Return the file name of the summary beside the part; written last, it says that the part is whole."""
+        return f"{shard:06d}.json"
+
+    def tasks(self) -> list[range]:
+        """Return the shard indices of each task: one shard a task, until there are more shards than MAX_TASKS."""
+        total = len(self.shards)
+        per_task = -(-total // MAX_TASKS)
+        return [range(first, min(first + per_task, total)) for first in range(0, total, per_task)]
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        return cls.model_validate_json(text)

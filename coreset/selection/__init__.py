@@ -1,0 +1,1 @@
+"""Selecting a subset from the scores of a plan, with DuckDB."""

@@ -1,0 +1,1 @@
+"""What a caller may ask for: the job spec and its parts."""

@@ -1,0 +1,57 @@
+"""Models and their parameters, as a job spec names them."""
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from coreset.spec.base import Strict
+
+
+class ModelSpec(Strict):
+    """The architecture, where params.txt and open_clip_config.json do not tell it.
+
+    Attributes:
+        name: an open_clip model name, for example ViT-B-32.
+        config: open_clip's model config (embed_dim, vision_cfg, text_cfg), for architectures of your own.
+    """
+
+    name: str | None = Field(default=None, max_length=200, examples=["ViT-B-32"])
+    config: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.name is None and self.config is None:
+            raise ValueError("give `name`, `config`, or both")
+        return self
+
+
+class ClipModelSpec(Strict):
+    """The model behind clip_score and neg_clip_loss, if it is not the run's last checkpoint.
+
+    Attributes:
+        name: an open_clip model name.
+        pretrained: a tag of open_clip's, or the URI of a weights file.
+    """
+
+    name: str = Field(max_length=200, examples=["ViT-B-32"])
+    pretrained: str = Field(min_length=1, max_length=4096, examples=["laion2b_s34b_b79k"])
+
+
+class ParametersSpec(Strict):
+    """Which parameters are counted: influence is then that of training these alone, the others held as they were.
+
+    The layers before the first of them run once for a sample and checkpoint, not once for each point.
+
+    Attributes:
+        last_blocks: those of the last n blocks of each tower and of what comes after them (norms, projections, scale).
+        names: those that match any of these patterns, for example `visual.transformer.resblocks.11.*`.
+    """
+
+    last_blocks: int | None = Field(default=None, ge=1, le=1000, examples=[2])
+    names: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.last_blocks is None) == (self.names is None):
+            raise ValueError("give either `last_blocks` or `names`, or leave `parameters` out to count all")
+        return self

@@ -1,0 +1,1 @@
+"""Files of plans and jobs, on a folder or an object store."""

@@ -1,0 +1,47 @@
+"""`python -m coreset_service`: serve HTTP until told to stop. Settings are CORESET_* variables (coreset.settings)."""
+
+import sys
+
+import structlog
+import uvicorn
+from structlog.typing import FilteringBoundLogger
+
+from coreset.access.addresses import is_loopback
+from coreset.errors import CoresetError
+from coreset.logs import configure
+from coreset.settings import ServiceSettings
+from coreset_service.app import create_app
+
+
+def main() -> None:
+    settings = ServiceSettings()
+    configure(settings.log_format, settings.log_level)
+    log = structlog.get_logger("service")
+    try:
+        app = create_app(settings)
+    except CoresetError as error:
+        sys.exit(f"error: {error.detail}")
+    _check_exposure(settings, log, keyed=bool(app.state.context.keyring))
+    log.info("service starts", host=settings.host, port=settings.port)
+    # Long polls last up to a minute; they are cut off when the service stops.
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=3)
+
+
+def _check_exposure(settings: ServiceSettings, log: FilteringBoundLogger, keyed: bool) -> None:
+    """End the process rather than serve strangers without keys."""
+    if keyed:
+        return
+    if is_loopback(settings.host):
+        log.warning("there are no API keys, so the service listens on the loopback only", host=settings.host)
+    elif settings.open:
+        log.warning("there are no API keys, and CORESET_OPEN is set: whoever reaches the service may use it")
+    else:
+        sys.exit(
+            f"error: without API keys the service listens on the loopback only, not on {settings.host}. Make a key "
+            "with `coreset key new --name NAME` and put its line into CORESET_API_KEYS; or, where only friends can "
+            "reach the service, set CORESET_OPEN=true."
+        )
+
+
+if __name__ == "__main__":
+    main()

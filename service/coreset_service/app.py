@@ -1,0 +1,111 @@
+"""The app factory. Nothing is built at import, so tests make an app of their own parts."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
+from redis import Redis
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Lifespan
+
+from coreset import __version__
+from coreset.access.addresses import is_loopback
+from coreset.access.api_keys import read_keyring
+from coreset.access.locations import Locations
+from coreset.queue.counters import Totals
+from coreset.queue.job_store import JobStore
+from coreset.queue.task_queue import TaskQueue, connect
+from coreset.selection.select import select
+from coreset.settings import ServiceSettings
+from coreset.storage.storage import Storage
+from coreset_service.api_docs.openapi import describe
+from coreset_service.dependencies import Context, Select
+from coreset_service.http import problems
+from coreset_service.http.auth import Guard
+from coreset_service.http.middleware import BodyLimit, Envelope
+from coreset_service.maintenance.reconciler import Reconciler
+from coreset_service.maintenance.retention import Retention
+from coreset_service.metrics import RequestMeter, registry_of
+from coreset_service.routes import (
+    browsing,
+    diagnosis,
+    evaluation,
+    events,
+    health,
+    jobs,
+    login,
+    page,
+    reference,
+    scores,
+    selections,
+)
+from coreset_service.webhooks.outbox import Outbox
+from coreset_service.webhooks.sender import WebhookSender
+
+API_KEY = HTTPBearer(
+    scheme_name="api_key",
+    description="An API key, where the service has any: scope `read` for GET, `submit` for all else.",
+    auto_error=False,  # coreset_service.http.auth has looked at it
+)
+
+
+class Thread(Protocol):
+    """Something that works beside the requests."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+def create_app(
+    settings: ServiceSettings,
+    redis: Redis | None = None,
+    storage: Storage | None = None,
+    select: Select = select,
+) -> FastAPI:
+    """Make the app. What is not given is made from the settings."""
+    redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
+    store, queue, storage = JobStore(redis), TaskQueue(redis), storage or Storage(settings.storage)
+    threads: list[Thread] = [
+        Reconciler(store, queue, settings.reconcile_seconds, [Retention(store, queue, storage).look])
+    ]
+    if settings.webhook_secret is not None:
+        secret = settings.webhook_secret.get_secret_value()
+        threads.append(WebhookSender(Outbox(redis), secret, settings.webhook_private))
+    app = FastAPI(
+        title="Coreset selection service",
+        version=__version__,
+        redirect_slashes=False,
+        docs_url=None,  # FastAPI's own come from another site; coreset_service.routes.reference is ours
+        redoc_url=None,
+        lifespan=_with(threads),
+        description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
+    )
+    metrics = registry_of(store, queue, Totals(redis))
+    keyring = read_keyring(settings.api_keys, settings.api_keys_file)
+    locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
+    app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations)
+    for resource in (jobs, events, selections, scores, browsing, evaluation, diagnosis):
+        app.include_router(resource.router, dependencies=[Security(API_KEY)])
+    for resource in (health, page, reference, login):
+        app.include_router(resource.router)
+    problems.install(app)
+    describe(app)
+    # From the inside out: who may not call is refused before their body is read.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, keyring=keyring, rate=settings.rate_per_minute)
+    app.add_middleware(Envelope, answered=RequestMeter(metrics).answered)
+    return app
+
+
+def _with(threads: Sequence[Thread]) -> Lifespan[FastAPI]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        for thread in threads:
+            thread.start()
+        yield
+        for thread in threads:
+            await run_in_threadpool(thread.stop)
+
+    return lifespan

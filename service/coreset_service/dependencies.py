@@ -1,0 +1,44 @@
+"""What the routes work with, one of each a process, kept on the app."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol, cast
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
+from coreset.access.api_keys import Keyring
+from coreset.access.locations import Locations
+from coreset.queue.job_store import JobStore
+from coreset.queue.task_queue import TaskQueue
+from coreset.schemas.manifest import Selection
+from coreset.schemas.plan import Plan
+from coreset.settings import ServiceSettings
+from coreset.spec.job import SelectSpec
+from coreset.storage.storage import Storage
+from coreset_service.score_tables import Looks
+
+
+class Select(Protocol):
+    """Cuts a coreset from a job's parts (coreset.select.select)."""
+
+    def __call__(self, storage: Storage, plan: Plan, job_id: str, spec: SelectSpec) -> Selection: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    settings: ServiceSettings
+    store: JobStore
+    queue: TaskQueue
+    storage: Storage
+    select: Select
+    metrics: CollectorRegistry
+    keyring: Keyring
+    locations: Locations
+    looks: Looks = field(default_factory=Looks)
+
+
+def context_of(request: Request) -> Context:
+    return cast(Context, request.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(context_of)]

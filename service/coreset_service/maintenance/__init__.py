@@ -1,0 +1,1 @@
+"""Reconciling, deleting and diagnosing jobs."""

@@ -1,0 +1,107 @@
+"""A job's events as they happen, as Server-Sent Events."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Header, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
+from starlette.concurrency import run_in_threadpool
+
+from coreset.errors import NotFound, Unavailable
+from coreset.schemas.events import JobEvent, News, Progressed
+from coreset.schemas.job import JobStatus
+from coreset_service.api_docs import examples
+from coreset_service.dependencies import Context, Ctx
+from coreset_service.routes.jobs import JobId
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+POLL_SECONDS = 0.5
+PROGRESS_SECONDS = 1.0
+HEARTBEAT_SECONDS = 15.0
+RETRY_MILLISECONDS = 2000
+
+EventId = Annotated[
+    str | None,
+    Header(pattern=r"^\d{1,19}-\d{1,19}$", description="the newest id that is known; the stream goes on after it"),
+]
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    **examples.PROBLEMS,
+    200: {"description": "The events", "content": {"text/event-stream": {"example": examples.EVENTS}}},
+    204: {"description": "The job has ended, and Last-Event-ID is its last event"},
+}
+
+
+@router.get("/{job_id}/events", response_class=Response, responses=_ANSWERS)
+async def get_events(context: Ctx, job_id: JobId, last_event_id: EventId = None) -> Response:
+    """Follow a job until it has ended.
+
+    `status`, `warning` and `shard_failed` have an id, and are told again from the first one on, or after
+    `Last-Event-ID`. `progress` has none: it is the newest, once a second at most, when there is something new. `ended`
+    is the last event; the connection is closed behind it. A comment comes when nothing else has for 15 seconds.
+    """
+    news = await run_in_threadpool(context.store.events, job_id, last_event_id or "0-0")
+    if last_event_id and news.complete and not news.milestones:
+        return Response(status_code=204)  # tells a browser to stop connecting
+    listener = Listener(context, job_id, last_event_id or "0-0")
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventSourceResponse(listener.stream(), headers=headers)
+
+
+@dataclass
+class Listener:
+    """One caller on the line, and what they have heard."""
+
+    context: Context
+    job_id: str
+    after: str
+    version: int = -1
+    progress_at: float = field(default=float("-inf"))
+    ended: bool = False
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield format_sse_event(retry=RETRY_MILLISECONDS)
+        said_at = time.monotonic()
+        while not self.ended:
+            heard = await run_in_threadpool(self.hear)
+            if heard or time.monotonic() - said_at >= HEARTBEAT_SECONDS:
+                said_at = time.monotonic()
+                yield b"".join(heard) or format_sse_event(comment="nothing new")
+            if not self.ended:
+                await anyio.sleep(POLL_SECONDS)
+
+    def hear(self) -> list[bytes]:
+        """Return what is new. While Redis is away that is nothing: a browser would not come back after a 503."""
+        try:
+            news = self.context.store.events(self.job_id, self.after)
+            if news.status is JobStatus.CANCELLING:
+                self.context.queue.settle(self.job_id)
+            progress = self._progress(news)
+        except Unavailable:
+            return []
+        except NotFound:  # deleted since
+            self.ended = True
+            return []
+        return self._told(news, progress)
+
+    def _progress(self, news: News) -> list[bytes]:
+        due = news.complete or time.monotonic() - self.progress_at >= PROGRESS_SECONDS
+        if news.version == self.version or not due:
+            return []
+        self.version, self.progress_at = news.version, time.monotonic()
+        progress = self.context.store.get(self.job_id).progress
+        return [_encoded(Progressed(at=datetime.now(UTC), progress=progress))]
+
+    def _told(self, news: News, progress: list[bytes]) -> list[bytes]:
+        self.ended = news.complete
+        self.after = news.milestones[-1].id if news.milestones else self.after
+        told = [_encoded(event, event_id) for event_id, event in news.milestones]
+        return [*told[:-1], *progress, *told[-1:]] if news.complete else told + progress
+
+
+def _encoded(event: JobEvent, event_id: str | None = None) -> bytes:
+    return format_sse_event(data_str=event.model_dump_json(), event=event.type, id=event_id)

@@ -1,0 +1,67 @@
+"""The API's own page, made from its description: nothing on it comes from elsewhere, so it works without internet."""
+
+import json
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from coreset_service.routes.page import page_of
+
+router = APIRouter(include_in_schema=False)
+
+Schema = dict[str, Any]
+
+
+@router.get("/docs", response_class=HTMLResponse)
+def reference(request: Request) -> Response:
+    description = cast(Schema, request.app.openapi())
+    values: dict[str, object] = {
+        "description": description,
+        "type_of": type_of,
+        "limits_of": limits_of,
+        "pretty": _pretty,
+    }
+    return page_of(request, "reference.html", values)
+
+
+def type_of(schema: Schema) -> str:
+    """Return a schema's type in words; a model's is its name."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rsplit("/", 1)[-1]
+    for one_of in ("anyOf", "oneOf"):
+        if one_of in schema:
+            return " or ".join(type_of(option) for option in schema[one_of])
+    if "enum" in schema or "const" in schema:
+        return " or ".join(json.dumps(value) for value in schema.get("enum", [schema.get("const")]))
+    kind = str(schema.get("type", "anything"))
+    if kind == "array" and "items" in schema:
+        return f"list of {type_of(schema['items'])}"
+    if kind == "object":
+        patterns = cast(Schema, schema.get("patternProperties", {}))
+        values = schema.get("additionalProperties") or next(iter(patterns.values()), None)
+        return f"mapping to {type_of(cast(Schema, values))}" if isinstance(values, dict) else "mapping"
+    return kind
+
+
+LIMITS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "less than {}",
+    "minItems": "{} or more",
+    "maxItems": "{} or fewer",
+    "maxLength": "{} characters or fewer",
+    "pattern": "as {}",
+}
+
+
+def limits_of(schema: Schema) -> list[str]:
+    """Return a value's bounds and its default, in words."""
+    options = [schema, *schema.get("anyOf", [])]
+    found = [words.format(option[name]) for option in options for name, words in LIMITS.items() if name in option]
+    return found + ([f"default {json.dumps(schema['default'])}"] if schema.get("default") is not None else [])
+
+
+def _pretty(example: Any) -> str:
+    return example if isinstance(example, str) else json.dumps(example, indent=2)

@@ -1,0 +1,1 @@
+"""Webhooks: the outbox, the message and its signature, the sender."""

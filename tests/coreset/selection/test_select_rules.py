@@ -1,0 +1,319 @@
+"""Every rule of a selection against the same in plain Python, over samples with ties, gaps and repeated uids."""
+
+import io
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from coreset.errors import InvalidSpec, PoolUnusable
+from coreset.selection.select import select
+from coreset.spec.job import SelectSpec
+from coreset.spec.scores import Score
+from coreset.storage.storage import Storage
+from coreset.storage.target_clusters import save_target_clusters
+from coreset.uids import from_subset, read_uids
+from tests.coreset.selections import SCORES, Refused, Row, expected_times, plan_of, slow_select, write_parts
+
+values = st.integers(-8, 8).map(lambda n: n / 8)
+rows = st.fixed_dictionaries(
+    {
+        "uid": st.integers(0, 40).map(lambda n: f"{n:032x}"),
+        "clip_score": values,
+        "random": values,
+        "caption": st.sampled_from(
+            ["red", "a red kite", "ein  Haus", "zwei\nrote\u00a0Häuser am Meer", "été", "x" * 90]
+        ),
+        "image_width": st.sampled_from([32, 200, 640]),
+        "image_height": st.sampled_from([24, 200, 480]),
+        "metadata_lang": st.sampled_from(["en", "de", "1", "2.5", "nan", "true", "it's", None]),
+        "cluster": st.integers(0, 3),
+    }
+)
+pools = st.tuples(*(st.lists(rows, max_size=30) for _ in range(2)))
+
+
+def bounds(numbers: st.SearchStrategy[float], low: str = "min", high: str = "max") -> st.SearchStrategy[Row]:
+    pairs = st.tuples(numbers, numbers).map(sorted)
+    return st.one_of(
+        numbers.map(lambda n: {low: n}),
+        numbers.map(lambda n: {high: n}),
+        pairs.map(lambda pair: {low: pair[0], high: pair[1]}),
+    )
+
+
+def labels(found: st.SearchStrategy[Any]) -> st.SearchStrategy[Row]:
+    some = st.lists(found, min_size=1, max_size=3)
+    return st.one_of(some.map(lambda each: {"any_of": each}), some.map(lambda each: {"none_of": each}))
+
+
+shares = st.integers(0, 20).map(lambda n: n / 20)
+by_column: dict[str, st.SearchStrategy[Row]] = {
+    "clip_score": st.one_of(bounds(values), bounds(shares, "min_rank", "max_rank")),
+    "random": bounds(shares, "min_rank", "max_rank"),
+    "caption_length": bounds(st.sampled_from([3, 5, 10, 80])),
+    "caption_words": bounds(st.sampled_from([1, 2, 3, 4])),
+    "image_width": bounds(st.sampled_from([32, 100, 640])),
+    "image_short_side": bounds(st.sampled_from([24, 100, 200])),
+    "aspect_ratio": bounds(st.sampled_from([1.0, 1.5, 3.2])),
+    "cluster": labels(st.integers(0, 4)),
+    "shard": labels(st.sampled_from(["0.tar", "1.tar"])),
+    "metadata_lang": st.one_of(labels(st.sampled_from(["en", "1", 1, "it's", "no"])), bounds(st.just(1.5))),
+}
+filters = st.lists(st.sampled_from(list(by_column)), min_size=1, max_size=2, unique=True).flatmap(
+    lambda names: st.fixed_dictionaries({name: by_column[name] for name in names})
+)
+weights = st.sampled_from([{"clip_score": 1}, {"clip_score": 1, "random": 1}, {"clip_score": 2, "random": -0.5},
+                           {"clip_score": -1}, {"random": -3, "clip_score": -1}])  # fmt: skip
+group = st.sampled_from(["cluster", "shard", "caption", "metadata_lang"])
+quotas = st.one_of(
+    st.builds(lambda field, n: {"field": field, "max": n}, group, st.integers(1, 9)),
+    st.builds(lambda field, n: {"field": field, "max_share": n / 10}, group, st.integers(1, 10)),
+    st.builds(lambda field, how: {"field": field, "balance": how}, group, st.sampled_from(["equal", "proportional"])),
+    st.just({"field": "cluster", "balance": "target"}),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)).map(
+        lambda n: {"field": "cluster", "shares": {"0": n[0] / 4, "2": n[1] / 4}}
+    ),
+)
+sizes = st.one_of(
+    st.integers(1, 12).map(lambda k: {"k": k}),
+    st.integers(1, 20).map(lambda n: {"fraction": n / 20}),
+    values.map(lambda value: {"threshold": value}),
+)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> SelectSpec:
+    by = draw(weights)
+    body = draw(sizes) | {"by": by, "winsorise": draw(st.sampled_from([0, 0, 0.1, 0.3]))}
+    if draw(st.integers(0, 3)):
+        body |= {"filters": draw(filters)}
+    if draw(st.integers(0, 2)):
+        quota = draw(quotas)
+        body |= {"quota": quota} if "threshold" not in body or "max" in quota else {}
+    if "threshold" not in body and not draw(st.integers(0, 2)):
+        body |= {"distinct": draw(group)}
+    how = draw(st.sampled_from(["mix", "mix", "intersection", "union"]))
+    scale = draw(st.sampled_from(["rank", "raw", "zscore"])) if how == "mix" else "rank"
+    if scale == "rank" and draw(st.booleans()):
+        body |= {"within": {score: draw(group) for score in by if draw(st.booleans())}}
+    return SelectSpec.model_validate({**body, "combine": how, "scale": scale})
+
+
+@given(pools, specs(), st.lists(st.integers(0, 9), max_size=4))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_selection_is_the_slow_one(
+    tmp_path_factory: pytest.TempPathFactory, shards: tuple[list[Row], list[Row]], spec: SelectSpec, target: list[int]
+) -> None:
+    storage, plan = Storage(str(tmp_path_factory.mktemp("storage"))), plan_of(2)
+    together = write_parts(storage, plan, shards)
+    save_target_clusters(storage, plan, target)
+    try:
+        expected = slow_select(together, spec, target)
+    except Refused:
+        event("refused")
+        with pytest.raises(InvalidSpec if together else PoolUnusable):
+            select(storage, plan, "job", spec)
+        return
+    asked = [name for name in ("quota", "distinct", "filters", "within") if getattr(spec, name)]
+    event(f"kept, with {asked}")
+    found = select(storage, plan, "job", spec)
+    kept = pq.read_table(found.files["subset.parquet"].uri)
+    np.testing.assert_allclose(kept["value"].to_numpy(), expected.values, rtol=1e-6, atol=1e-9)
+    if spec.scale != "zscore":  # whose last digits may order samples of almost equal values otherwise
+        assert kept["uid"].to_pylist() == expected.kept
+    counts = (found.k, found.rankable, found.duplicates, found.filtered, found.repeated)
+    assert counts == (len(expected.kept), expected.rankable, expected.duplicates, expected.filtered, 0)
+    assert found.threshold == pytest.approx(min(expected.values))
+    assert kept["rank"].to_pylist() == list(range(1, found.k + 1))
+    assert set(kept["copies"].to_pylist()) == {1}
+
+
+@given(st.lists(values, min_size=1, max_size=30), st.sampled_from([0.02, 0.3, 2, 50]), st.integers(1, 4), st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_draw_takes_each_as_often_as_expected_rounded_down_or_up(
+    tmp_path_factory: pytest.TempPathFactory, scores: list[float], temperature: float, repeats: int, data: st.DataObject
+) -> None:
+    storage, plan = Storage(str(tmp_path_factory.mktemp("storage"))), plan_of(1)
+    write_parts(storage, plan, [[sample(i, score) for i, score in enumerate(scores)]])
+    k = data.draw(st.integers(1, len(scores) * repeats))
+    sampling = {"temperature": temperature, "max_repeats": repeats, "seed": data.draw(st.integers(0, 5))}
+    spec = SelectSpec.model_validate({"k": k, "by": "clip_score", "scale": "raw", "sampling": sampling})
+    found = select(storage, plan, "job", spec)
+    kept = pq.read_table(found.files["subset.parquet"].uri).to_pylist()
+    copies = Counter({row["uid"]: row["copies"] for row in kept})
+    assert sum(copies.values()) == found.k == k
+    assert max(copies.values()) <= repeats
+    assert found.repeated == k - len(kept)
+    for i, expected in enumerate(expected_times(scores, temperature, repeats, k)):
+        assert abs(copies[f"{i:032x}"] - expected) < 1 + 1e-4, "systematic sampling rounds down or up"
+    subset = np.load(io.BytesIO(storage.read(f"jobs/job/selections/{found.id}/subset.npy")))
+    assert from_subset(subset) == sorted(copies.elements())
+
+
+def sample(number: int, score: float, **fields: Any) -> Row:
+    return {"uid": f"{number:032x}", "clip_score": score, "random": number / 100, "caption": f"a {number}"} | fields
+
+
+def drawn(storage: Storage, plan: Any, **sampling: Any) -> Counter[str]:
+    spec = SelectSpec.model_validate({"k": 6, "by": "clip_score", "scale": "raw", "sampling": sampling})
+    kept = pq.read_table(select(storage, plan, "job", spec).files["subset.parquet"].uri).to_pylist()
+    return Counter({row["uid"]: row["copies"] for row in kept})
+
+
+def test_over_many_seeds_a_sample_is_drawn_as_often_as_its_chance_says(tmp_path: Path) -> None:
+    storage, plan = Storage(str(tmp_path)), plan_of(1)
+    scores = [0.0, 0.1, 0.3, 0.5, 0.5, 0.8, 0.9, 1.0, 1.0, 0.2]
+    write_parts(storage, plan, [[sample(i, score) for i, score in enumerate(scores)]])
+    seeds = 40
+    total: Counter[str] = Counter()
+    for seed in range(seeds):
+        total += drawn(storage, plan, temperature=0.4, max_repeats=2, seed=seed)
+    for i, expected in enumerate(expected_times(scores, 0.4, 2, 6)):
+        error = math.sqrt(max(expected % 1 * (1 - expected % 1), 0.01) / seeds)
+        assert abs(total[f"{i:032x}"] / seeds - expected) < 4 * error, i
+
+
+def test_the_same_seed_draws_the_same_samples_and_another_others(tmp_path: Path) -> None:
+    plan, pool = plan_of(2), [[sample(50 * s + i, i / 50) for i in range(50)] for s in range(2)]
+    storages = [Storage(str(tmp_path / name)) for name in ("a", "b")]
+    write_parts(storages[0], plan, pool)
+    write_parts(storages[1], plan, [pool[0][::-1], pool[1][::-1]])
+    one, other = (drawn(storage, plan, temperature=1, seed=7) for storage in storages)
+    assert one == other, "whatever the order of the samples in the shards"
+    assert one != drawn(storages[0], plan, temperature=1, seed=8)
+
+
+def test_a_low_temperature_draws_the_best_and_a_high_one_draws_evenly(tmp_path: Path) -> None:
+    storage, plan = Storage(str(tmp_path)), plan_of(1)
+    write_parts(storage, plan, [[sample(i, i / 10) for i in range(20)]])
+    assert drawn(storage, plan, temperature=0.001) == Counter({f"{i:032x}": 1 for i in range(14, 20)})
+    evenly = [drawn(storage, plan, temperature=1000, seed=seed) for seed in range(20)]
+    assert len({uid for each in evenly for uid in each}) == 20
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"k": 11}, "k is 11, but only 10 samples can be ranked"),
+        ({"k": 21, "sampling": {"temperature": 1, "max_repeats": 2}}, "only 10 samples can be ranked, 2 times each"),
+        ({"threshold": 1.5}, "no sample reaches the threshold 1.5; the best has 1"),
+        ({"threshold": 1e300, "scale": "raw"}, r"no sample reaches the threshold 1e\+300; the best has 0.9"),
+        ({"k": 1, "filters": {"clip_score": {"min": 1e300}}}, "no sample of 10 passes all filters"),
+        ({"k": 1, "filters": {"cluster": {"any_of": ["\0", 10**30]}}}, "no sample of 10 passes all filters"),
+        (
+            {"k": 1, "filters": {"clip_score": {"min": 0.5}, "caption_words": {"min": 3}}},
+            "no sample of 10 passes all filters: clip_score lets 5 through, caption_words lets 0 through",
+        ),
+        ({"k": 6, "filters": {"clip_score": {"min": 0.5}}}, "k is 6, but only 5 samples can be ranked"),
+        ({"k": 5, "quota": {"field": "cluster", "max": 2}}, "k is 5, but the quota lets only 4 samples through"),
+        (
+            {"k": 8, "quota": {"field": "cluster", "shares": {"0": 0.75}}},
+            "the quota wants 6 samples of cluster 0, which has 5 that can be ranked",
+        ),
+        (
+            {"k": 8, "quota": {"field": "cluster", "shares": {"0": 0.25}}},
+            "the quota wants 6 samples of all groups that are not named, which has 5",
+        ),
+        ({"k": 1, "by": "diffin"}, "the job has not computed diffin; it has clip_score, random"),
+        ({"k": 1, "filters": {"loss": {"min": 1}}}, "the job has not computed loss"),
+        (
+            {"k": 1, "filters": {"metadata_x": {"min": 1}}},
+            "no metadata_x; filters may name clip_score, random, capt",
+        ),
+        (
+            {"k": 1, "quota": {"field": "metadata_x", "max": 1}},
+            "no metadata_x; groups may be cluster, shard",
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_refused_with_the_numbers(tmp_path: Path, body: Row, words: str) -> None:
+    storage, plan = Storage(str(tmp_path)), plan_of(1)
+    write_parts(storage, plan, [[sample(i, i / 10, cluster=i % 2) for i in range(10)]])
+    with pytest.raises(InvalidSpec, match=words):
+        select(storage, plan, "job", SelectSpec.model_validate({"by": "clip_score", **body}))
+    assert not storage.exists("jobs/job/selections")
+
+
+def test_parts_of_before_are_selected_by_what_they_hold_and_the_way_to_more_is_told(tmp_path: Path) -> None:
+    storage, older = Storage(str(tmp_path)), plan_of(1, part_version=1, metadata=[], clusters=0)
+    write_parts(storage, older, [[sample(i, i / 10) for i in range(10)]])
+    long = {"caption_length": {"min": 3}, "clip_score": {"min_rank": 0.5}}
+    spec = {"fraction": 1, "by": "clip_score", "filters": long, "quota": {"field": "caption", "max": 1}}
+    assert select(storage, older, "job", SelectSpec.model_validate(spec)).k == 5
+    for field, wish in (("image_width", {"min": 3}), ("cluster", {"any_of": [1]})):
+        with pytest.raises(InvalidSpec, match=rf"the parts hold no {field}; .* post it again"):
+            select(storage, older, "job", SelectSpec.model_validate(spec | {"filters": {field: wish}}))
+
+
+def test_a_score_that_was_read_from_a_part_is_a_bound_that_it_passes(tmp_path: Path) -> None:
+    storage, plan = Storage(str(tmp_path)), plan_of(1)
+    write_parts(storage, plan, [[sample(0, 0.7), sample(1, 0.1)]])
+    assert float(np.float32(0.7)) < 0.7
+    bound = {"by": "clip_score", "filters": {"clip_score": {"min": 0.7}}, "fraction": 1}
+    assert select(storage, plan, "job", SelectSpec.model_validate(bound)).k == 1
+    assert select(storage, plan, "job", SelectSpec(threshold=0.7, by={Score.CLIP_SCORE: 2}, scale="raw")).k == 1
+
+
+def test_scores_are_those_that_the_oracle_knows() -> None:
+    assert [Score.CLIP_SCORE, Score.RANDOM] == SCORES
+
+
+CLIP_SCORE_WITHIN = {Score.CLIP_SCORE: "cluster"}
+
+
+def test_the_recipe_fills_in_what_is_left_out_and_what_parts_hold() -> None:
+    recipe = SelectSpec(k=3).filled(clusters=True)
+    assert recipe.within == CLIP_SCORE_WITHIN
+    assert recipe.distinct == "caption"
+    assert recipe.quota is not None
+    assert (recipe.quota.field, recipe.quota.balance) == ("cluster", "target")
+    assert recipe.filled(clusters=False) == recipe
+    assert SelectSpec(k=3).filled(clusters=False) == recipe.model_copy(update={"within": {}, "quota": None})
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        ({"k": 3, "by": "loss"}, {"within": {}}),
+        ({"k": 3, "by": {"diffin": 2, "clip_score": 1}}, {"within": {}}),
+        ({"k": 3, "scale": "raw"}, {"within": {}}),
+        ({"k": 3, "combine": "union"}, {"within": {}}),
+        ({"k": 3, "within": {}}, {"within": {}}),
+        ({"k": 3, "quota": {"field": "shard", "max": 1}}, {"within": CLIP_SCORE_WITHIN, "distinct": "caption"}),
+        ({"k": 3, "distinct": "shard", "quota": {"field": "shard", "max": 1}}, {"within": CLIP_SCORE_WITHIN}),
+        ({"k": 3, "sampling": {"temperature": 1}}, {"within": CLIP_SCORE_WITHIN}),
+        ({"threshold": 0.5}, {"within": CLIP_SCORE_WITHIN}),
+    ],
+)
+def test_what_is_asked_for_goes_before_the_recipe(asked: Row, more: Row) -> None:
+    spec = SelectSpec.model_validate(asked)
+    assert spec.filled(clusters=True) == spec.model_copy(update=more)
+
+
+def test_distinct_keeps_one_of_each_caption_first_and_lets_classes_through(tmp_path: Path) -> None:
+    captions = ["a photo of a cat"] * 60 + [f"scene {i // 3}" for i in range(60)] + [f"view {i}" for i in range(400)]
+    rows = [
+        {"uid": f"{i:032x}", "caption": caption, "clip_score": (len(captions) - i) / 512, "random": 0.0, "cluster": 0}
+        | {"image_width": 32, "image_height": 32, "metadata_lang": None}
+        for i, caption in enumerate(captions)
+    ]
+    storage, plan = Storage(str(tmp_path)), plan_of(1)
+    write_parts(storage, plan, [rows])
+
+    def kept(k: int) -> list[int]:
+        spec = {"k": k, "by": "clip_score", "distinct": "caption"}
+        found = select(storage, plan, "job", SelectSpec.model_validate(spec))
+        return sorted(int(uid, 16) for uid in read_uids(Path(found.files["subset.npy"].uri)))
+
+    firsts = [*range(60), *range(60, 120, 3)]
+    assert kept(80) == firsts
+    assert kept(480) == sorted([*firsts, *range(120, 520)])
+    assert kept(485) == sorted([*firsts, *range(120, 520), *range(61, 76, 3)])
+    assert kept(520) == list(range(520))

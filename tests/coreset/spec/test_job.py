@@ -1,0 +1,169 @@
+"""The job spec: short forms, defaults, and every refusal with the field that it is about."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from coreset.schemas import manifest as result
+from coreset.schemas.plan import Plan
+from coreset.spec import job as spec
+from coreset.spec.job import JobSpec, SelectSpec
+from coreset.spec.scores import DEFAULT_SCORES, Score
+
+MINIMAL: dict[str, Any] = {"pool": {"shards": "a.tar"}, "checkpoints": {"run": "logs"}, "select": {"k": 3}}
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    """MINIMAL with one more value at a dotted path."""
+    *folders, last = path.split(".")
+    changed = {name: dict(part) for name, part in MINIMAL.items()}
+    place: dict[str, Any] = changed
+    for folder in folders:
+        place = place.setdefault(folder, {})
+    place[last] = value
+    return changed
+
+
+def test_short_forms_and_defaults() -> None:
+    found = JobSpec.model_validate(MINIMAL)
+    assert found.pool.shards == ["a.tar"]
+    assert found.target == "training"
+    assert found.scores == list(DEFAULT_SCORES)
+    assert found.select.by == {Score.DIFFIN: 1, Score.CLIP_SCORE: 1}
+    assert SelectSpec.model_validate({"k": 1, "by": "clip_score"}).by == {Score.CLIP_SCORE: 1}
+    files = {"files": ["a.pt", {"uri": "b.pt", "step": 5, "lr": 0.1}]}
+    checkpoints = JobSpec.model_validate({**MINIMAL, "checkpoints": files}).checkpoints.files
+    assert checkpoints is not None
+    assert [(file.uri, file.step, file.lr) for file in checkpoints] == [("a.pt", None, None), ("b.pt", 5, 0.1)]
+
+
+def test_scores_are_one_set_whatever_their_order() -> None:
+    one, other = (
+        JobSpec.model_validate({**MINIMAL, "scores": scores, "select": {"k": 1, "by": "clip_score"}})
+        for scores in (["random", "clip_score", "random"], ["clip_score", "random"])
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("typo", 1, "Extra inputs are not permitted"),
+        ("pool.typo", 1, "Extra inputs are not permitted"),
+        ("pool.shards", [], "at least 1 item"),
+        ("pool.shards", ["pipe:cat a.tar"], "pipe: runs a shell command"),
+        ("pool.shards", ["a.tar::pipe:cat b.tar"], "pipe: runs a shell command"),
+        ("pool.metadata", ["a.b"], "should match pattern"),
+        ("pool.metadata", ["Lang", "lang"], "the same field twice"),
+        ("clusters", 1025, "less than or equal to 1024"),
+        ("clusters", 257, "clusters are made of the reference batch: 256 at most"),
+        ("checkpoints.files", ["a.pt"], "either `run`"),
+        ("checkpoints.run", None, "either `run`"),
+        ("checkpoints.last", 0, "greater than or equal to 1"),
+        ("model.name", None, "give `name`, `config`, or both"),
+        ("reference.size", 7, "greater than or equal to 8"),
+        ("target", "validation", "Input should be 'training'"),
+        ("scores", [], "at least 1 item"),
+        ("scores", ["nonsense"], "Input should be 'diffin'"),
+        (
+            "scores",
+            ["loss"],
+            "select names scores that this job does not compute: diffin, clip_score",
+        ),
+        ("select.fraction", 0.5, "give either `k` or `fraction`"),
+        ("select.k", None, "give either `k` or `fraction`"),
+        ("select.k", 0, "greater than or equal to 1"),
+        ("select.by", {}, "at least 1 item"),
+        ("select.by", {"diffin": 0}, "a weight of 0 counts nothing: leave out diffin"),
+        ("select.by", {"diffin": -1001}, "greater than or equal to -1000"),
+        ("select.by", {"diffin": float("nan")}, "less than or equal to 1000"),
+        ("select.combine", "sum", "Input should be 'mix'"),
+        ("select.threshold", 0.5, "give either `k` or `fraction` or `threshold`"),
+        ("select.winsorise", 0.5, "less than 0.5"),
+        ("select.filters", {"clip_score": {}}, "give a bound or labels"),
+        ("select.filters", {"clip_score": {"min": 2, "max": 1}}, "nothing is between 2 and 1"),
+        ("select.filters", {"clip_score": {"any_of": ["a"]}}, "clip_score is filtered by min, max, min_rank, max_rank"),
+        ("select.filters", {"caption_length": {"min_rank": 0.1}}, "caption_length is filtered by min, max, not by"),
+        ("select.filters", {"cluster": {"min": 1}}, "cluster is filtered by any_of, none_of, not by min"),
+        ("select.filters", {"nonsense": {"min": 1}}, "nonsense is nothing that parts hold"),
+        ("select.filters", {"self_influence": {"min": 1}}, "does not compute: self_influence"),
+        ("select.filters", {"metadata_lang": {"min": 1}}, "the parts hold no metadata_lang; filters may name diffin"),
+        ("select.quota", {"field": "cluster"}, "give one of `max`, `max_share`, `balance` and `shares`"),
+        ("select.quota", {"field": "cluster", "max": 1, "balance": "equal"}, "give one of `max`"),
+        ("select.quota", {"field": "uid", "max": 1}, "uid is no group; take cluster, shard, caption"),
+        ("select.quota", {"field": "metadata_lang", "max": 1}, "groups may be cluster, shard, caption"),
+        ("select.quota", {"field": "shard", "shares": {"a": 0.6, "b": 0.6}}, "the shares sum to 1.2"),
+        ("select.quota", {"field": "caption", "shares": {"a": 0.6}}, "captions have no `shares`"),
+        (
+            "select",
+            {"threshold": 1, "quota": {"field": "shard", "max_share": 0.5}},
+            "this quota wants to know how many",
+        ),
+        ("select", {"threshold": 1, "sampling": {"temperature": 1}}, "a draw wants to know how many"),
+        ("select.sampling", {"temperature": 0}, "greater than or equal to 0.001"),
+        ("select", {"k": 1, "scale": "raw", "combine": "union"}, "is one of ranks: leave `scale` out"),
+        ("select", {"k": 1, "sampling": {"temperature": 1}, "quota": {"field": "shard", "max": 1}}, "has no quota"),
+        ("max_failed_shards", -1, "greater than or equal to 0"),
+        ("select", None, "Field required: say what to keep, or what to `clean`"),
+        ("clean", {"fraction": 0}, "greater than 0"),
+        ("clean", {"fraction": 1}, "less than 1"),
+        ("clean", {}, "Field required"),
+        ("clean", {"fraction": 0.1, "k": 5}, "Extra inputs are not permitted"),
+        ("clean", {"fraction": 0.1, "by": "nonsense"}, "Input should be 'diffin'"),
+        ("clean", {"fraction": 0.1}, "give one of `clean` and `select`"),
+    ],
+)
+def test_what_is_wrong_is_refused(path: str, value: Any, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(with_value(path, value))
+    assert words in str(caught.value)
+
+
+def test_the_example_of_the_schema_is_a_valid_spec() -> None:
+    for example in JobSpec.model_json_schema()["examples"]:
+        JobSpec.model_validate(example)
+
+
+CLEANING: dict[str, Any] = {name: part for name, part in MINIMAL.items() if name != "select"}
+
+
+def test_a_job_that_cleans_keeps_all_but_its_suspects() -> None:
+    found = JobSpec.model_validate(CLEANING | {"clean": {"fraction": 0.1, "by": "loss"}})
+    assert found.select == SelectSpec.model_validate({"fraction": 0.9, "by": "loss"})
+    assert JobSpec.model_validate_json(found.model_dump_json()) == found
+    usual = JobSpec.model_validate(CLEANING | {"clean": {"fraction": 0.3}})
+    assert usual.clean
+    assert usual.select.by == usual.clean.by
+    assert set(usual.select.by) <= set(DEFAULT_SCORES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "Field required: say what to keep"),
+        ({"clean": {"fraction": 0.1, "by": "self_influence"}}, "clean names scores that this job does not compute"),
+        ({"clean": {"fraction": 0.1}, "scores": ["random"]}, "clean names scores that this job does not compute"),
+    ],
+)
+def test_what_a_job_that_cleans_lacks_is_told(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(CLEANING | fields)
+    assert words in str(caught.value)
+
+
+def strict_models() -> list[type[BaseModel]]:
+    return [spec.Strict, *spec.Strict.__subclasses__(), Plan, result.Manifest]
+
+
+@pytest.mark.parametrize("model", strict_models(), ids=lambda model: model.__name__)
+def test_no_model_of_the_contract_takes_unknown_fields(model: type[BaseModel]) -> None:
+    assert model.model_config["extra"] == "forbid"
+    assert model.model_config["frozen"]
+
+
+def test_clusters_want_the_pass_that_makes_clip_score() -> None:
+    alone = {**MINIMAL, "scores": ["tracin"], "select": {"k": 1, "by": "tracin"}}
+    assert JobSpec.model_validate({**alone, "clusters": 0}).clusters == 0
+    with pytest.raises(ValidationError, match="add clip_score to `scores`"):
+        JobSpec.model_validate({**alone, "clusters": 2})

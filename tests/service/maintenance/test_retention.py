@@ -1,0 +1,104 @@
+"""Deleted jobs: their files go, a plan with its last job, and nothing that somebody still uses."""
+
+import json
+import threading
+import time
+
+import pytest
+from redis import Redis
+
+from coreset.queue.job_store import JobStore
+from coreset.queue.task_queue import TaskQueue
+from coreset.schemas.job import JobStatus
+from coreset.spec.job import JobSpec
+from coreset.storage.plan_references import join, leave
+from coreset.storage.storage import Storage
+from coreset_service.maintenance.reconciler import Reconciler
+from coreset_service.maintenance.retention import Retention
+
+
+@pytest.fixture
+def retention(store: JobStore, queue: TaskQueue, storage: Storage) -> Retention:
+    return Retention(store, queue, storage)
+
+
+def ended(store: JobStore, storage: Storage, spec: JobSpec, job_id: str, plan_id: str | None = "p1") -> str:
+    """A job that has failed, and what workers write for it."""
+    store.create(spec, job_id)
+    storage.write(f"jobs/{job_id}/manifest.json", b"{}")
+    if plan_id is not None:
+        storage.write(f"jobs/{job_id}/plan.json", json.dumps({"plan_id": plan_id}).encode())
+        join(storage, store, plan_id, job_id)
+        storage.write(f"plans/{plan_id}/parts/000000.parquet", b"scores")
+    store.transition(job_id, JobStatus.FAILED)
+    return job_id
+
+
+def test_a_plan_goes_with_its_last_job(store: JobStore, storage: Storage, spec: JobSpec, retention: Retention) -> None:
+    for job_id in ("a", "b"):
+        ended(store, storage, spec, job_id)
+    ended(store, storage, spec, "other", "p2")
+    ended(store, storage, spec, "planless", None)
+    store.delete("a")
+    store.delete("planless")
+    retention.look()
+    assert storage.names("jobs") == ["b", "other"]
+    assert storage.exists("plans/p1/parts/000000.parquet"), "b uses it"
+    store.delete("b")
+    retention.look()
+    assert (storage.names("jobs"), storage.names("plans")) == (["other"], ["p2"])
+    assert store.removals() == []
+
+
+def test_files_wait_for_a_task_that_still_runs(
+    store: JobStore, storage: Storage, spec: JobSpec, retention: Retention, redis: Redis
+) -> None:
+    store.delete(ended(store, storage, spec, "a"))
+    redis.zadd("rq:wip:gpu", {"a-score-0:execution": time.time() + 60})  # a worker holds a lease
+    retention.look()
+    assert storage.names("jobs") == ["a"]
+    redis.delete("rq:wip:gpu")
+    retention.look()
+    assert storage.names("jobs") == []
+
+
+def test_a_removal_that_died_half_way_is_done_again(
+    store: JobStore, storage: Storage, spec: JobSpec, retention: Retention
+) -> None:
+    store.delete(ended(store, storage, spec, "a"))
+    assert leave(storage, store, "p1", "a")
+    assert store.removals() == ["a"]
+    retention.look()
+    assert (storage.names("jobs"), storage.names("plans"), store.removals()) == ([], [], [])
+
+
+def test_the_reconciler_deletes_what_is_over(
+    store: JobStore, queue: TaskQueue, storage: Storage, spec: JobSpec, retention: Retention, redis: Redis
+) -> None:
+    brief = spec.model_copy(update={"ttl_seconds_after_finished": 60})
+    ended(store, storage, brief, "brief")
+    ended(store, storage, spec, "kept")
+    redis.zincrby("coreset:expiries", -61, "brief")
+    reconciler = Reconciler(store, queue, 0.02, [retention.look])
+    reconciler.start()
+    deadline = time.monotonic() + 10
+    while storage.exists("jobs/brief") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    reconciler.stop()
+    assert storage.names("jobs") == ["kept"]
+    assert [job.id for job in store.page().jobs] == ["kept"]
+
+
+def test_a_job_that_joins_while_its_plan_is_removed_waits_and_is_noted(store: JobStore, storage: Storage) -> None:
+    join(storage, store, "p1", "a")
+    assert store.take_turn("remove-plan-p1", 60)  # somebody removes
+    joiner = threading.Thread(target=join, args=(storage, store, "p1", "b"))
+    joiner.start()
+    joiner.join(timeout=0.3)
+    assert joiner.is_alive()
+    storage.delete("plans/p1")
+    store.end_turn("remove-plan-p1")
+    joiner.join(timeout=10)
+    assert storage.names("plans/p1/jobs") == ["b"]
+    assert not leave(storage, store, "p1", "a")
+    assert leave(storage, store, "p1", "b")

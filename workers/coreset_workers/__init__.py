@@ -1,0 +1,1 @@
+"""The workers of the coreset selection service: scoring, merging, reporting."""

@@ -1,0 +1,1 @@
+"""Checkpoints of a training run: finding, reading and checking them."""

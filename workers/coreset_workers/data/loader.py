@@ -1,0 +1,199 @@
+"""Shards to blocks of tensors: decoding and tokenizing in loader processes, once for all checkpoints.
+
+The processes come from a fork server, never from this process, which may hold a GPU and threads.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from open_clip.transform import PreprocessCfg
+from torch import Tensor
+
+from coreset.schemas.part import SampleStatus
+from coreset.schemas.plan import PlannedModel
+from coreset_workers.data.ahead import ahead
+from coreset_workers.data.decode import Sample, ViewFunctions, decode
+from coreset_workers.data.tar import RawSample
+
+SAMPLES_PER_CALL = 32
+BYTES_PER_CALL = 64 * 2**20
+BLOCK_SAMPLES = 512
+"""Good samples of a block, or a few more: each block moves the parameters to each point again."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What one model wants of a sample; picklable, so that a loader process can build the functions."""
+
+    model: PlannedModel
+    cfg: PreprocessCfg
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive samples of a shard, bad ones too, and the tensors of the good ones.
+
+    Attributes:
+        samples: all samples, in the order of the tar, without their arrays, with their thumbnails.
+        good: (n,) positions in `samples` of those whose status is ok.
+        images: by view, (n, 3, H, W) uint8.
+        tokens: by view, (n, L) int64.
+    """
+
+    samples: list[Sample]
+    good: list[int]
+    images: dict[str, Tensor]
+    tokens: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, samples: list[Sample], views: Iterable[str]) -> Self:
+        good = [i for i, sample in enumerate(samples) if sample.status is SampleStatus.OK]
+        images = {view: _stack([samples[i].images[view] for i in good]) for view in views}
+        tokens = {view: _stack([samples[i].tokens[view] for i in good]) for view in views}
+        bare = [replace(sample, images={}, tokens={}) for sample in samples]
+        return cls(bare, good, images, tokens)
+
+
+def _stack(arrays: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)) if arrays else torch.zeros(0)
+
+
+class Loader:
+    """Decodes raw samples in processes that live as long as the loader.
+
+    Args:
+        views: by name.
+        caption_field: as in the spec.
+        processes: 0 decodes in this process.
+        metadata: fields of the json members to keep.
+    """
+
+    def __init__(
+        self, views: dict[str, View], caption_field: str | None, processes: int, metadata: Sequence[str] = ()
+    ) -> None:
+        self.views = views
+        self._arguments = (views, caption_field, tuple(metadata))
+        self._processes = processes
+        self._pool = self._open() if processes else None
+
+    def _open(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["coreset_workers.model.clip"])
+        pool = ProcessPoolExecutor(self._processes, context, initializer=_start, initargs=self._arguments)
+        pool.submit(_ready)  # the fork server imports open_clip while this process goes on
+        return pool
+
+    def decode(self, raw: Iterable[RawSample], thumbnails: bool = False) -> Iterator[Sample]:
+        """Yield the decoded samples in their order, with thumbnails if they are wanted.
+
+        Raises:
+            RuntimeError: a loader process was killed, for example for memory. The next call has new ones.
+        """
+        if self._pool is None:
+            here = _load(*self._arguments)
+            for sample in raw:
+                yield here.decode(sample, thumbnails)
+            return
+        waiting: deque[Future[list[Sample]]] = deque()
+        raw = iter(raw)
+        try:
+            while batch := _call(raw):
+                waiting.append(self._pool.submit(_decode_many, batch, thumbnails))
+                if len(waiting) > 2 * self._processes:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool as error:
+            self.close()
+            self._pool = self._open()  # for the tasks after this one
+            raise RuntimeError("a loader process was killed; is there enough memory?") from error
+
+    def blocks(
+        self, raw: Iterable[RawSample], batch: int, most: int = BLOCK_SAMPLES, thumbnails: bool = False
+    ) -> Iterator[Block]:
+        """Yield the samples in blocks; the next one is decoded meanwhile.
+
+        The first block has `batch` good samples, so that the model does not wait for more than it can take; each
+        further one has twice as many, up to `most` or a few more. All but the last make whole batches.
+        """
+        return ahead(self._blocks(self.decode(raw, thumbnails), batch, most))
+
+    def _blocks(self, samples: Iterable[Sample], wanted: int, most: int) -> Iterator[Block]:
+        held: list[Sample] = []
+        good = 0
+        for sample in samples:
+            held.append(sample)
+            good += sample.status is SampleStatus.OK
+            if good == wanted:
+                yield Block.of(held, self.views)
+                held, good = [], 0
+                wanted *= 2 if wanted < most else 1
+        if held:
+            yield Block.of(held, self.views)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _call(raw: Iterator[RawSample]) -> list[RawSample]:
+    """Take the samples of one call: SAMPLES_PER_CALL, or fewer if they are large."""
+    batch: list[RawSample] = []
+    size = 0
+    while len(batch) < SAMPLES_PER_CALL and size < BYTES_PER_CALL and (sample := next(raw, None)) is not None:
+        batch.append(sample)
+        size += sum(map(len, sample.members.values()))
+    return batch
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    views: dict[str, ViewFunctions]
+    caption_field: str | None
+    metadata: tuple[str, ...]
+
+    def decode(self, raw: RawSample, thumbnails: bool) -> Sample:
+        return decode(raw, self.caption_field, self.views, self.metadata, thumbnails)
+
+
+_loaded: _Loaded
+
+
+def _load(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> _Loaded:
+    from coreset_workers.model.clip import view_functions  # open_clip: not wanted where only Block is
+
+    functions = {name: view_functions(view.model, view.cfg) for name, view in views.items()}
+    return _Loaded(functions, caption_field, metadata)
+
+
+def _start(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> None:
+    """Build a loader process's functions once."""
+    global _loaded
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _loaded = _load(views, caption_field, metadata)
+
+
+def _die_with_parent() -> None:
+    """End this process when the worker is gone: one that was killed cannot tell its loader processes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _ready() -> None:
+    """Do nothing: a process that answers has started."""
+
+
+def _decode_many(batch: list[RawSample], thumbnails: bool) -> list[Sample]:
+    return [_loaded.decode(raw, thumbnails) for raw in batch]

@@ -1,0 +1,1 @@
+"""Memory and time of a job, estimated without running it."""

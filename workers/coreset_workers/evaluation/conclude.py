@@ -1,0 +1,83 @@
+"""The end of an evaluation: what all proxies measured, in one file, in the report, and named in the manifest."""
+
+from datetime import UTC, datetime
+
+from coreset.browsing.summary import Summary
+from coreset.redaction import redact_model
+from coreset.schemas.evaluation import Cut, Evaluation, FailedTrial, Measured, TrialOutcome, evaluate_cuts
+from coreset.schemas.manifest import Manifest
+from coreset.schemas.trials import Trials, find_failure, find_outcome, load_trials
+from coreset.storage.storage import Storage
+from coreset_workers.outputs.report import write_report
+
+NAMED_AT_MOST = 3
+
+
+def conclude_job(storage: Storage, job_id: str) -> tuple[Manifest, Evaluation]:
+    """Write jobs/{id}/evaluation.json, and the report and the manifest anew. May run twice."""
+    trials = load_trials(storage, job_id)
+    manifest = Manifest.model_validate_json(storage.read(f"jobs/{job_id}/manifest.json"))
+    evaluation = redact_model(_evaluation(storage, job_id, trials))
+    file = storage.write(f"jobs/{job_id}/evaluation.json", evaluation.model_dump_json(indent=2).encode())
+    summary = Summary.model_validate_json(storage.read(f"jobs/{job_id}/summary.json"))
+    warnings = [*manifest.warnings, *(text for text in evaluation.warnings if text not in manifest.warnings)]
+    manifest = manifest.model_copy(update={"evaluation": file, "warnings": warnings})
+    manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary, evaluation)})
+    storage.write(f"jobs/{job_id}/manifest.json", manifest.model_dump_json(indent=2).encode())
+    return manifest, evaluation
+
+
+def _evaluation(storage: Storage, job_id: str, trials: Trials) -> Evaluation:
+    setup = trials.setup
+    outcomes = {trial.key(setup): find_outcome(storage, setup, trial) for trial in trials.all}
+    places = {key: index for index, key in enumerate(outcomes)}
+    found: dict[tuple[Cut, int], TrialOutcome] = {}
+    failed: list[FailedTrial] = []
+    for cut, seed in ((cut, seed) for cut in trials.cuts for seed in range(trials.seeds)):
+        key = trials.trial(cut, seed).key(setup)
+        outcome = outcomes[key]
+        if outcome is not None:
+            found[cut, seed] = outcome
+            continue
+        message = find_failure(storage, job_id, places[key])
+        failed.append(FailedTrial(selection=cut.selection, fraction=cut.fraction, seed=seed, message=message))
+    done = [outcome for outcome in outcomes.values() if outcome is not None]
+    known = max((outcome.known for outcome in done), default=0)
+    return Evaluation(
+        job_id=job_id,
+        plan_id=setup.plan_id,
+        measured=_measured(done),
+        rules=trials.rules,
+        cuts=evaluate_cuts(trials.cuts, found),
+        seeds=trials.seeds,
+        samples_seen=setup.samples_seen,
+        batch_size=setup.batch_size,
+        lr=setup.lr,
+        model=setup.world.model,
+        pool_samples=trials.pool_samples,
+        test_samples=max((outcome.tested for outcome in done), default=0),
+        test_samples_in_pool=known,
+        failed=failed,
+        warnings=_doubts(failed, len(trials.cuts) * trials.seeds, known),
+        seconds=round(sum(outcome.seconds for outcome in done), 3),
+        devices=sorted({outcome.device for outcome in done}),
+        created_at=datetime.now(UTC),
+    )
+
+
+def _measured(outcomes: list[TrialOutcome]) -> Measured | None:
+    if not outcomes:
+        return None
+    return "recall" if outcomes[0].quality.accuracy is None else "accuracy"
+
+
+def _doubts(failed: list[FailedTrial], wanted: int, known: int) -> list[str]:
+    said: list[str] = []
+    if failed:
+        messages = list(dict.fromkeys(trial.message for trial in failed))
+        more = f"; and {len(messages) - NAMED_AT_MOST} other reasons" if len(messages) > NAMED_AT_MOST else ""
+        reasons = "; ".join(messages[:NAMED_AT_MOST]) + more
+        said.append(f"evaluation: {len(failed)} of {wanted} proxies could not be trained: {reasons}")
+    if known:
+        said.append(f"evaluation: {known:,} samples of the test are in the pool too, and were left out of the test")
+    return said

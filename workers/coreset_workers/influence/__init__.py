@@ -1,0 +1,1 @@
+"""Influence of one plan: its directions, its passes, and what preparing stores."""

@@ -1,0 +1,232 @@
+"""The training of a plan, traced: its samples drawn, its checkpoints as segments, and their directions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coreset.errors import PoolUnusable
+from coreset.schemas.plan import Plan, PlannedCheckpoint
+from coreset.spec.scores import ESTIMATORS, Score
+from coreset_workers.checkpoints import files as checkpoint_files
+from coreset_workers.data.decode import Sample
+from coreset_workers.data.loader import Loader
+from coreset_workers.data.reference import draw
+from coreset_workers.model.batch_size import LARGEST_GRAPH, graph_samples
+from coreset_workers.model.clip import ClipModel
+from coreset_workers.model.inputs import RUN, pairs_of_samples
+from coreset_workers.stages.plan import not_finite, require_finite
+from diffin.adjoint import NonFinite, Segment
+from diffin.batch_loss import ContrastiveLoss
+from diffin.contrastive import Pairs
+from diffin.layout import norm
+from diffin.prepare import Checkpoint, Directions, Problem, influence_directions, local_directions
+from diffin.samples import ContrastiveLosses
+
+PROBES = 32
+"""Samples on which steps are calibrated and the accuracy is measured."""
+
+MINIBATCHES = 5
+"""For each segment of the training: five times as many followed it no better (docs/method.md, section 8)."""
+
+LARGEST_MINIBATCH = 256
+"""Else they have B's size; ones of 128 followed training less well, ones of 512 no better."""
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The samples that a plan's scores are about: B, the probes, what minibatches are drawn from, and V if given."""
+
+    reference: list[Sample]
+    probes: list[Sample]
+    minibatches: list[Sample]
+    target: list[Sample] | None
+    warnings: list[str]
+
+
+def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
+    progress("drawing the reference batch", 0.1)
+    wanted = plan.reference_size + PROBES
+    for_minibatches = min(MINIBATCHES * minibatch_size(plan), int(plan.n_samples.value))
+    samples, short = draw(plan.shards, max(wanted, for_minibatches), plan.reference_seed, loader)
+    size = min(plan.reference_size, max(len(samples) - PROBES, len(samples) // 2))
+    warnings = [short] if short and len(samples) < wanted else []
+    target = None
+    if not isinstance(plan.target, str):
+        progress("drawing the validation samples", 0.15)
+        target, few = draw(plan.target_shards, plan.target.size, plan.reference_seed, loader)
+        warnings += [f"validation pool: {few}"] if few else []
+    probes = samples[size : size + PROBES]
+    if len(probes) < PROBES:
+        warnings.append(f"steps and accuracy were measured on {len(probes)} samples: the pool has no {PROBES} to spare")
+    for batch, name in ((samples[:size], "the reference batch"), (target or [], "the validation samples")):
+        _require_negatives(batch, name)
+    return Drawn(samples[:size], probes, samples, target, warnings)
+
+
+def _require_negatives(batch: list[Sample], name: str) -> None:
+    """Raise PoolUnusable if no sample of a batch is a negative of another: its loss is then 0 whatever the model."""
+    if batch and len({sample.caption for sample in batch}) == 1:
+        raise PoolUnusable(
+            f"{name} holds {len(batch)} samples with one caption, {batch[0].caption!r}: equal captions are no "
+            "negatives of each other, so there is no loss. Check `caption_field`, or give a larger reference.",
+            caption=batch[0].caption,
+        )
+
+
+def minibatch_size(plan: Plan) -> int:
+    """Return how many samples a minibatch has whose Hessian stands for those of some training steps."""
+    return min(plan.reference_size, LARGEST_MINIBATCH)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A plan's checkpoints with their directions, in one precision; the scoring passes may have another.
+
+    Attributes:
+        reference: B, on the device.
+        fixed: by checkpoint, its weights that are not counted, and its buffers.
+        directions: by checkpoint, (p,) each.
+        warnings: what the user should know.
+    """
+
+    problem: Problem
+    model: ClipModel
+    reference: Pairs
+    checkpoints: list[Checkpoint]
+    fixed: list[dict[str, Tensor]]
+    directions: list[Directions]
+    warnings: list[str]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.mean.dtype
+
+
+def trace(plan: Plan, drawn: Drawn, device: torch.device, dtype: torch.dtype, progress: Progress) -> Traced:
+    """Load the checkpoints and find the directions of all estimators.
+
+    Raises:
+        CheckpointUnusable: a checkpoint does not fit, or it or a direction is not finite.
+    """
+    model = ClipModel.build(plan.model, device, dtype, plan.parameters)
+    model64 = model  # where nothing is measured, nobody asks for float64
+    if {*ESTIMATORS, Score.SELF_INFLUENCE} & set(plan.scores):
+        model64 = ClipModel.build(plan.model, device, torch.float64, plan.parameters)
+    probes = pairs_of_samples(drawn.probes, RUN).to(device)
+    estimators = tuple(score.value for score in ESTIMATORS if score in plan.scores)
+    problem = Problem(probes, probes, estimators, plan.n_samples.value)
+    samples = pairs_of_samples(drawn.minibatches, RUN)
+    reference = pairs_of_samples(drawn.reference, RUN).to(device)
+    graph = graph_samples(model) if estimators else LARGEST_GRAPH
+    loaded = [
+        _checkpoint(plan, planned, model, model64, drawn, reference, samples, graph) for planned in plan.checkpoints
+    ]
+    checkpoints = [checkpoint for checkpoint, _ in loaded]
+    influence = _influence(plan, problem, checkpoints, progress)
+    directions = [local_directions(problem, checkpoint) for checkpoint in checkpoints]
+    for index, found in enumerate(directions):
+        found |= {} if influence is None else {"influence": influence[index]}
+        for name, direction in found.items():
+            require_finite(norm(direction), f"the {name} direction", plan.checkpoints[index].uri)
+    warnings = _doubts(plan, checkpoints, directions)
+    return Traced(problem, model, reference, checkpoints, [fixed for _, fixed in loaded], directions, warnings)
+
+
+def _influence(
+    plan: Plan, problem: Problem, checkpoints: Sequence[Checkpoint], progress: Progress
+) -> list[Tensor] | None:
+    """Return the adjoint's directions, or None if diffin is not wanted.
+
+    Raises:
+        CheckpointUnusable: the trace back through training diverges; names the checkpoint.
+    """
+    told = lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share)  # noqa: E731
+    try:
+        return influence_directions(problem, checkpoints, told)
+    except NonFinite as error:
+        uri = plan.checkpoints[error.segment or 0].uri
+        raise not_finite(f"{error.what} on the way back through training", uri) from error
+
+
+def _doubts(plan: Plan, checkpoints: Sequence[Checkpoint], directions: Sequence[Directions]) -> list[str]:
+    """Return what the user should know of each checkpoint."""
+    found = [
+        f"{planned.uri} does not tell Adam's second moments of all parameters counted, or in an order that is not "
+        "known: diffin takes P = 1 there"
+        for planned, checkpoint in zip(plan.checkpoints, checkpoints, strict=True)
+        if planned.optimizer and checkpoint.segment.preconditioner is None
+    ]
+    found += [
+        f"{after.uri} holds the same weights as {before.uri}"
+        for (before, after), (old, new) in zip(pairwise(plan.checkpoints), pairwise(checkpoints), strict=True)
+        if torch.equal(old.segment.theta, new.segment.theta)
+    ]
+    for planned, here in zip(plan.checkpoints, directions, strict=True):
+        still = [name for name, direction in here.items() if not direction.any()]
+        if still:
+            found.append(f"{planned.uri}: the {', '.join(still)} direction is 0, and so are the terms along it")
+    return found
+
+
+def _checkpoint(
+    plan: Plan,
+    planned: PlannedCheckpoint,
+    model: ClipModel,
+    model64: ClipModel,
+    drawn: Drawn,
+    reference: Pairs,
+    samples: Pairs,
+    graph: int,
+) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """Return a checkpoint, and what of its weights is fixed."""
+    loaded = checkpoint_files.load(planned.uri)
+    weights = model.weights(loaded.state_dict, planned.uri)
+    require_finite(norm(weights.theta), "the norm of the parameters", planned.uri)
+    for name, value in weights.fixed.items():
+        require_finite(float(value.double().sum()), f"the sum of {name}", planned.uri)
+    encode = model.encoder(weights.fixed)
+    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes, model.layout.names)
+    preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
+
+    def loss(pairs: Pairs) -> ContrastiveLoss:
+        return ContrastiveLoss(encode, pairs.to(model.device), model.kind, batch_size=graph)
+
+    minibatches = [_Minibatch(samples, chosen, loss) for chosen in _choices(plan, planned.index, len(samples))]
+    checkpoint = Checkpoint(
+        Segment(weights.theta, planned.lr_sum.value, minibatches, preconditioner),
+        planned.step.value,
+        planned.lr.value,
+        loss(reference),
+        None if drawn.target is None else loss(pairs_of_samples(drawn.target, RUN)),
+        ContrastiveLosses(encode, reference, model.kind),
+        ContrastiveLosses(model64.encoder(weights.fixed), reference, model.kind),
+    )
+    return checkpoint, weights.fixed
+
+
+@dataclass(frozen=True)
+class _Minibatch:
+    """The loss of some of the samples, whose tensors are put together when they are asked for."""
+
+    samples: Pairs
+    chosen: Tensor
+    loss: Callable[[Pairs], ContrastiveLoss]
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        return self.loss(self.samples[self.chosen]).gradient(theta)
+
+    def hvp(self, theta: Tensor, direction: Tensor) -> Tensor:
+        return self.loss(self.samples[self.chosen]).hvp(theta, direction)
+
+
+def _choices(plan: Plan, index: int, samples: int) -> list[Tensor]:
+    """Return who is in the minibatches of a checkpoint's segment: drawn by the reference's seed, none twice in one."""
+    numbers = np.random.default_rng([plan.reference_seed, index])
+    size = min(minibatch_size(plan), samples)
+    return [torch.from_numpy(numbers.choice(samples, size, replace=False)) for _ in range(MINIBATCHES)]

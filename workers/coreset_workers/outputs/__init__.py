@@ -1,0 +1,1 @@
+"""Files that a job writes for people: report, shards, thumbnails."""

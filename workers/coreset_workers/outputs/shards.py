@@ -1,0 +1,117 @@
+"""A coreset as new WebDataset shards: the members' bytes untouched, laid out as DataComp's resharder lays them out.
+
+shards/00000000.tar ...             SAMPLES_PER_SHARD samples each, in the order of the pool; members `UID.EXT`, or
+                                    `UID-0.EXT`, `UID-1.EXT` ... where a sample was drawn several times
+shards/00000000_stats.json ...      {"successes": samples}
+shards/sizes.json, meta.json        samples by shard; the number and the naming of the shards, for DataComp's trainer
+shards/sample_ids.npy               the uids, as subset.npy
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from typing import BinaryIO, cast
+
+import pyarrow.parquet as pq
+
+from coreset.errors import ShardUnreadable
+from coreset.schemas.manifest import File, Selection
+from coreset.schemas.plan import Plan
+from coreset.selection.select import selection_folder
+from coreset.storage.storage import Storage
+from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.stages.score import part_path
+
+SAMPLES_PER_SHARD = 10_000
+SHARD_FORMAT = "{:08d}.tar"
+
+Place = tuple[str, str, str]
+"""(shard, key, uid) of a sample."""
+
+Chosen = tuple[str, RawSample]
+"""A chosen sample's name in the new shards, and its members."""
+
+
+def write_shards(
+    storage: Storage, plan: Plan, selection: Selection, progress: Callable[[float], object]
+) -> dict[str, File]:
+    """Write the selection's samples as shards and return the files by name.
+
+    Raises:
+        ShardUnreadable: a shard is gone, or no longer holds a sample that was scored.
+    """
+    folder = selection_folder(selection.job_id, selection.id)
+    files: dict[str, File] = {}
+    sizes: dict[str, int] = {}
+
+    def save(name: str, content: object) -> None:
+        files[f"shards/{name}"] = storage.write(f"{folder}/shards/{name}", json.dumps(content).encode())
+
+    samples = _chosen(storage, plan, f"{folder}/subset.parquet", progress)
+    while (first := next(samples, None)) is not None:
+        name = SHARD_FORMAT.format(len(sizes))
+        written = _Tar(chain([first], islice(samples, SAMPLES_PER_SHARD - 1)))
+        files[f"shards/{name}"] = storage.write_with(f"{folder}/shards/{name}", written.fill)
+        sizes[name] = written.samples
+        save(f"{name.removesuffix('.tar')}_stats.json", {"successes": written.samples})
+    if sum(sizes.values()) != selection.k:
+        raise ShardUnreadable(
+            f"{sum(sizes.values()):,} of the coreset's {selection.k:,} samples were found again: a shard has changed "
+            "since it was scored. Post the job again, so that it is planned anew."
+        )
+    save("sizes.json", sizes)
+    save(
+        "meta.json",
+        {"output_shard_count": len(sizes), "output_shard_format": SHARD_FORMAT, "output_count": selection.k},
+    )
+    subset = storage.read(f"{folder}/subset.npy")
+    files["shards/sample_ids.npy"] = storage.write(f"{folder}/shards/sample_ids.npy", subset, rows=selection.k)
+    return files
+
+
+def _chosen(storage: Storage, plan: Plan, subset: str, progress: Callable[[float], object]) -> Iterator[Chosen]:
+    """Yield the chosen samples in the order of the pool, each uid as often as it was chosen."""
+    with storage.open(subset) as file:
+        table = pq.read_table(file, columns=["shard", "key", "uid", "copies"])
+    *places, copies = (column.to_pylist() for column in table.columns)
+    wanted = cast(dict[Place, int], dict(zip(zip(*places, strict=True), copies, strict=True)))
+    for shard in plan.shards:
+        progress(shard.index / len(plan.shards))
+        keys = _keys(storage, part_path(plan, shard.index), wanted)
+        if not keys:
+            continue
+        for raw in ShardReader(shard.uri, everything=True):
+            yield from ((name, raw) for name in keys.get(raw.key, []))
+
+
+def _keys(storage: Storage, part: str, wanted: dict[Place, int]) -> dict[str, list[str]]:
+    """Take a part's samples out of `wanted`, and return their names in the new shards by key."""
+    if not wanted or not storage.exists(part):
+        return {}
+    with storage.open(part) as file:
+        table = pq.read_table(file, columns=["shard", "key", "uid"])
+    found = wanted.keys() & zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return {key: _names(uid, wanted.pop((shard, key, uid))) for shard, key, uid in found}
+
+
+def _names(uid: str, copies: int) -> list[str]:
+    return [uid] if copies == 1 else [f"{uid}-{copy}" for copy in range(copies)]
+
+
+class _Tar:
+    """Writes samples into a tar file and counts them. Times and owners are fixed: equal samples, equal bytes."""
+
+    def __init__(self, samples: Iterator[Chosen]) -> None:
+        self._chosen = samples
+        self.samples = 0
+
+    def fill(self, file: BinaryIO) -> None:
+        with tarfile.open(fileobj=file, mode="w|") as tar:
+            for name, raw in self._chosen:
+                self.samples += 1
+                for ext, data in raw.members.items():
+                    header = tarfile.TarInfo(f"{name}.{ext}")
+                    header.size = len(data)
+                    tar.addfile(header, io.BytesIO(data))

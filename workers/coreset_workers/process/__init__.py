@@ -1,0 +1,1 @@
+"""The worker process: lease, runtime, activity and what it reports."""

@@ -1,0 +1,109 @@
+"""The end of a job: the selection, the comparison with CLIP score, the report, and the manifest that names it all."""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from coreset import __version__
+from coreset.browsing.score_table import Look
+from coreset.browsing.summary import summarize
+from coreset.errors import PoolUnusable
+from coreset.redaction import redact_model
+from coreset.schemas.job import Job
+from coreset.schemas.manifest import Environment, Manifest
+from coreset.schemas.plan import Plan
+from coreset.selection.agreement import compare
+from coreset.selection.select import save_selection, select
+from coreset.storage.storage import Storage
+from coreset_workers.influence import prepared_files as prepared
+from coreset_workers.outputs.report import write_report
+from coreset_workers.outputs.shards import write_shards
+from coreset_workers.stages.merge import Counts
+
+NAMED_AT_MOST = 10
+
+
+def finish_job(
+    storage: Storage, plan: Plan, job: Job, counts: Counts, progress: Callable[[str, float], None]
+) -> Manifest:
+    """Write the selection, the report and the manifest.
+
+    Raises:
+        PoolUnusable: more shards failed than the spec allows.
+    """
+    if len(counts.missing) > job.spec.max_failed_shards:
+        named = ", ".join(counts.missing[:NAMED_AT_MOST])
+        raise PoolUnusable(
+            f"{len(counts.missing)} of {counts.shards} shards failed, {job.spec.max_failed_shards} may "
+            f"(max_failed_shards): {named}. The scores of the others are kept: mend or leave out these shards and "
+            "post the job again.",
+            shards=counts.missing[:NAMED_AT_MOST],
+        )
+    started = time.monotonic()
+    progress("selecting", 0.0)
+    selection = select(storage, plan, job.id, job.spec.select, suspects=job.spec.clean is not None)
+    if job.spec.select.write_shards:
+        progress("writing shards", 0.2)
+        files = write_shards(storage, plan, selection, lambda f: progress("writing shards", 0.2 + 0.4 * f))
+        selection = selection.model_copy(update={"files": selection.files | files})
+        save_selection(storage, selection)
+    progress("comparing the rankings", 0.6)
+    comparisons = compare(storage, plan, selection.k - selection.repeated)
+    preparation = prepared.load_preparation(storage, plan)
+    assert preparation is not None
+    found = Manifest(
+        job_id=job.id,
+        plan_id=plan.id,
+        spec=job.spec,
+        environment=_environment(counts, preparation.precision),
+        checkpoints=plan.checkpoints,
+        model=plan.model,
+        parameters=plan.parameters,
+        parameters_counted=preparation.parameters_counted,
+        parameters_total=preparation.parameters_total,
+        n_samples=plan.n_samples,
+        reference_uids=preparation.reference_uids,
+        accuracy=preparation.accuracy,
+        steps=preparation.steps,
+        read=counts.read,
+        scored=counts.scored,
+        bad=counts.bad,
+        expected=counts.expected if counts.announced == counts.shards else None,
+        failed_shards=counts.missing,
+        damaged_shards=counts.damaged,
+        warnings=[*job.warnings, *preparation.warnings, *_shortfalls(counts)],
+        comparisons=comparisons,
+        parts=list(counts.parts.values()),
+        selection=selection,
+        report=None,
+        seconds={**preparation.seconds, "score": counts.seconds, "finish": time.monotonic() - started},
+        created_at=datetime.now(UTC),
+    )
+    progress("writing the report", 0.8)
+    with Look(storage, plan, selection) as look:
+        summary = summarize(look)
+    storage.write(f"jobs/{job.id}/summary.json", summary.model_dump_json().encode())
+    manifest = redact_model(found)
+    manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
+    storage.write(f"jobs/{job.id}/manifest.json", manifest.model_dump_json(indent=2).encode())
+    return manifest
+
+
+def _environment(counts: Counts, precision: str) -> Environment:
+    return Environment(
+        coreset=__version__,
+        python=platform.python_version(),
+        torch=importlib.metadata.version("torch"),
+        open_clip=importlib.metadata.version("open_clip_torch"),
+        device=", ".join(counts.devices),
+        precision=precision,
+    )
+
+
+def _shortfalls(counts: Counts) -> list[str]:
+    """Return a warning for each shard that brought fewer samples than the files beside it announce, ten at most."""
+    said = [f"{uri}: {missing} announced samples did not come" for uri, missing in counts.short.items()]
+    more = len(said) - NAMED_AT_MOST
+    return said[:NAMED_AT_MOST] + ([f"and {more} more shards"] if more > 0 else [])
