@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from coreset.schemas.plan import PlannedModel
-from coreset.spec.job import ParametersSpec
+from coreset.spec.model import ParametersSpec
 from coreset_workers.checkpoints.run import registered
 from coreset_workers.influence.passes import Columns, Passes
 from coreset_workers.influence.prepared_files import PreparedCheckpoint

@@ -13,15 +13,9 @@ import torch
 from torch import Tensor
 
 from coreset.schemas.plan import Plan
-from coreset.spec.job import (
-    CheckpointsSpec,
-    JobSpec,
-    PoolSpec,
-    ReferenceSpec,
-    ScoredPoolSpec,
-    SelectSpec,
-    ValidationTarget,
-)
+from coreset.spec.job import CheckpointsSpec, JobSpec, ReferenceSpec, ValidationTarget
+from coreset.spec.pool import PoolSpec, ScoredPoolSpec
+from coreset.spec.selection import SelectSpec
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence.trace import Traced, draw_samples, trace
 from coreset_workers.model.inputs import views

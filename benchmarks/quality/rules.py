@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.quality.scored import Scored
 from coreset.selection.select import select
-from coreset.spec.job import SelectSpec
+from coreset.spec.selection import SelectSpec
 from coreset.uids import read_uids
 
 FRACTIONS = (0.1, 0.3, 0.5, 0.7)

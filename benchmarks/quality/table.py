@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.quality.rules import CLIP_SCORE, DEFAULT, FULL, RANDOM
+from coreset.browsing.evaluated_cuts import mean_interval
 from coreset.schemas.evaluation import Quality
-from coreset.schemas.intervals import interval
 
 Row = dict[str, Any]
 """pool, rule, fraction, k, faulty (share with something wrong on purpose), seeds, proxies (a Quality a seed)."""
@@ -25,12 +25,12 @@ def compared(rows: Sequence[Row]) -> list[Row]:
     found: list[Row] = []
     for row in rows:
         mine = points[key(row)]
-        more: Row = {"points": interval(list(mine.values())).model_dump()}
+        more: Row = {"points": mean_interval(list(mine.values())).model_dump()}
         for name, rival in (("above_clip_score", CLIP_SCORE), ("above_random", RANDOM)):
             theirs = points.get((row["pool"], rival, row["fraction"]), {})
             both = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
             if both and row["rule"] != rival:
-                more[name] = interval(both).model_dump()
+                more[name] = mean_interval(both).model_dump()
         found.append({**row, **more})
     return found
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from benchmarks.scale import tasks
 from coreset.local.redis_server import EmbeddedRedis
+from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore
-from coreset.queue.task_queue import TaskQueue, connect
+from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
 
@@ -45,7 +46,7 @@ class Bench:
         command = [sys.executable, "-m", "coreset_workers"]
         started = [subprocess.Popen(command, env=self._environment, cwd=ROOT) for _ in range(count)]
         try:
-            while self.queue.workers() < count:
+            while self.queue.workers.count() < count:
                 if any(process.poll() is not None for process in started):
                     raise RuntimeError("a worker ended before it had begun")
                 time.sleep(0.1)

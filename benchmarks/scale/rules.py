@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from benchmarks.environment import environment
 from benchmarks.scale.parts import plan_of
-from coreset.browsing.score_query import Format, RowsWanted
-from coreset.browsing.score_rows import rows
+from coreset.browsing.score_query import Format, ScoreQuery
+from coreset.browsing.score_rows import export_scores
 from coreset.schemas.part import part_schema
 from coreset.schemas.plan import PART_VERSION, Plan
 from coreset.selection.select import select
-from coreset.spec.job import SelectSpec
+from coreset.spec.selection import SelectSpec
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 
 SHARDS, ROWS = 100, 10_000
@@ -63,10 +64,10 @@ def main() -> None:
         selections = {name: _seconds(lambda n=name: _select(storage, plan, n)) for name in SPECS}
         uids = ["0" * 24 + f"{i:08x}" for i in range(0, SHARDS * ROWS, 33_333)]
         wanted = {
-            "one uid": RowsWanted(uid=uids[:1]),
-            "31 uids": RowsWanted(uid=uids),
-            "a shard": RowsWanted(shard="00000007.tar"),
-            **{f"all, {kind}": RowsWanted(format=kind) for kind in get_args(Format)},
+            "one uid": ScoreQuery(uid=uids[:1]),
+            "31 uids": ScoreQuery(uid=uids),
+            "a shard": ScoreQuery(shard="00000007.tar"),
+            **{f"all, {kind}": ScoreQuery(format=kind) for kind in get_args(Format)},
         }
         read = {name: _seconds(lambda w=each: _read(storage, plan, w)) for name, each in wanted.items()}
     found = {"environment": environment(), "rows": SHARDS * ROWS, "select_seconds": selections, "read_seconds": read}
@@ -99,7 +100,7 @@ def _write_part(storage: Storage, plan: Plan, shard: int) -> None:
     terms = [field for field in schema if field.name not in columns]
     columns |= {field.name: pa.nulls(ROWS, field.type) for field in terms}
     table = pa.table(columns, schema)
-    name = f"plans/{plan.id}/parts/{plan.part_name(shard)}"
+    name = PlanFolder(plan.id).part(shard)
     storage.write_with(name, lambda file: pq.write_table(table, file))
     storage.write(name.removesuffix(".parquet") + ".json", b"{}")
 
@@ -109,8 +110,8 @@ def _select(storage: Storage, plan: Plan, name: str) -> None:
     select(storage, plan, "job", SelectSpec.model_validate(given))
 
 
-def _read(storage: Storage, plan: Plan, wanted: RowsWanted) -> int:
-    return sum(map(len, rows(storage, plan, wanted, wanted.format or "ndjson")))
+def _read(storage: Storage, plan: Plan, wanted: ScoreQuery) -> int:
+    return sum(map(len, export_scores(storage, plan, wanted, wanted.format or "ndjson")))
 
 
 def _seconds(work: Callable[[], object]) -> float:

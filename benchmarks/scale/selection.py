@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scale.parts import ROWS, good_rows, plan_of, write_parts
-from coreset.spec.job import SelectSpec
+from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
 
 FRACTION = 0.3

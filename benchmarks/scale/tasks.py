@@ -20,12 +20,12 @@ def score(job_id: str, task: int) -> None:
     if run.store.cancel_requested(job_id):
         return
     seconds = _first(run, job_id)
-    run.store.shard_started(job_id, task, "none")
+    run.store.shards.start(job_id, task, "none")
     if seconds:
         stamp()
         time.sleep(seconds)
     part = File(uri=f"{task:06d}.parquet", size=0, sha256="")
-    run.store.shard_done(
+    run.store.shards.finish(
         job_id, ShardSummary(shard=task, uri="", part=part, read=1, scored=1, seconds=seconds, device="none")
     )
 

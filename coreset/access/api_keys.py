@@ -17,13 +17,13 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from coreset.errors import InvalidInput
 from coreset.redaction import KEY_PREFIX
-from coreset.spec.job import Strict
+from coreset.spec.base import FrozenModel
 
 Scope = Literal["read", "submit"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
-class ApiKey(Strict):
+class ApiKey(FrozenModel):
     """A key without the key: several may be active at once, also under one name.
 
     Attributes:

@@ -15,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from coreset.access.addresses import is_public
 from coreset.errors import LocationForbidden
-from coreset.spec.job import JobSpec, PoolSpec, ValidationTarget
-from coreset.spec.shard_uris import expand
+from coreset.spec.job import JobSpec, ValidationTarget
+from coreset.spec.pool import PoolSpec
+from coreset.spec.shard_uris import expand_uris
 
 SCHEMES = ("s3", "gs", "hf", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -108,7 +109,7 @@ def _named_in(spec: JobSpec) -> Iterator[str]:
 
 
 def _shards(pool: PoolSpec) -> Iterator[str]:
-    return expand(pool.shards)
+    return expand_uris(pool.shards)
 
 
 def is_location(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Rows as NDJSON, CSV, Parquet or an Arrow stream, made piece by piece as DuckDB finds them."""
+"""Encoding of rows as NDJSON, CSV, Parquet or an Arrow stream, in pieces as DuckDB yields them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
@@ -9,16 +9,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from coreset.browsing.score_query import Format
-from coreset.spec.columns import kind_of
+from coreset.spec.columns import column_kind
 
 ROWS = 20_000
-"""Rows of a piece."""
+"""Rows per piece."""
 
 
-def pieces(
+def encode_rows(
     db: duckdb.DuckDBPyConnection, kind: Format, columns: Sequence[str], source: str, parameters: list[object]
 ) -> Iterator[bytes]:
-    """Yield the columns of the rows of `source`, SQL from FROM on, as pieces of one file."""
+    """Yield the pieces of one file with the columns of `source`, SQL that begins with FROM."""
     if kind == "ndjson":
         wanted = ", ".join(f'{_digits(name)} AS "{name}"' for name in columns)
         query = f"SELECT to_json(found)::VARCHAR AS line FROM (SELECT {wanted} {source}) AS found"
@@ -42,10 +42,10 @@ def _as_text(name: str) -> str:
 
 
 def _digits(name: str) -> str:
-    """Return SQL for a column, float32 with the digits that they have: 0.1, not 0.10000000149."""
+    """Return SQL for a column, float32 with its shortest digits: 0.1, not 0.10000000149."""
     if _has_terms(name):
         return f'list_transform("{name}"::FLOAT[], lambda x: x::VARCHAR::DOUBLE)'
-    return f'"{name}"::VARCHAR::DOUBLE' if kind_of(name) == "score" else f'"{name}"'
+    return f'"{name}"::VARCHAR::DOUBLE' if column_kind(name) == "score" else f'"{name}"'
 
 
 _WRITERS: dict[str, Callable[..., Any]] = {
@@ -65,32 +65,32 @@ def _written(reader: pa.RecordBatchReader, open_writer: Callable[..., Any]) -> I
 
 
 class _Sink:
-    """A file to write to, whose bytes are taken away as they come."""
+    """A file-like buffer that is emptied after each batch."""
 
     closed = False
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self._buffered: list[bytes] = []
         self._position = 0
 
     def write(self, data: bytes) -> int:
-        self._held.append(bytes(data))
-        self._position += len(self._held[-1])
-        return len(self._held[-1])
+        self._buffered.append(bytes(data))
+        self._position += len(self._buffered[-1])
+        return len(self._buffered[-1])
 
     def take(self) -> bytes:
-        taken = b"".join(self._held)
-        self._held.clear()
+        taken = b"".join(self._buffered)
+        self._buffered.clear()
         return taken
 
     def tell(self) -> int:
         return self._position
 
     def flush(self) -> None:
-        """Hold nothing back."""
+        """Do nothing: bytes are taken from the buffer."""
 
     def close(self) -> None:
-        """Stay open: what is left is taken later."""
+        """Do nothing: the last bytes are taken after the writer has closed it."""
 
     def readable(self) -> bool:
         return False

@@ -1,42 +1,46 @@
-"""Pages through a job's samples: the good ones sorted by a score, or the bad ones of one kind. Exact for every pool."""
+"""Pages of a job's samples: the good ones sorted by a score, or the bad ones of one status."""
 
 from typing import Any, cast
 
 import duckdb
 
-from coreset.browsing.sample_views import Views
+from coreset.browsing.sample_views import SampleViews
 from coreset.errors import InvalidInput
 from coreset.queue.page_tokens import decode_values, encode_values
 from coreset.schemas.manifest import Selection
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan
-from coreset.schemas.sample import LARGEST_PAGE, Order, SamplePage
+from coreset.schemas.sample import MAX_PAGE_SAMPLES, Order, SamplePage
 from coreset.selection.ranking import open_samples
+from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
 
 
 def sample_page(
     storage: Storage, plan: Plan, selection: Selection, order: Order, size: int, token: str | None = None
 ) -> SamplePage:
-    """Return a page of samples, LARGEST_PAGE at most, and the token of the next one.
+    """Return a page of samples, MAX_PAGE_SAMPLES at most, and the token of the next one.
 
     Args:
-        selection: tells which samples are kept.
-        token: of the page before.
+        selection: decides `kept` of each sample.
+        token: next_page_token of the previous page.
 
     Raises:
-        InvalidInput: the samples do not have this score, or the token was made for another question.
+        InvalidInput: the samples do not have this score, or the token belongs to another query.
     """
     if order.by is not None and (order.by not in plan.scores or order.status is not SampleStatus.OK):
-        raise InvalidInput(f"samples that are {order.status} have no {order.by} here to sort by", field="by")
-    size, made_for = min(size, LARGEST_PAGE), f"{plan.id}/{order.model_dump_json()}"
+        raise InvalidInput(
+            f"samples with status {order.status} cannot be sorted by {order.by}, which they lack; leave `by` out",
+            field="by",
+        )
+    size, made_for = min(size, MAX_PAGE_SAMPLES), f"{plan.id}/{order.model_dump_json()}"
     after = _after(decode_values(token, made_for)) if token else None
     with open_samples(storage, plan, order.status) as db:
         rows = _rows(db, order, size + 1, after)
         kept = _kept(db, storage, selection, [row["uid"] for row in rows])
     shown = rows[:size]
     return SamplePage(
-        samples=Views(storage, plan)([{**row, "kept": row["uid"] in kept} for row in shown]),
+        samples=SampleViews(storage, plan)([{**row, "kept": row["uid"] in kept} for row in shown]),
         next_page_token=encode_values(_position(order, shown[-1]), made_for) if len(rows) > size else None,
     )
 
@@ -50,7 +54,9 @@ def _after(values: list[Any]) -> list[Any]:
         value, uid, place = values
         return [float(value), str(uid), int(place)]
     except (ValueError, TypeError) as error:
-        raise InvalidInput("page_token is not a token of this service", field="page_token") from error
+        raise InvalidInput(
+            "page_token is not a token of this service; leave it out to start again", field="page_token"
+        ) from error
 
 
 def _rows(db: duckdb.DuckDBPyConnection, order: Order, limit: int, after: list[Any] | None) -> list[dict[str, Any]]:
@@ -64,6 +70,6 @@ def _rows(db: duckdb.DuckDBPyConnection, order: Order, limit: int, after: list[A
 
 
 def _kept(db: duckdb.DuckDBPyConnection, storage: Storage, selection: Selection, uids: list[str]) -> set[str]:
-    db.register("subset", storage.parquet([f"jobs/{selection.job_id}/selections/{selection.id}/subset.parquet"]))
+    db.register("subset", storage.parquet([JobFolder(selection.job_id).selection(selection.id).subset]))
     found = db.execute("SELECT uid FROM subset WHERE list_contains($1::VARCHAR[], uid)", [uids]).fetchall()
     return {cast(str, uid) for (uid,) in found}

@@ -1,4 +1,4 @@
-"""Samples as people look at them, made of rows of a plan's parts and of their thumbnails."""
+"""Views of samples for people to browse, from rows of a plan's parts and their thumbnails."""
 
 import base64
 import posixpath
@@ -6,14 +6,14 @@ from typing import Any
 
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan
-from coreset.schemas.sample import LONGEST_CAPTION, SampleView
+from coreset.schemas.sample import MAX_CAPTION, SampleView
 from coreset.spec.scores import ESTIMATORS
 from coreset.storage.storage import Storage
 from coreset.storage.thumbnails import read_thumbnails
 
 
-class Views:
-    """Makes views of rows of a plan's parts."""
+class SampleViews:
+    """Builds views of a plan's samples."""
 
     def __init__(self, storage: Storage, plan: Plan) -> None:
         self._storage, self._plan = storage, plan
@@ -23,7 +23,7 @@ class Views:
             self._uris[name] = None if name in self._uris else shard.uri
 
     def __call__(self, rows: list[dict[str, Any]]) -> list[SampleView]:
-        """Return the views of rows that also have `kept`, with the thumbnails of those that have one."""
+        """Return the views of rows of parts that also have `kept`, with the thumbnails that exist."""
         places = [(row["uid"], row["shard"], row["row"]) for row in rows]
         images = read_thumbnails(self._storage, self._plan, places)
         return [self._view(row, images.get(row["uid"])) for row in rows]
@@ -35,7 +35,7 @@ class Views:
             **{name: row[name] for name in ("uid", "shard", "key", "row", "kept")},
             uri=self._uris[row["shard"]],
             status=row.get("status", SampleStatus.OK),
-            caption=caption and caption[:LONGEST_CAPTION],
+            caption=caption and caption[:MAX_CAPTION],
             scores={score: row[score.value] for score in scores if row[score.value] is not None},
             by_checkpoint={score: values for score, values in terms.items() if values is not None},
             thumbnail=None if image is None else "data:image/jpeg;base64," + base64.b64encode(image).decode(),

@@ -1,12 +1,12 @@
-"""Which rows of a job's parts somebody wants."""
+"""The query of an export of scores: which rows of a job's parts, and which columns."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, model_validator
 
 from coreset.schemas.part import SampleStatus
-from coreset.spec.base import Strict
-from coreset.spec.columns import LARGEST_COUNT, float32
+from coreset.spec.base import FrozenModel
+from coreset.spec.columns import MAX_COUNT, float32
 from coreset.spec.scores import Score
 
 Format = Literal["ndjson", "csv", "parquet", "arrow"]
@@ -14,18 +14,18 @@ Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{1,32}$", to_lower=
 Uid = Annotated[Hex, AfterValidator(lambda uid: uid.zfill(32))]
 
 
-class RowsWanted(Strict):
-    """Which rows, and what of them; what is given holds together.
+class ScoreQuery(FrozenModel):
+    """Conditions on rows, all of which must be met, and the columns to return.
 
     Attributes:
-        uid: samples; each must be there.
-        uid_from, uid_to: range of uids, both inclusive, by their first digits: from=ab&to=ab are those that start so.
+        uid: samples; each must exist.
+        uid_from, uid_to: range of uids, inclusive, by their first digits: from=ab&to=ab is every uid that starts so.
         shard: base name of the shard.
-        status: ok, or why a sample is bad.
+        status: ok, or the reason why a sample is bad.
         score, min, max: a score and the range of its value.
-        fields: names of columns, with commas between; all but the terms by checkpoint if left out.
-        limit: rows at most.
-        format: of the answer, where no Accept header can say it.
+        fields: names of columns, separated by commas; default: all but the terms by checkpoint.
+        limit: largest number of rows.
+        format: format of the answer, for callers that cannot send an Accept header.
     """
 
     uid: list[Uid] = Field(default_factory=list[Uid], max_length=1000)
@@ -37,17 +37,17 @@ class RowsWanted(Strict):
     min: FiniteFloat | None = None
     max: FiniteFloat | None = None
     fields: str | None = Field(default=None, min_length=1, max_length=10_000, examples=["uid,diffin,clip_score"])
-    limit: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
+    limit: int | None = Field(default=None, ge=1, le=MAX_COUNT)
     format: Format | None = None
 
     @model_validator(mode="after")
     def _range_of_a_score(self) -> Self:
         if self.score is None and (self.min is not None or self.max is not None):
-            raise ValueError("`min` and `max` are of a score: give `score` too")
+            raise ValueError("`min` and `max` bound a score: give `score` too")
         return self
 
     def conditions(self) -> list[tuple[str, object]]:
-        """Return SQL with one parameter each, and the parameter."""
+        """Return the conditions as SQL with one parameter each, and the parameter."""
         score = f'"{self.score}"'
         return [
             (sql, value)

@@ -18,8 +18,9 @@ from coreset.schemas.evaluation import Evaluation
 from coreset.schemas.job import Job, JobPage, JobStatus
 from coreset.schemas.manifest import Manifest, Selection, SelectionPage
 from coreset.schemas.preflight import Preflight
-from coreset.schemas.sample import LARGEST_PAGE, SamplePage, SampleView
-from coreset.spec.job import JobSpec, SelectSpec
+from coreset.schemas.sample import MAX_PAGE_SAMPLES, SamplePage, SampleView
+from coreset.spec.job import JobSpec
+from coreset.spec.selection import SelectSpec
 
 Value = TypeVar("Value")
 
@@ -55,7 +56,7 @@ class AsyncClient:
         return await self._run(self._calls.page(size, token, status))
 
     async def jobs(self, status: JobStatus | None = None) -> AsyncIterator[Job]:
-        async for page in self._pages(lambda token: self._calls.page(LARGEST_PAGE, token, status)):
+        async for page in self._pages(lambda token: self._calls.page(MAX_PAGE_SAMPLES, token, status)):
             for job in page.jobs:
                 yield job
 
@@ -111,7 +112,7 @@ class AsyncClient:
         return await self._run(self._calls.selection_page(job_id, size, token))
 
     async def selections(self, job_id: str) -> AsyncIterator[Selection]:
-        async for page in self._pages(lambda token: self._calls.selection_page(job_id, LARGEST_PAGE, token)):
+        async for page in self._pages(lambda token: self._calls.selection_page(job_id, MAX_PAGE_SAMPLES, token)):
             for selection in page.selections:
                 yield selection
 
@@ -121,7 +122,7 @@ class AsyncClient:
         return await self._run(self._calls.sample_page(job_id, order, size, token))
 
     async def samples(self, job_id: str, order: AnyOrder = None) -> AsyncIterator[SampleView]:
-        async for page in self._pages(lambda token: self._calls.sample_page(job_id, order, LARGEST_PAGE, token)):
+        async for page in self._pages(lambda token: self._calls.sample_page(job_id, order, MAX_PAGE_SAMPLES, token)):
             for sample in page.samples:
                 yield sample
 

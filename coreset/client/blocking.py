@@ -16,8 +16,9 @@ from coreset.schemas.evaluation import Evaluation
 from coreset.schemas.job import Job, JobPage, JobStatus
 from coreset.schemas.manifest import Manifest, Selection, SelectionPage
 from coreset.schemas.preflight import Preflight
-from coreset.schemas.sample import LARGEST_PAGE, SamplePage, SampleView
-from coreset.spec.job import JobSpec, SelectSpec
+from coreset.schemas.sample import MAX_PAGE_SAMPLES, SamplePage, SampleView
+from coreset.spec.job import JobSpec
+from coreset.spec.selection import SelectSpec
 
 HTTP_SECONDS = 30.0
 """For any silence; longer than a long poll, and than the pause between the comments of an event stream."""
@@ -76,7 +77,7 @@ class Client:
 
     def jobs(self, status: JobStatus | None = None) -> Iterator[Job]:
         """Yield all jobs, newest first."""
-        for page in self._pages(lambda token: self._calls.page(LARGEST_PAGE, token, status)):
+        for page in self._pages(lambda token: self._calls.page(MAX_PAGE_SAMPLES, token, status)):
             yield from page.jobs
 
     def wait(self, job_id: str, progress: Callable[[Job], object] | None = None, timeout: float | None = None) -> Job:
@@ -159,7 +160,7 @@ class Client:
 
     def selections(self, job_id: str) -> Iterator[Selection]:
         """Yield all selections of a job, newest first; the last one is that of its spec."""
-        for page in self._pages(lambda token: self._calls.selection_page(job_id, LARGEST_PAGE, token)):
+        for page in self._pages(lambda token: self._calls.selection_page(job_id, MAX_PAGE_SAMPLES, token)):
             yield from page.selections
 
     def sample_page(self, job_id: str, order: AnyOrder = None, size: int = 24, token: str | None = None) -> SamplePage:
@@ -174,7 +175,7 @@ class Client:
 
     def samples(self, job_id: str, order: AnyOrder = None) -> Iterator[SampleView]:
         """Yield samples one after another, as `sample_page` has them; stop whenever there are enough."""
-        for page in self._pages(lambda token: self._calls.sample_page(job_id, order, LARGEST_PAGE, token)):
+        for page in self._pages(lambda token: self._calls.sample_page(job_id, order, MAX_PAGE_SAMPLES, token)):
             yield from page.samples
 
     def download(self, job_id: str, selection_id: str, name: str) -> bytes:

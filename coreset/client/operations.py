@@ -19,7 +19,8 @@ from coreset.schemas.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.schemas.manifest import Manifest, Selection, SelectionPage
 from coreset.schemas.preflight import Preflight
 from coreset.schemas.sample import Order, SamplePage
-from coreset.spec.job import JobSpec, SelectSpec
+from coreset.spec.job import JobSpec
+from coreset.spec.selection import SelectSpec
 
 CHECK_SECONDS = 660.0
 """Longer than the service's longest wait for a check (settings.check_seconds)."""

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs  # pyright: ignore
 
 from coreset.schemas.manifest import File
-from coreset.storage.complete_reads import reading_whole
+from coreset.storage.complete_reads import with_complete_reads
 
 
 def from_parts(parts: Sequence[File], columns: list[str] | None) -> pa.Table | None:
@@ -20,7 +20,7 @@ def from_parts(parts: Sequence[File], columns: list[str] | None) -> pa.Table | N
     for part in parts:
         try:
             fs, path = cast(tuple[Any, str], url_to_fs(part.uri))  # pyright: ignore
-            with cast(Any, reading_whole(fs)).open(path, "rb") as file:
+            with cast(Any, with_complete_reads(fs)).open(path, "rb") as file:
                 content = file.read()
         except (OSError, ImportError, ValueError):  # not there; no s3fs or the like; a scheme that fsspec lacks
             return None

@@ -1,17 +1,17 @@
-"""Counters that all workers add to and any service reads for /metrics, and what each living worker says of itself.
+"""Counters of all jobs and workers, and the workers' reports, for the service's /metrics.
 
-They are in Redis, not in the workers: a worker needs no port, one address tells all of them, and what a worker has
-counted is not lost with it. A counter begins again at 0 when Redis is wiped, which Prometheus knows how to read.
+They are in Redis, not in the workers: a worker needs no port, one address serves all of them, and the counts of a
+worker outlive it. A counter restarts at 0 when Redis is wiped; Prometheus detects such resets.
 
-    field                 unit      adds
-    jobs:{status}         jobs      store.transition, when the job has ended
-    shards:{outcome}      shards    store.shard_done (scored, resumed), store.shard_failed (failed)
-    samples:{status}      samples   store.shard_done, but for resumed shards; by SampleStatus, `ok` is scored
+    field                 unit      incremented by
+    jobs:{status}         jobs      JobStore.transition, at a job's end
+    shards:{outcome}      shards    ShardRecords.finish (scored, resumed), ShardRecords.fail (failed)
+    samples:{status}      samples   ShardRecords.finish, except for resumed shards; by SampleStatus, `ok` is scored
     attempts:{task}       attempts  a worker that begins a task; by the name of the task's function
     task_seconds:{task}   seconds   a worker that has ended an attempt
-    failures:{task}       tasks     a worker that sees a task fail for good
-    leases_expired        attempts  a worker that finds another one's lease run out
-    worker_seconds:{what} seconds   each worker: how its time went, by coreset_workers.process.activity.DOING
+    failures:{task}       tasks     a worker whose task failed for good
+    leases_expired        attempts  a worker that finds another worker's lease expired
+    worker_seconds:{what} seconds   each worker: its time by coreset_workers.process.activity.DOING
 """
 
 import json
@@ -22,25 +22,28 @@ import structlog
 from redis import Redis
 
 from coreset.errors import Unavailable
-from coreset.queue.job_store import TOTALS, WORKER, answering
+from coreset.queue.connection import translate_redis_errors
+from coreset.queue.keys import COUNTERS, WORKER
 
 log = structlog.get_logger("coreset.queue.counters")
 
 
-class Totals:
-    """Args:
-    redis: a client from `coreset.queue.task_queue.connect`.
+class Counters:
+    """Adds to the counters and reads them.
+
+    Args:
+        redis: a client from `coreset.queue.connection.connect`.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = cast(Any, redis)  # redis-py's own types are partly unknown
 
     def add(self, amounts: Mapping[str, float]) -> bool:
-        """Add to the counters. Returns whether it worked: work does not stop where it cannot be counted."""
+        """Add to the counters. Return whether it worked: a Redis that does not answer must not stop the caller."""
         try:
-            with answering(), self._redis.pipeline(transaction=True) as pipe:
+            with translate_redis_errors(), self._redis.pipeline(transaction=True) as pipe:
                 for field, amount in amounts.items():
-                    pipe.hincrbyfloat(TOTALS, field, amount)
+                    pipe.hincrbyfloat(COUNTERS, field, amount)
                 pipe.execute()
         except Unavailable:
             log.warning("not counted", fields=sorted(amounts))
@@ -49,20 +52,20 @@ class Totals:
 
     def read(self) -> dict[str, float]:
         """Return all counters. Raises Unavailable."""
-        with answering():
-            found: dict[bytes, bytes] = self._redis.hgetall(TOTALS)
-        return {field.decode(): float(value) for field, value in found.items()}
+        with translate_redis_errors():
+            values: dict[bytes, bytes] = self._redis.hgetall(COUNTERS)
+        return {field.decode(): float(value) for field, value in values.items()}
 
-    def tell(self, worker: str, seconds: float, says: Mapping[str, Any]) -> None:
-        """Keep what a worker says of itself for so many seconds. Raises Unavailable."""
-        with answering():
-            self._redis.set(WORKER.format(name=worker), json.dumps(says), px=max(1, int(1000 * seconds)))
+    def save_report(self, worker: str, seconds: float, report: Mapping[str, Any]) -> None:
+        """Store a worker's report on itself for some seconds. Raises Unavailable."""
+        with translate_redis_errors():
+            self._redis.set(WORKER.format(name=worker), json.dumps(report), px=max(1, int(1000 * seconds)))
 
-    def told(self, workers: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return what those of the workers say that have said something lately. Raises Unavailable."""
+    def reports(self, workers: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the reports of those workers that have one that has not expired. Raises Unavailable."""
         names = list(workers)
         if not names:
             return {}
-        with answering():
-            found: list[bytes | None] = self._redis.mget([WORKER.format(name=name) for name in names])
-        return {name: json.loads(says) for name, says in zip(names, found, strict=True) if says}
+        with translate_redis_errors():
+            reports: list[bytes | None] = self._redis.mget([WORKER.format(name=name) for name in names])
+        return {name: json.loads(report) for name, report in zip(names, reports, strict=True) if report}

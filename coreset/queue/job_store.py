@@ -1,69 +1,42 @@
-"""The state of jobs in Redis. The only module that knows our key names; RQ's own keys (`rq:*`) are RQ's business.
-
-    key                          type    TTL   what                                            written by     read by
-    coreset:jobs                 zset    none  job id, scored by its time of creation          create         page
-    coreset:job:{id}             hash    none  status, spec, times, stage, counters, version   every change   get
-    coreset:job:{id}:outcomes    hash    none  shard -> done | failed; what makes counts exact shard_*        shard_*
-    coreset:job:{id}:running     hash    none  shard -> "server-time fraction" of a live shard shard_*        get
-    coreset:job:{id}:failed      hash    none  shard -> FailedShard as JSON                    shard_failed   get
-    coreset:job:{id}:devices     set     none  what the workers of the job compute on          shard_*        get
-    coreset:job:{id}:trials      hash    none  trial of an evaluation -> how far it is, 0 to 1 trial_advanced script
-    coreset:job:{id}:warnings    zset    none  texts, scored by time                           warn           get
-    coreset:job:{id}:events      stream  none  milestones: type, data as JSON; 1000 or so      with a change  events
-    coreset:expiries             zset    none  job id, scored by when it is to be deleted      transition     expired
-    coreset:removals             zset    none  deleted jobs whose files are still there        delete         removals
-    coreset:deliveries           zset    none  ended job with a webhook, scored by its next try    transition     Outbox
-    coreset:delivery:{id}        hash    none  job_id, url, at, data (status, reason), attempts    transition     Outbox
-    coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
-    coreset:open:{name}          set     none  ids of a caller's jobs, ended ones until the next   create         create
-    coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
-    coreset:totals               hash    none  counters of all jobs and workers since ever     shard_*, Totals Totals
-    coreset:worker:{name}        string  short what a living worker says of itself, JSON       Totals         Totals
-
-Fields of the record: id, status, reason_code, reason_message, spec, priority, request_id, plan_id, created_at,
-started_at, scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction,
-tasks, trials, evaluates, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored,
-samples_resumed, bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, version.
-Nothing here is needed to find results again: they are in the storage.
-"""
+"""The state of jobs in Redis (coreset.queue.keys has the data model)."""
 
 import hashlib
 import json
 import secrets
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import NamedTuple
 
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs, Unavailable
+from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs
 from coreset.logs import request_id
-from coreset.queue import scripts as lua
-from coreset.queue.job_record import RawJob, read_job
-from coreset.queue.page_tokens import Position, decode_token, encode_token
-from coreset.queue.progress import FINISH_SHARE, STAGES
+from coreset.queue.connection import text, translate_redis_errors
+from coreset.queue.event_entries import MAX_EVENTS, EventBatch, read_entry, status_entry, warning_entry
+from coreset.queue.job_listing import JobListing
+from coreset.queue.job_scripts import JobScripts, raise_missing
+from coreset.queue.keys import (
+    COUNTERS,
+    DELIVERIES,
+    DELIVERY,
+    EXPIRIES,
+    IDEMPOTENCY,
+    JOB_PREFIX,
+    JOBS,
+    OPEN_JOBS,
+    REMOVALS,
+    job_keys,
+)
+from coreset.queue.locks import Locks
+from coreset.queue.progress import STAGES
+from coreset.queue.removals import Removals
+from coreset.queue.shard_records import ShardRecords
+from coreset.queue.task_counts import TaskCounts
 from coreset.redaction import redact, redact_model
-from coreset.schemas.events import News, failure_entry, read_entry, status_entry, warning_entry
-from coreset.schemas.job import TERMINAL, TRANSITIONS, FailedShard, Job, JobPage, JobStatus, Reason
-from coreset.schemas.manifest import ShardSummary
-from coreset.spec.job import JobSpec, Priority
+from coreset.schemas.job import TERMINAL, TRANSITIONS, Job, JobStatus, Reason
+from coreset.spec.job import JobSpec
 
-JOBS = "coreset:jobs"
-JOB = "coreset:job:{id}"
-EXPIRIES = "coreset:expiries"
-REMOVALS = "coreset:removals"
-DELIVERIES = "coreset:deliveries"
-DELIVERY = "coreset:delivery:{id}"
-OPEN_JOBS = "coreset:open:{name}"
-IDEMPOTENCY = "coreset:idempotency:{key}"
-TURN = "coreset:turn:{name}"
-TOTALS = "coreset:totals"
-WORKER = "coreset:worker:{name}"
 IDEMPOTENCY_SECONDS = 24 * 3600
-MAX_PAGE = 100
+"""How long an idempotency key is remembered."""
 
 _TIME_FIELD = {JobStatus.PREPARING: "started_at", JobStatus.SCORING: "scoring_at", JobStatus.REDUCING: "reducing_at"}
 
@@ -74,46 +47,45 @@ def new_job_id() -> str:
 
 
 def fingerprint(spec: JobSpec) -> str:
-    """Return a hash of the spec with its defaults filled in: equal for equal wishes, whatever their order."""
-    text = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return a hash of the spec with its defaults filled in, which does not depend on the order of its fields."""
+    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class Caller(NamedTuple):
-    """Who posts a job.
+    """The owner of new jobs.
 
     Attributes:
         name: of the API key.
-        max_open_jobs: jobs of that name that may be open at once.
+        max_open_jobs: largest number of jobs under that name that have not ended.
     """
 
     name: str
     max_open_jobs: int
 
 
-@contextmanager
-def answering() -> Generator[None]:
-    """Turn a Redis that does not answer into our own error.
-
-    Raises:
-        Unavailable: Redis cannot be reached.
-    """
-    try:
-        yield
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        raise Unavailable("Redis does not answer; try again in a few seconds") from error
-
-
 class JobStore:
-    """Jobs, their states and counts. All methods raise Unavailable when Redis does not answer.
+    """One job's state at a time. All methods raise Unavailable when Redis does not answer.
 
     Args:
-        redis: a client that returns bytes (coreset.queue.task_queue.connect).
+        redis: a client that returns bytes (coreset.queue.connection.connect).
+
+    Attributes:
+        listing: reads many jobs at once.
+        shards: progress and outcomes of shards.
+        task_counts: numbers of score tasks and trials.
+        removals: jobs that are due for deletion, or whose files are.
+        locks: for work that one process at a time should do.
     """
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = cast(Any, redis)  # redis-py's own types are partly unknown
-        self._scripts: dict[str, Any] = {}
+        self._scripts = JobScripts(redis)
+        self._redis = self._scripts.redis
+        self.listing = JobListing(self._redis)
+        self.shards = ShardRecords(self._scripts)
+        self.task_counts = TaskCounts(self._scripts)
+        self.removals = Removals(self._redis)
+        self.locks = Locks(self._redis)
 
     def create(
         self, spec: JobSpec, job_id: str, idempotency_key: str | None = None, caller: Caller | None = None
@@ -121,23 +93,27 @@ class JobStore:
         """Store a new job, or return the one that came with the same idempotency key in the last 24 hours.
 
         Args:
-            caller: whose job it is. Idempotency keys of different callers are different keys.
+            caller: the job's owner. Idempotency keys of different callers are different keys.
 
         Raises:
-            TooManyOpenJobs: the caller has as many jobs that have not ended as they may.
+            TooManyOpenJobs: the caller has its largest number of open jobs.
             InvalidInput: the key was used with another spec.
-            Conflict: there is a job of this id, or the one of this key was deleted.
+            Conflict: the id exists, or the job of this key was deleted.
         """
-        keys = [_job(job_id), JOBS, _events(job_id), "", ""]
+        keys = job_keys(job_id)
+        idempotency = open_jobs = ""
         if idempotency_key is not None:
             own = f"{caller.name}:{idempotency_key}" if caller else idempotency_key
-            keys[3] = IDEMPOTENCY.format(key=hashlib.sha256(own.encode()).hexdigest())
+            idempotency = IDEMPOTENCY.format(key=hashlib.sha256(own.encode()).hexdigest())
         if caller is not None:
-            keys[4] = OPEN_JOBS.format(name=caller.name)
+            open_jobs = OPEN_JOBS.format(name=caller.name)
         mark = fingerprint(spec)
-        told = [*status_entry(JobStatus.QUEUED), *_limit_of(caller), *_fields_of(spec)]
-        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *told]
-        answer = self._run(lua.CREATE, keys, arguments)
+        event = [*status_entry(JobStatus.QUEUED), MAX_EVENTS]
+        limit = [caller.max_open_jobs if caller else 0, JOB_PREFIX, ",".join(["", *TERMINAL, ""])]
+        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *event, *limit]
+        answer = self._scripts.run(
+            "create_job", [keys.record, JOBS, keys.events, idempotency, open_jobs], [*arguments, *_record_fields(spec)]
+        )
         if answer == "full" and caller is not None:
             raise TooManyOpenJobs(
                 f"{caller.max_open_jobs} jobs of {caller.name} are open; wait until one has ended, or cancel one",
@@ -145,9 +121,11 @@ class JobStore:
             )
         if answer == "exists":
             raise Conflict(f"job {job_id} exists", id=job_id)
-        if answer == "ok":
-            return self.get(job_id)
-        claimed_id, claimed_mark = answer.split()
+        return self.get(job_id) if answer == "ok" else self._of_idempotency_key(answer, mark)
+
+    def _of_idempotency_key(self, claim: str, mark: str) -> Job:
+        """Return the job that claimed an idempotency key before, if its spec is the same."""
+        claimed_id, claimed_mark = claim.split()
         if claimed_mark != mark:
             raise InvalidInput(
                 "this Idempotency-Key came with another job spec; use a new key for a new job", id=claimed_id
@@ -158,322 +136,121 @@ class JobStore:
             raise Conflict("the job of this Idempotency-Key was deleted; use a new key", id=claimed_id) from None
 
     def get(self, job_id: str) -> Job:
-        """Raises NotFound."""
-        return self._jobs([job_id])[0] or _missing(job_id)
-
-    def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
-        """Return jobs, newest first. `size` is cut to MAX_PAGE.
-
-        Raises:
-            InvalidInput: the token is not one of ours, or belongs to another filter.
-        """
-        size = max(1, min(size, MAX_PAGE))
-        filter_name = status.value if status else ""
-        position = decode_token(token, filter_name) if token else None
-        jobs: list[tuple[Position, Job]] = []
-        for found, job in self._newest_first(position):
-            if status is None or job.status is status:
-                jobs.append((found, job))
-            if len(jobs) > size:
-                break
-        more = len(jobs) > size
-        return JobPage(
-            jobs=[job for _, job in jobs[:size]],
-            next_page_token=encode_token(jobs[size - 1][0], filter_name) if more else None,
-        )
+        """Return the job. Raises NotFound."""
+        return self.listing.read([job_id])[0] or raise_missing(job_id)
 
     def version(self, job_id: str) -> int:
         """Return a number that grows with every change of the job. Raises NotFound."""
         return self.peek(job_id)[0]
 
     def peek(self, job_id: str) -> tuple[int, JobStatus]:
-        """Return version and status in one cheap read, for those who wait. Raises NotFound."""
-        with answering():
-            version, status = self._redis.hmget(_job(job_id), "version", "status")
+        """Return version and status in one cheap read, for callers that poll. Raises NotFound."""
+        with translate_redis_errors():
+            version, status = self._redis.hmget(job_keys(job_id).record, "version", "status")
         if version is None or status is None:
-            _missing(job_id)
-        return int(version), JobStatus(_text(status))
+            raise_missing(job_id)
+        return int(version), JobStatus(text(status))
 
     def status(self, job_id: str) -> JobStatus:
-        """Raises NotFound."""
+        """Return the job's status. Raises NotFound."""
         return self.peek(job_id)[1]
 
-    def active(self) -> dict[str, JobStatus]:
-        """Return the jobs that have not ended, oldest first."""
-        with answering(), self._redis.pipeline(transaction=False) as pipe:
-            job_ids = [_text(member) for member in self._redis.zrange(JOBS, 0, -1)]
-            for job_id in job_ids:
-                pipe.hget(_job(job_id), "status")
-            statuses: list[Any] = pipe.execute()
-        known = {job_id: JobStatus(_text(status)) for job_id, status in zip(job_ids, statuses, strict=True) if status}
-        return {job_id: status for job_id, status in known.items() if status not in TERMINAL}
-
-    def priorities(self, job_ids: Sequence[str]) -> dict[str, Priority]:
-        """Return the priorities of the jobs that are there."""
-        with answering(), self._redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hget(_job(job_id), "priority")
-            answers: list[Any] = pipe.execute()
-        return {job_id: cast(Priority, _text(one)) for job_id, one in zip(job_ids, answers, strict=True) if one}
-
-    def take_turn(self, name: str, seconds: float) -> bool:
-        """Say whether the caller is the only one to do `name` for the next seconds."""
-        with answering():
-            return bool(self._redis.set(TURN.format(name=name), "taken", nx=True, px=max(1, int(1000 * seconds))))
-
-    def turn_taken(self, name: str) -> bool:
-        """Say whether somebody has the turn."""
-        with answering():
-            return bool(self._redis.exists(TURN.format(name=name)))
-
-    def end_turn(self, name: str) -> None:
-        """Give the turn back before its time is over."""
-        with answering():
-            self._redis.delete(TURN.format(name=name))
-
     def transition(self, job_id: str, to: JobStatus, reason: Reason | None = None) -> Job:
-        """Move the job to another state; being there already is fine.
+        """Move the job to another state; do nothing if it is there already.
 
         Raises:
-            NotFound: no such job.
-            Conflict: job.TRANSITIONS has no such step.
+            NotFound: there is no such job.
+            Conflict: schemas.job.TRANSITIONS has no such step.
         """
         sources = [source.value for source, targets in TRANSITIONS.items() if to in targets]
         field = "ended_at" if to in TERMINAL else _TIME_FIELD.get(to, "")
         reason = redact_model(reason) if reason else None
         code, message = (reason.code, reason.message) if reason else ("", "")
-        arguments = [to.value, STAGES[to], code, message, field, *status_entry(to, reason), *sources]
-        keys = [_job(job_id), _events(job_id), TOTALS, EXPIRIES, DELIVERIES, DELIVERY.format(id=job_id)]
-        answer = self._run(lua.TRANSITION, keys, arguments, job_id)
+        keys = job_keys(job_id)
+        answer = self._scripts.run(
+            "change_status",
+            [keys.record, keys.events, COUNTERS, EXPIRIES, DELIVERIES, DELIVERY.format(id=job_id)],
+            [to.value, STAGES[to], code, message, field, *status_entry(to, reason), MAX_EVENTS, *sources],
+            job_id,
+        )
         if answer not in ("ok", "same"):
             raise Conflict(f"job {job_id} is {answer}, so it cannot become {to.value}", id=job_id, status=answer)
         return self.get(job_id)
 
     def request_cancel(self, job_id: str) -> Job:
         """Move the job to `cancelling`. Raises NotFound, and Conflict when it has ended."""
-        reason = Reason(code="cancelled-by-caller", message="somebody asked for it")
+        reason = Reason(code="cancelled-by-caller", message="a caller cancelled the job")
         return self.transition(job_id, JobStatus.CANCELLING, reason)
 
     def cancel_requested(self, job_id: str) -> bool:
-        """Say whether work on the job should stop: it is being cancelled, has ended, or is gone."""
-        with answering():
-            status = self._redis.hget(_job(job_id), "status")
-        if status is None:
-            return True
-        return JobStatus(_text(status)) in TERMINAL | {JobStatus.CANCELLING}
+        """Return whether work on the job should stop: it is being cancelled, has ended, or does not exist."""
+        status = self._scripts.field(job_id, "status")
+        return status is None or JobStatus(status) in TERMINAL | {JobStatus.CANCELLING}
 
     def set_stage(self, job_id: str, stage: str, fraction: float) -> None:
-        """Say in words what preparing or reducing is at, and how far it is (0 to 1 of that phase). Raises NotFound."""
+        """Record the present step of preparing or reducing, and the fraction of that phase, 0 to 1. Raises NotFound."""
         reducing = self.status(job_id) is JobStatus.REDUCING
-        self._set(job_id, "stage", stage, "reduce_fraction" if reducing else "prepare_fraction", round(fraction, 4))
+        field = "reduce_fraction" if reducing else "prepare_fraction"
+        self._scripts.set_fields(job_id, "stage", stage, field, round(fraction, 4))
 
     def set_plan(self, job_id: str, plan_id: str, shards_total: int) -> None:
-        """Raises NotFound."""
-        self._set(job_id, "plan_id", plan_id, "shards_total", shards_total)
-
-    def set_tasks(self, job_id: str, tasks: int) -> None:
-        """Record how many score tasks the job has, for the queue. Raises NotFound."""
-        self._set(job_id, "tasks", tasks)
-
-    def tasks(self, job_id: str) -> int:
-        """Return the number of score tasks; 0 before there are any."""
-        with answering():
-            return int(self._redis.hget(_job(job_id), "tasks") or 0)
-
-    def set_trials(self, job_id: str, trials: int) -> None:
-        """Record how many trials the job's evaluation has, for the queue. Raises NotFound."""
-        self._set(job_id, "trials", trials)
-
-    def trials(self, job_id: str) -> int:
-        """Return the number of trials; 0 before there are any."""
-        with answering():
-            return int(self._redis.hget(_job(job_id), "trials") or 0)
-
-    def trial_advanced(self, job_id: str, trial: int, fraction: float, trials: int) -> None:
-        """Say how far a trial is, 0 to 1, of so many in all. Raises NotFound."""
-        arguments = [trial, round(fraction, 4), trials, FINISH_SHARE]
-        self._run(lua.TRIAL, [_job(job_id), _trials(job_id)], arguments, job_id)
-
-    def outcomes(self, job_id: str) -> dict[int, str]:
-        """Return `done` or `failed` for every shard that is counted."""
-        with answering():
-            found: dict[bytes, bytes] = self._redis.hgetall(_shard_keys(job_id)[1])
-        return {int(shard): _text(outcome) for shard, outcome in sorted(found.items(), key=lambda pair: int(pair[0]))}
+        """Record the job's plan and its number of shards. Raises NotFound."""
+        self._scripts.set_fields(job_id, "plan_id", plan_id, "shards_total", shards_total)
 
     def request_id(self, job_id: str) -> str | None:
-        """Return the id of the request that the job came with, if it is known."""
-        with answering():
-            found = self._redis.hget(_job(job_id), "request_id")
-        return None if found is None else _text(found)
+        """Return the id of the HTTP request that created the job, if it is known."""
+        return self._scripts.field(job_id, "request_id")
 
-    def touch(self, job_id: str) -> None:
-        """Raise the version, so that those who wait for a change look again. Raises NotFound."""
-        self._set(job_id)
-
-    def shard_started(self, job_id: str, shard: int, device: str) -> None:
-        """Raises NotFound."""
-        self._run(lua.SHARD_RUNNING, _shard_keys(job_id)[:4], [shard, 0.0, device], job_id)
-
-    def shard_advanced(self, job_id: str, shard: int, fraction: float) -> None:
-        """Say how far a running shard is, 0 to 1. Raises NotFound."""
-        self._run(lua.SHARD_RUNNING, _shard_keys(job_id)[:4], [shard, round(fraction, 4), ""], job_id)
-
-    def shard_done(self, job_id: str, summary: ShardSummary, resumed: bool = False) -> bool:
-        """Count a scored shard, once however often its task runs.
-
-        Args:
-            resumed: its part was found in the storage, so it says nothing about the speed.
-
-        Returns:
-            Whether it was counted now.
-        """
-        counts = [item for pair in summary.bad.items() for item in pair]
-        arguments = [summary.shard, summary.device, summary.read, summary.scored, int(resumed), *counts]
-        return self._run(lua.SHARD_DONE, [*_shard_keys(job_id), TOTALS], arguments, job_id) == "ok"
-
-    def shard_failed(self, job_id: str, shard: int, uri: str, message: str) -> bool:
-        """Count a shard that failed for good, once; a shard that is done stays done. Returns whether it counted."""
-        record, outcomes, running, _, failed = _shard_keys(job_id)
-        told = failure_entry(FailedShard(shard=shard, uri=redact(uri), message=redact(message)))
-        keys = [record, outcomes, running, failed, _events(job_id), TOTALS]
-        return self._run(lua.SHARD_FAILED, keys, [shard, *told], job_id) == "ok"
-
-    def warn(self, job_id: str, text: str) -> None:
+    def warn(self, job_id: str, warning: str) -> None:
         """Add a warning to the job; the same text is kept once. Raises NotFound."""
-        text = redact(text)
-        keys = [_job(job_id), f"{_job(job_id)}:warnings", _events(job_id)]
-        self._run(lua.WARN, keys, [text, *warning_entry(text)], job_id)
+        warning, keys = redact(warning), job_keys(job_id)
+        arguments = [warning, *warning_entry(warning), MAX_EVENTS]
+        self._scripts.run("add_warning", [keys.record, keys.warnings, keys.events], arguments, job_id)
 
-    def events(self, job_id: str, after: str = "0-0") -> News:
-        """Return the milestones of the job that came after the one of that id, oldest first. Raises NotFound."""
-        with answering(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(_job(job_id), "version", "status")
-            pipe.xrange(_events(job_id), min=f"({after}", count=lua.EVENTS_KEPT)
+    def events(self, job_id: str, after: str = "0-0") -> EventBatch:
+        """Return the job's events after the one of that id, oldest first. Raises NotFound."""
+        keys = job_keys(job_id)
+        with translate_redis_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(keys.record, "version", "status")
+            pipe.xrange(keys.events, min=f"({after}", count=MAX_EVENTS)
             (version, status), entries = pipe.execute()
         if version is None or status is None:
-            _missing(job_id)
-        now = JobStatus(_text(status))
-        complete = now in TERMINAL and len(entries) < lua.EVENTS_KEPT
-        return News(int(version), now, [read_entry(*entry) for entry in entries], complete)
+            raise_missing(job_id)
+        now = JobStatus(text(status))
+        complete = now in TERMINAL and len(entries) < MAX_EVENTS
+        return EventBatch(int(version), now, [read_entry(*entry) for entry in entries], complete)
 
     def delete(self, job_id: str) -> None:
-        """Forget a job that has ended, and note that its files are to be removed.
+        """Delete the record of a job that has ended, and schedule the removal of its files.
 
         Raises:
-            NotFound: no such job.
+            NotFound: there is no such job.
             Conflict: it has not ended.
         """
-        own = [*_shard_keys(job_id)[1:], _trials(job_id), f"{_job(job_id)}:warnings", _events(job_id)]
-        keys = [JOBS, REMOVALS, EXPIRIES, *own]
-        answer = self._run(lua.DELETE, [_job(job_id), *keys], [job_id, *(one.value for one in TERMINAL)], job_id)
+        record, *others = job_keys(job_id)
+        keys = [record, JOBS, REMOVALS, EXPIRIES, *others]
+        answer = self._scripts.run("delete_job", keys, [job_id, *(status.value for status in TERMINAL)], job_id)
         if answer != "ok":
             raise Conflict(
                 f"job {job_id} is {answer}; cancel it and wait for its end, then delete it", id=job_id, status=answer
             )
 
-    def expired(self) -> list[str]:
-        """Return the jobs whose time to be kept is over."""
-        with answering():
-            seconds, _ = self._redis.time()
-            return [_text(member) for member in self._redis.zrange(EXPIRIES, "-inf", seconds, byscore=True)]
-
-    def removals(self) -> list[str]:
-        """Return the deleted jobs whose files are still to be removed, oldest first."""
-        with answering():
-            return [_text(member) for member in self._redis.zrange(REMOVALS, 0, -1)]
-
-    def removed(self, job_id: str) -> None:
-        """Note that the files of a deleted job are gone."""
-        with answering():
-            self._redis.zrem(REMOVALS, job_id)
-
     def ping(self) -> None:
-        """Raises Unavailable."""
-        with answering():
+        """Check that Redis answers. Raises Unavailable."""
+        with translate_redis_errors():
             self._redis.ping()
 
-    def _set(self, job_id: str, *fields: str | float) -> None:
-        self._run(lua.SET_FIELDS, [_job(job_id)], list(fields), job_id)
 
-    def _run(self, script: str, keys: list[str], arguments: list[Any], job_id: str | None = None) -> str:
-        if script not in self._scripts:
-            self._scripts[script] = self._redis.register_script(script)
-        with answering():
-            answer = _text(self._scripts[script](keys=keys, args=arguments))
-        if answer == "missing" and job_id is not None:
-            _missing(job_id)
-        return answer
-
-    def _newest_first(self, after: Position | None) -> Iterator[tuple[Position, Job]]:
-        while True:
-            upper = repr(after.created_at) if after else "+inf"
-            with answering():
-                rows = self._redis.zrange(
-                    JOBS, upper, "-inf", desc=True, byscore=True, withscores=True, offset=0, num=MAX_PAGE + 1
-                )
-            positions = [Position(score, _text(member)) for member, score in rows]
-            older = [position for position in positions if after is None or position < after]
-            jobs = self._jobs([position.job_id for position in older])
-            yield from ((position, job) for position, job in zip(older, jobs, strict=True) if job)
-            if len(rows) <= MAX_PAGE or not older:
-                return
-            after = older[-1]
-
-    def _jobs(self, job_ids: list[str]) -> list[Job | None]:
-        if not job_ids:
-            return []
-        with answering(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for job_id in job_ids:
-                record, _, running, devices, failed = _shard_keys(job_id)
-                pipe.hgetall(record)
-                pipe.hvals(running)
-                pipe.smembers(devices)
-                pipe.hvals(failed)
-                pipe.zrange(f"{record}:warnings", 0, -1)
-            answers: list[Any] = pipe.execute()
-        seconds, micros = answers[0]
-        now = seconds + micros / 1e6
-        rows = [answers[at : at + 5] for at in range(1, len(answers), 5)]
-        return [read_job(RawJob(*row), now) for row in rows]
-
-
-def _limit_of(caller: Caller | None) -> list[str | int]:
-    """Return how many jobs may be open, what stands before the id in a record's key, and the states at the end."""
-    return [caller.max_open_jobs if caller else 0, JOB.format(id=""), ",".join(["", *TERMINAL, ""])]
-
-
-def _fields_of(spec: JobSpec) -> list[str | int]:
-    """Return what scripts need of the spec, and whose request it was, as field, value ..."""
-    fields: dict[str, str | int | None] = {"request_id": request_id(), "ttl": spec.ttl_seconds_after_finished}
+def _record_fields(spec: JobSpec) -> list[str | int]:
+    """Return what scripts need of the spec, and the id of the present request, as name, value, name, value."""
+    fields: dict[str, str | int] = {}
+    if (request := request_id()) is not None:
+        fields["request_id"] = request
+    if spec.ttl_seconds_after_finished is not None:
+        fields["ttl"] = spec.ttl_seconds_after_finished
     if spec.evaluate is not None:
         fields["evaluates"] = 1
     if spec.webhook is not None:
-        on = " ".join(event.removeprefix("job.") for event in spec.webhook.events)
-        fields |= {"webhook_url": spec.webhook.url, "webhook_on": f" {on} "}
-    return [item for pair in fields.items() if pair[1] is not None for item in pair]  # type: ignore[misc]
-
-
-def _job(job_id: str) -> str:
-    return JOB.format(id=job_id)
-
-
-def _events(job_id: str) -> str:
-    return f"{_job(job_id)}:events"
-
-
-def _trials(job_id: str) -> str:
-    return f"{_job(job_id)}:trials"
-
-
-def _shard_keys(job_id: str) -> list[str]:
-    record = _job(job_id)
-    return [record, f"{record}:outcomes", f"{record}:running", f"{record}:devices", f"{record}:failed"]
-
-
-def _missing(job_id: str) -> NoReturn:
-    raise NotFound(f"there is no job {job_id}", id=job_id)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+        ends = " ".join(event.removeprefix("job.") for event in spec.webhook.events)
+        fields |= {"webhook_url": spec.webhook.url, "webhook_on": f" {ends} "}
+    return [item for pair in fields.items() for item in pair]

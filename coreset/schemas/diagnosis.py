@@ -1,19 +1,19 @@
-"""What the doctor finds: the models, for service and client."""
+"""The diagnosis of a job: differences between its record, the queue and the storage."""
 
 from pydantic import Field
 
 from coreset.schemas.job import JobStatus
-from coreset.spec.job import Strict
+from coreset.spec.base import FrozenModel
 
 
-class Finding(Strict):
-    """Something that is not as it should be.
+class Finding(FrozenModel):
+    """A fault of a job.
 
     Attributes:
         code: stable, for programs.
-        what: in a sentence.
-        cure: what mending does or did, or what the caller can do.
-        mendable: whether `mend` does it.
+        what: the fault, in a sentence.
+        cure: the repair that `mend` makes or made, or what the caller can do.
+        mendable: whether `mend` can repair it.
     """
 
     code: str
@@ -22,13 +22,13 @@ class Finding(Strict):
     mendable: bool = False
 
 
-class Diagnosis(Strict):
-    """What was found out about a job.
+class Diagnosis(FrozenModel):
+    """The state of a job in Redis, the queue and the storage, and its faults.
 
     Attributes:
-        tasks: number by state: waiting, running, deferred, ended, failed, gone (the queue knows nothing of them).
-        parts: number of shards whose part and summary are there.
-        findings: none is a healthy job.
+        tasks: number by state: waiting, running, deferred, ended, failed, gone (the queue has no record of them).
+        parts: number of shards with a part and a summary.
+        findings: the faults; a healthy job has none.
     """
 
     id: str

@@ -1,25 +1,23 @@
-"""What a selection is worth: proxies trained on it from scratch, tested on held-out samples (docs/evaluation.md)."""
+"""Evaluation of selections by proxies trained on them and tested on held-out samples (docs/evaluation.md)."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
-from coreset.schemas.intervals import Interval, interval
+from coreset.schemas.intervals import Interval
 from coreset.schemas.plan import PlannedModel
-from coreset.spec.base import Strict
-from coreset.spec.evaluation import BASELINES
+from coreset.spec.base import FrozenModel
 from coreset.spec.selection import Rule
 
 Measured = Literal["accuracy", "recall"]
 
 
-class Quality(Strict):
-    """What one proxy can do.
+class Quality(FrozenModel):
+    """Test results of one proxy.
 
     Attributes:
-        accuracy: zero-shot, where the test's captions are classes; else None.
+        accuracy: zero-shot accuracy if the test's captions are classes, else None.
         image_to_text, text_to_image: R@k by k.
     """
 
@@ -29,20 +27,20 @@ class Quality(Strict):
 
     @property
     def points(self) -> float:
-        """The one number of it, in percent: accuracy, or the mean of the six recalls."""
+        """The result as one number in percent: accuracy, or the mean of the six recalls."""
         if self.accuracy is not None:
             return 100 * self.accuracy
         recalls = [*self.image_to_text.values(), *self.text_to_image.values()]
         return 100 * sum(recalls) / len(recalls)
 
 
-class Cut(Strict):
+class Cut(FrozenModel):
     """A selection at one size.
 
     Attributes:
         selection: its name.
-        fraction: of the pool, as it was asked for.
-        k: samples that it keeps; those that a draw repeats count each time.
+        fraction: share of the pool that was asked for.
+        k: number of samples; repeated ones count each time.
     """
 
     selection: str
@@ -50,13 +48,13 @@ class Cut(Strict):
     k: int
 
 
-class TrialOutcome(Strict):
-    """What became of one proxy.
+class TrialOutcome(FrozenModel):
+    """Outcome of one trial.
 
     Attributes:
-        tested: samples of the test.
-        known: samples of the test that are in the pool too, and were left out of the test.
-        seconds: of its training and its test.
+        tested: number of samples of the test.
+        known: number of samples that were left out of the test because the pool has them too.
+        seconds: time of its training and its test.
     """
 
     quality: Quality
@@ -66,11 +64,11 @@ class TrialOutcome(Strict):
     device: str
 
 
-class SeedQuality(Strict):
+class SeedQuality(FrozenModel):
     """One proxy of a cut.
 
     Attributes:
-        points: in per cent, what `measured` says.
+        points: the result as one number in percent (`Evaluation.measured`).
     """
 
     seed: int
@@ -79,12 +77,12 @@ class SeedQuality(Strict):
 
 
 class EvaluatedCut(Cut):
-    """What proxies trained on a cut can do.
+    """Results of the proxies that were trained on a cut.
 
     Attributes:
-        proxies: by seed, those that were trained.
-        points: their mean and its interval; null where none was trained.
-        against: by name of another selection, the points above it at the same size and seed, where both were trained.
+        proxies: in the order of their seeds.
+        points: their mean and its interval; null if none was trained.
+        against: by name of another selection, the difference to it at equal size and seed, if both were trained.
     """
 
     proxies: list[SeedQuality]
@@ -92,7 +90,7 @@ class EvaluatedCut(Cut):
     against: dict[str, Interval] = Field(default_factory=dict[str, Interval])
 
 
-class FailedTrial(Strict):
+class FailedTrial(FrozenModel):
     """A proxy that was not trained."""
 
     selection: str
@@ -101,19 +99,19 @@ class FailedTrial(Strict):
     message: str
 
 
-class Evaluation(Strict):
-    """What a job's selections are worth, measured by training on them.
+class Evaluation(FrozenModel):
+    """The quality of a job's selections, measured by training on them.
 
     Attributes:
-        measured: `accuracy`: zero-shot accuracy, the test's captions being the names of classes. `recall`: the mean of
-            R@1, R@5 and R@10 of image to text and of text to image. Null where no proxy was trained.
-        rules: what was compared, by name; `full` is the whole pool.
+        measured: `accuracy`: zero-shot accuracy, if the test's captions are the names of classes. `recall`: the mean of
+            R@1, R@5 and R@10 of image to text and of text to image. Null if no proxy was trained.
+        rules: the rules compared, by name; `full` is the whole pool.
         cuts: each selection at each size.
-        seeds: proxies of each cut.
-        samples_seen: by each proxy.
-        test_samples: those that proxies were tested on.
-        test_samples_in_pool: those of the test that were left out, since the pool has them too.
-        seconds: of training and testing, over all workers; trials that were done before count with their time then.
+        seeds: number of proxies per cut.
+        samples_seen: number of samples that each proxy is trained on.
+        test_samples: number of samples that proxies were tested on.
+        test_samples_in_pool: number of samples that were left out of the test because the pool has them too.
+        seconds: time of training and testing over all workers; reused trials count with their original time.
     """
 
     object: Literal["evaluation"] = "evaluation"
@@ -136,44 +134,3 @@ class Evaluation(Strict):
     seconds: float
     devices: list[str]
     created_at: datetime
-
-
-def evaluate_cuts(cuts: list[Cut], found: Mapping[tuple[Cut, int], TrialOutcome]) -> list[EvaluatedCut]:
-    """Return what the proxies of each cut can do, and how far above the baselines of the same size they are.
-
-    Args:
-        found: the outcomes by cut and seed.
-    """
-    by_cut: dict[Cut, dict[int, float]] = {cut: {} for cut in cuts}
-    for (cut, seed), outcome in found.items():
-        by_cut[cut][seed] = outcome.quality.points
-    return [
-        EvaluatedCut(
-            selection=cut.selection,
-            fraction=cut.fraction,
-            k=cut.k,
-            proxies=[
-                SeedQuality(seed=seed, points=points, quality=found[cut, seed].quality)
-                for seed, points in sorted(by_cut[cut].items())
-            ],
-            points=_interval(list(by_cut[cut].values())),
-            against=_against(cut, by_cut),
-        )
-        for cut in cuts
-    ]
-
-
-def _against(cut: Cut, by_cut: Mapping[Cut, dict[int, float]]) -> dict[str, Interval]:
-    found: dict[str, Interval] = {}
-    for other, points in by_cut.items():
-        if other.selection not in BASELINES or other.selection == cut.selection or other.k != cut.k:
-            continue
-        both = sorted(points.keys() & by_cut[cut].keys())
-        difference = _interval([by_cut[cut][seed] - points[seed] for seed in both])
-        if difference is not None:
-            found[other.selection] = difference
-    return found
-
-
-def _interval(values: list[float]) -> Interval | None:
-    return interval(values) if values else None

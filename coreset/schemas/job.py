@@ -1,4 +1,4 @@
-"""A job as callers see it: status, progress, and the states it may pass through."""
+"""A job as callers see it: status, progress, and the transitions between its states."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -6,17 +6,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from coreset.spec.job import JobSpec, Strict
+from coreset.spec.base import FrozenModel
+from coreset.spec.job import JobSpec
 
 
 class JobStatus(StrEnum):
-    QUEUED = "queued"  # accepted, no worker has taken it yet
+    QUEUED = "queued"  # accepted; no worker has taken it yet
     PREPARING = "preparing"  # a worker plans it: shards, checkpoints, reference batch, directions
     SCORING = "scoring"  # shard tasks are on the queue
-    REDUCING = "reducing"  # all shards are accounted for; selection, report and manifest are made
+    REDUCING = "reducing"  # every shard has an outcome; selection, report and manifest are made
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    CANCELLING = "cancelling"  # somebody asked for it; running tasks stop at their next batch
+    CANCELLING = "cancelling"  # a caller cancelled it; running tasks stop at their next batch
     CANCELLED = "cancelled"
 
 
@@ -34,25 +35,25 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 TERMINAL = frozenset(status for status, after in TRANSITIONS.items() if not after)
 
 
-class Reason(Strict):
+class Reason(FrozenModel):
     """Why a job is in its state: a stable code and a sentence."""
 
     code: str
     message: str
 
 
-class ShardCounts(Strict):
+class ShardCounts(FrozenModel):
     total: int = 0
     done: int = 0
     failed: int = 0
     running: int = 0
 
 
-class SampleCounts(Strict):
-    """Samples of the shards that are done.
+class SampleCounts(FrozenModel):
+    """Samples of the shards that are complete.
 
     Attributes:
-        read: all samples met, `scored` and bad ones together.
+        read: all samples, the scored and the bad ones.
         bad: number of bad samples by SampleStatus.
     """
 
@@ -61,15 +62,15 @@ class SampleCounts(Strict):
     bad: dict[str, int] = Field(default_factory=dict)
 
 
-class Progress(Strict):
+class Progress(FrozenModel):
     """How far a job is.
 
     Attributes:
-        stage: what is being done, in words.
-        fraction: of the whole job, 0 to 1.
-        samples_per_second: scored, over the scoring time so far.
-        eta_seconds: until the end of scoring.
-        devices: what the workers of this job compute on.
+        stage: the present step, in words.
+        fraction: finished share of the whole job, 0 to 1.
+        samples_per_second: samples scored per second of scoring so far.
+        eta_seconds: estimated time until the end of scoring.
+        devices: devices that the job's workers compute on.
     """
 
     stage: str = "queued"
@@ -81,17 +82,17 @@ class Progress(Strict):
     devices: list[str] = Field(default_factory=list)
 
 
-class FailedShard(Strict):
+class FailedShard(FrozenModel):
     shard: int
     uri: str
     message: str
 
 
-class Job(Strict):
-    """The body of every job answer.
+class Job(FrozenModel):
+    """A job, the body of every response about one.
 
     Attributes:
-        expires_at: when an ended job will be deleted, if its spec says so.
+        expires_at: time at which an ended job is deleted, if its spec asks for it.
     """
 
     id: str
@@ -110,6 +111,6 @@ class Job(Strict):
     links: dict[str, str] = Field(default_factory=dict)
 
 
-class JobPage(Strict):
+class JobPage(FrozenModel):
     jobs: list[Job]
     next_page_token: str | None = None

@@ -1,4 +1,4 @@
-"""What a job leaves behind: a summary a shard, selections, and the manifest that names every file."""
+"""The result of a job: summaries of shards, selections, and the manifest that lists every file."""
 
 from datetime import datetime
 from typing import Literal
@@ -6,15 +6,17 @@ from typing import Literal
 from pydantic import Field
 
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
-from coreset.spec.job import JobSpec, SelectSpec, Strict
+from coreset.spec.base import FrozenModel
+from coreset.spec.job import JobSpec
 from coreset.spec.scores import Score
+from coreset.spec.selection import SelectSpec
 
 SUSPECTS = "suspects.parquet"
-"""The file of a clean job's selection that lists what it leaves out."""
+"""Name of the file that lists the suspects, in the selection of a job that cleans."""
 
 
-class File(Strict):
-    """A file of the result: URI, rows if it is a table, bytes, and its sha256."""
+class File(FrozenModel):
+    """A file of the result: URI, number of rows if it is a table, bytes, and sha256."""
 
     uri: str
     rows: int | None = None
@@ -22,13 +24,13 @@ class File(Strict):
     sha256: str
 
 
-class ShardSummary(Strict):
-    """What became of one shard: the samples read are the scored ones and the bad ones.
+class ShardSummary(FrozenModel):
+    """Counts of one shard: the samples read are the scored ones and the bad ones.
 
     Attributes:
         expected: samples announced by the files beside the shard, if any.
         bad: number of bad samples by SampleStatus.
-        damage: what is wrong with the tar itself, for example `truncated`; the samples before it are scored.
+        damage: defect of the tar itself, for example `truncated`; the samples before it are scored.
     """
 
     shard: int
@@ -43,17 +45,17 @@ class ShardSummary(Strict):
     device: str
 
 
-class Selection(Strict):
-    """A coreset: the spec that cut it, its size, and its files.
+class Selection(FrozenModel):
+    """A selection of samples: its spec, its size, and its files.
 
     Attributes:
-        k: number of samples, exactly.
-        rankable: samples that could have been chosen.
-        threshold: the lowest value of `by` inside, in the spec's scale; ranks are scaled to 0..1, 1 the best.
-        duplicates: rows left out because their uid had come with a better value.
-        filtered: rows that the filters leave out.
-        repeated: of the k, those that are there once already: a draw may repeat samples.
-        warnings: what is measured against ranking by these scores.
+        k: exact number of samples.
+        rankable: number of samples that could have been selected.
+        threshold: lowest selected value of `by`, in the spec's scale; ranks are scaled to 0..1, 1 the best.
+        duplicates: number of rows that were left out for a row with the same uid and a better value.
+        filtered: number of rows that the filters exclude.
+        repeated: number of the k that repeat a sample: random sampling may draw one several times.
+        warnings: measured weaknesses of ranking by these scores.
     """
 
     id: str
@@ -71,7 +73,7 @@ class Selection(Strict):
     warnings: list[str] = Field(default_factory=list)
 
 
-class SelectionPage(Strict):
+class SelectionPage(FrozenModel):
     """A page of a job's selections, newest first."""
 
     object: Literal["list"] = "list"
@@ -79,11 +81,11 @@ class SelectionPage(Strict):
     next_page_token: str | None = None
 
 
-class Comparison(Strict):
-    """What a ranking keeps at the job's k, beside CLIP score.
+class Comparison(FrozenModel):
+    """Agreement of a ranking with CLIP score, at the job's k.
 
     Attributes:
-        overlap_clip_score: share of its top k that is in CLIP score's top k.
+        overlap_clip_score: share of its top k that is in CLIP score's top k too.
         spearman_clip_score: correlation of the ranks over all samples; None if one ranking is constant.
     """
 
@@ -91,13 +93,13 @@ class Comparison(Strict):
     spearman_clip_score: float | None
 
 
-class Accuracy(Strict):
-    """The accuracy gate: the fast path against float64, for one estimator, over all checkpoints.
+class Accuracy(FrozenModel):
+    """Result of the accuracy gate: the fast path compared with float64, for one estimator, over all checkpoints.
 
     Attributes:
-        spearman: None where all exact scores are the same number in float32: they have no ranking.
-        worst_relative_error: largest difference, relative to the largest exact score.
-        samples: those compared.
+        spearman: None if all exact scores are equal in float32, so that they have no ranking.
+        worst_relative_error: largest difference, divided by the largest exact score.
+        samples: number of samples compared.
     """
 
     cosine: float
@@ -106,14 +108,14 @@ class Accuracy(Strict):
     samples: int
 
 
-class Steps(Strict):
+class Steps(FrozenModel):
     """The calibrated steps of an estimator's difference at one checkpoint, by direction, and its relative error."""
 
     steps: dict[str, float]
     error: float
 
 
-class Environment(Strict):
+class Environment(FrozenModel):
     coreset: str
     python: str
     torch: str
@@ -122,7 +124,7 @@ class Environment(Strict):
     precision: str
 
 
-class Manifest(Strict):
+class Manifest(FrozenModel):
     """The result of a job."""
 
     job_id: str
@@ -131,14 +133,15 @@ class Manifest(Strict):
     environment: Environment
     checkpoints: list[PlannedCheckpoint]
     model: PlannedModel
-    parameters: list[str] | None = Field(default=None, description="names of those that are counted; null is all")
+    parameters: list[str] | None = Field(default=None, description="names of the parameters that count; null for all")
     parameters_counted: int
     parameters_total: int
     n_samples: Sourced
     reference_uids: list[str]
     accuracy: dict[Score, Accuracy]
     steps: list[dict[Score, Steps]] = Field(
-        default_factory=list[dict[Score, Steps]], description="by checkpoint and estimator, where there is a difference"
+        default_factory=list[dict[Score, Steps]],
+        description="by checkpoint and estimator, for estimators that take finite differences",
     )
     read: int
     scored: int
@@ -151,6 +154,6 @@ class Manifest(Strict):
     parts: list[File]
     selection: Selection
     report: File | None
-    evaluation: File | None = Field(default=None, description="where the spec asked for one")
+    evaluation: File | None = Field(default=None, description="if the spec asked for one")
     seconds: dict[str, float]
     created_at: datetime

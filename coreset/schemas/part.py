@@ -1,4 +1,4 @@
-"""The part: one Parquet file with a row for every sample of a shard, bad ones too, in the order of the tar."""
+"""The schema of a part: a Parquet file with one row per sample of a shard, bad ones too, in the order of the tar."""
 
 from enum import StrEnum
 
@@ -10,14 +10,14 @@ from coreset.spec.scores import ESTIMATORS
 
 
 class SampleStatus(StrEnum):
-    """What became of a sample. All but `ok` are bad: they have null scores and a place in the counts."""
+    """Outcome of a sample. All but `ok` are bad: they have null scores and are counted by status."""
 
     OK = "ok"
     NO_IMAGE = "no_image"  # no jpg, png, jpeg or webp member
     NO_CAPTION = "no_caption"  # no txt member, or the json lacks the caption field
     EMPTY_CAPTION = "empty_caption"  # nothing left after strip
     BAD_CAPTION = "bad_caption"  # not utf-8, too long, or the json cannot be parsed
-    BAD_IMAGE = "bad_image"  # the decoder refuses it
+    BAD_IMAGE = "bad_image"  # the decoder cannot read it
     IMAGE_TOO_LARGE = "image_too_large"  # more pixels than the limit
     NON_FINITE = "non_finite"  # decoded, but a score is not a finite number
 
@@ -31,9 +31,9 @@ def part_schema(plan: Plan) -> pa.Schema:
     """Return the Arrow schema of a plan's parts.
 
     Columns: uid, shard (basename), key, row (position in the shard, from 0), uid_source, status, caption, image_width
-    and image_height (pixels of the image as it is stored, null where none was looked at), `metadata_<field>` (text,
-    null where the sample's json has no such text, number or truth value), cluster (null in bad samples), then one
-    nullable float32 column a score, then for each estimator `<score>_by_checkpoint`, its terms (m,), in step order.
+    and image_height (pixels of the stored image, null if none was opened), `metadata_<field>` (text, null if the
+    sample's json has no such text, number or truth value), cluster (null in bad samples), then one nullable float32
+    column per score, then for each estimator `<score>_by_checkpoint`, its terms (m,), in step order.
     Parts of version 1 lack the columns between caption and the scores.
     """
     terms = pa.list_(pa.float32(), len(plan.checkpoints))

@@ -1,7 +1,7 @@
-"""The plan: the job spec after the workers have looked at the world. Frozen, content-addressed, written once.
+"""The plan: the job spec with what the workers found in shards and checkpoints. Immutable, content-addressed.
 
-Its id is a hash of all that decides a score, so equal plans share their parts, and a job that is posted again after
-Redis has lost everything finds the parts that are done.
+Its id is a hash of all that decides a score, so equal plans share their parts, and a job that is posted again after a
+loss of Redis finds the parts that are complete.
 """
 
 import hashlib
@@ -9,35 +9,36 @@ from typing import Self
 
 from pydantic import Field
 
-from coreset.spec.columns import Held
-from coreset.spec.job import Strict, ValidationTarget
+from coreset.spec.base import FrozenModel
+from coreset.spec.columns import PartColumns
+from coreset.spec.job import ValidationTarget
 from coreset.spec.scores import Score
 
 SCORING_VERSION = 3
-"""Raised by every change of the code that changes a score: parts of older code are then not taken for new ones."""
+"""Version of the scores; raise it with every change that changes a score, so that older parts are not reused."""
 
 PART_VERSION = 2
-"""Raised by every change of a part's columns. 2: image_width, image_height, metadata, cluster."""
+"""Version of a part's columns; raise it with every change. 2: image_width, image_height, metadata, cluster."""
 
 MAX_TASKS = 16_000
-"""Tasks that one job puts on the queue at most; more shards than that are grouped."""
+"""Largest number of score tasks of one job; more shards than that are grouped."""
 
 
-class Sourced(Strict):
-    """A number and where it came from, for example `optimizer state` or `spec`."""
+class Sourced(FrozenModel):
+    """A number and its source, for example `optimizer state` or `spec`."""
 
     value: float
     source: str
 
 
-class PlannedShard(Strict):
-    """A shard as the plan found it.
+class PlannedShard(FrozenModel):
+    """A shard as it was when the job was planned.
 
     Attributes:
         index: position in the pool's expanded list.
         size: bytes.
         etag: the storage's version tag or modification time, if it has one.
-        expected: number of samples that the files beside the shard, or its tar headers, announce.
+        expected: number of samples announced by the files beside the shard or its tar headers.
         expected_source: `stats.json`, `sizes.json`, `parquet` or `tar headers`.
     """
 
@@ -49,13 +50,13 @@ class PlannedShard(Strict):
     expected_source: str | None = None
 
 
-class PlannedCheckpoint(Strict):
-    """A checkpoint theta_t with what the estimators need to know about it.
+class PlannedCheckpoint(FrozenModel):
+    """A checkpoint theta_t with the numbers that the estimators need.
 
     Attributes:
         step: t, optimiser steps done.
         lr: eta_t, the learning rate of step t.
-        lr_sum: sum of the learning rates of the steps since the checkpoint before (or since step 0).
+        lr_sum: sum of the learning rates of the steps since the previous checkpoint (or since step 0).
         optimizer: `adamw` if the checkpoint holds Adam's second moments, else None: then P = 1.
     """
 
@@ -70,8 +71,8 @@ class PlannedCheckpoint(Strict):
     optimizer: str | None
 
 
-class PlannedModel(Strict):
-    """The architecture; `config` is open_clip's model config, complete, so that nothing is looked up again."""
+class PlannedModel(FrozenModel):
+    """The architecture; `config` is open_clip's complete model config."""
 
     name: str
     config: dict[str, object]
@@ -80,16 +81,16 @@ class PlannedModel(Strict):
     preprocess_source: str = "open_clip defaults"
 
 
-class Plan(Strict):
-    """All that decides the scores. `id` is the hash of the rest.
+class Plan(FrozenModel):
+    """All that decides the scores. `id` is a hash of the other fields.
 
     Attributes:
-        parameters: names of those that are counted; None is all.
+        parameters: names of the parameters that count; None for all.
         n_samples: N of the estimators, the size of the pool.
-        reference_seed, reference_size: of the draw of B.
-        part_version: which columns the parts have; plans that do not say it are of version 1.
-        metadata: json fields that the parts keep.
-        clusters: number of clusters of alike images; 0 is none.
+        reference_seed, reference_size: seed and size of the draw of B.
+        part_version: version of the parts' columns; plans without it are of version 1.
+        metadata: json fields that the parts store.
+        clusters: number of clusters of similar images; 0 for none.
     """
 
     version: int = SCORING_VERSION
@@ -118,20 +119,12 @@ class Plan(Strict):
         return hashlib.sha256(self.model_dump_json(exclude=unknown_then).encode()).hexdigest()[:32]
 
     @property
-    def held(self) -> Held:
-        """What its parts hold."""
-        return Held(tuple(self.scores), tuple(self.metadata), self.clusters > 0, self.part_version > 1)
-
-    def part_name(self, shard: int) -> str:
-        """Return the file name of the shard's part, in the plan's folder of parts."""
-        return f"{shard:06d}.parquet"
-
-    def summary_name(self, shard: int) -> str:
-        """Return the file name of the summary beside the part; written last, it says that the part is whole."""
-        return f"{shard:06d}.json"
+    def columns(self) -> PartColumns:
+        """The columns of its parts."""
+        return PartColumns(tuple(self.scores), tuple(self.metadata), self.clusters > 0, self.part_version > 1)
 
     def tasks(self) -> list[range]:
-        """Return the shard indices of each task: one shard a task, until there are more shards than MAX_TASKS."""
+        """Return the shard indices of each score task: one shard per task, or more if there are more than MAX_TASKS."""
         total = len(self.shards)
         per_task = -(-total // MAX_TASKS)
         return [range(first, min(first + per_task, total)) for first in range(0, total, per_task)]

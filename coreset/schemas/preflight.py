@@ -1,11 +1,11 @@
-"""What a preflight tells of a job that was not started: what it found, and what the job would take."""
+"""The preflight of a job: its plan, without running it, and the memory and time that it would take."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
-from coreset.spec.job import Strict
+from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
 
 Place = Literal["device", "host"]
@@ -13,13 +13,13 @@ DEVICE: Place = "device"
 HOST: Place = "host"
 
 
-class ShardsFound(Strict):
-    """The shards of a pool, all of which are there.
+class ShardsFound(FrozenModel):
+    """The shards of a pool, all of which exist.
 
     Attributes:
-        bytes: of all shards.
-        samples: that the files beside the shards announce.
-        announced: number of shards by what tells their number of samples: `stats.json`, `sizes.json`, `parquet`,
+        bytes: size of all shards.
+        samples: number of samples that the files beside the shards announce.
+        announced: number of shards by the source of their number of samples: `stats.json`, `sizes.json`, `parquet`,
             or `nothing`.
     """
 
@@ -29,13 +29,13 @@ class ShardsFound(Strict):
     announced: dict[str, int]
 
 
-class SampleFound(Strict):
-    """A sample as it lies in a shard.
+class SampleFound(FrozenModel):
+    """A sample as the shard has it.
 
     Attributes:
         members: size in bytes by extension; null for a member that scoring does not read.
-        status: `ok`, or why it would get no score.
-        image_size: width and height as stored, null where no image can be opened.
+        status: `ok`, or the reason why it would get no score.
+        image_size: width and height as stored, null if no image can be opened.
     """
 
     key: str
@@ -47,23 +47,23 @@ class SampleFound(Strict):
     image_size: tuple[int, int] | None
 
 
-class FirstShard(Strict):
+class FirstShard(FrozenModel):
     """The first samples of the pool's first shard."""
 
     uri: str
     samples: list[SampleFound]
 
 
-class MemoryItem(Strict):
-    """Something that takes memory, on the device that computes or on the machine around it (the same on a CPU)."""
+class MemoryItem(FrozenModel):
+    """One use of memory, on the device that computes or on its host (the same memory on a CPU)."""
 
     what: str
     bytes: int
     place: Place = DEVICE
 
 
-class MemoryStage(Strict):
-    """A stage of the job whose items are in memory at the same time; stages come one after another."""
+class MemoryStage(FrozenModel):
+    """A stage of the job, whose items are in memory at the same time; stages follow one another."""
 
     name: str
     items: list[MemoryItem]
@@ -73,14 +73,14 @@ class MemoryStage(Strict):
         return sum(item.bytes for item in self.items if item.place in places)
 
 
-class MemoryEstimate(Strict):
-    """What a worker like the one that made the check needs.
+class MemoryEstimate(FrozenModel):
+    """Memory that a worker needs, if it is like the one that made the preflight.
 
     Attributes:
-        device: what it computes on.
-        device_bytes, host_bytes: the largest stage's, on the device and beside it; 0 beside a CPU.
-        free_bytes: on the device, at the check.
-        batch_size: samples in a forward pass that scores.
+        device: the device that it computes on.
+        device_bytes, host_bytes: need of the largest stage on the device and on its host; 0 for the host of a CPU.
+        free_bytes: free memory of the device at the preflight.
+        batch_size: samples per forward pass of scoring.
     """
 
     device: str
@@ -91,16 +91,16 @@ class MemoryEstimate(Strict):
     stages: list[MemoryStage]
 
 
-class TimeEstimate(Strict):
-    """Seconds of one worker like the one that made the check.
+class TimeEstimate(FrozenModel):
+    """Time of a job on one worker, if it is like the one that made the preflight.
 
     Attributes:
-        forwards: forward passes a sample, over all checkpoints.
-        gflops: of one forward pass of a sample.
-        samples_per_second: one forward pass each, timed at the check.
-        prepare_seconds: once a plan, by one worker.
-        score_seconds: divided by the number of workers.
-        assumption: what the figures rest on.
+        forwards: forward passes per sample, over all checkpoints.
+        gflops: cost of one forward pass of a sample.
+        samples_per_second: forward passes per second, timed at the preflight.
+        prepare_seconds: once per plan, by one worker.
+        score_seconds: to be divided by the number of workers.
+        assumption: the condition under which the figures are valid.
     """
 
     forwards: int
@@ -111,17 +111,17 @@ class TimeEstimate(Strict):
     assumption: str
 
 
-class Outputs(Strict):
-    """Where the job would write.
+class Outputs(FrozenModel):
+    """Paths that the job would write, with ID in the place of the job's id.
 
     Attributes:
         plan: the plan's folder.
         parts: folder of the scores.
-        result: the manifest, ID the job's.
-        report: the report, ID the job's.
-        selection: folder of the subset that the spec asks for: its uids, scores, and new shards if they are wanted.
-        prepared: the plan is prepared already.
-        parts_existing: parts that are there already and would not be scored again.
+        result: the manifest.
+        report: the report.
+        selection: folder of the selection: uids, scores, and new shards if the spec asks for them.
+        prepared: whether the plan is prepared already.
+        parts_existing: number of parts that exist already and would not be scored again.
     """
 
     plan: str
@@ -133,11 +133,11 @@ class Outputs(Strict):
     parts_existing: int
 
 
-class EvaluationFound(Strict):
-    """What the job would measure its selections by.
+class EvaluationFound(FrozenModel):
+    """The evaluation that the job would make.
 
     Attributes:
-        proxies: small models that would be trained, at most: equal questions are asked once.
+        proxies: largest number of small models that would be trained; equal trials are trained once.
     """
 
     test_shards: ShardsFound
@@ -145,13 +145,13 @@ class EvaluationFound(Strict):
     proxies: int
 
 
-class Preflight(Strict):
+class Preflight(FrozenModel):
     """The plan of a job, without the job.
 
     Attributes:
-        plan_id: the job's own, if nothing changes until then.
-        parameters: names of those that are counted; null is all.
-        n_samples: N, with its source.
+        plan_id: the job's plan, if shards and checkpoints do not change until then.
+        parameters: names of the parameters that count; null for all.
+        n_samples: N, the size of the pool, with its source.
     """
 
     object: Literal["preflight"] = "preflight"
@@ -170,5 +170,5 @@ class Preflight(Strict):
     warnings: list[str] = Field(default_factory=list)
     memory: MemoryEstimate
     time: TimeEstimate = Field(description="without the proxies of an evaluation")
-    evaluation: EvaluationFound | None = Field(default=None, description="where the spec asks for one")
+    evaluation: EvaluationFound | None = Field(default=None, description="if the spec asks for one")
     outputs: Outputs

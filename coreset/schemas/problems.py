@@ -1,4 +1,4 @@
-"""Problem types and their error classes, for those who write problems (service, workers) and those who read them."""
+"""Conversion between errors and problems: JSON with a stable type, which service, workers and client exchange."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from coreset.errors import CoresetError
 
 
 def error_classes() -> dict[str, type[CoresetError]]:
-    """Return every problem type and its class."""
+    """Return the error class of every problem type."""
     found: dict[str, type[CoresetError]] = {}
     waiting: list[type[CoresetError]] = [CoresetError]
     while waiting:
@@ -19,11 +19,11 @@ def error_classes() -> dict[str, type[CoresetError]]:
 
 
 def to_problem(error: CoresetError) -> dict[str, Any]:
-    """Return the error as JSON: type, detail and data. What JSON does not know in the data becomes a string."""
+    """Return the error as JSON: type, detail and data. Data that JSON cannot represent becomes a string."""
     return {"type": error.type, "detail": error.detail, "data": json.loads(json.dumps(error.data, default=str))}
 
 
 def from_problem(problem: Mapping[str, Any]) -> CoresetError:
-    """Return the error that `to_problem` has written; one of a type of another version is a CoresetError."""
+    """Return the error of a problem; a CoresetError if the type is of another version."""
     cls = error_classes().get(str(problem["type"]), CoresetError)
     return cls(str(problem["detail"]), **problem["data"])

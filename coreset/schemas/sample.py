@@ -1,25 +1,28 @@
-"""A sample as people look at it, with its thumbnail."""
+"""Samples for people to browse, with their thumbnails."""
 
 from pydantic import Field
 
 from coreset.schemas.part import SampleStatus
-from coreset.spec.base import Strict
+from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
 
-LONGEST_CAPTION = 400
-LARGEST_PAGE = 100
+MAX_CAPTION = 400
+"""Characters of a caption that are shown."""
+
+MAX_PAGE_SAMPLES = 100
+"""Largest number of samples on a page."""
 
 
-class SampleView(Strict):
-    """A sample with all that is known of it.
+class SampleView(FrozenModel):
+    """A sample with its scores and its thumbnail.
 
     Attributes:
-        shard, row: base name of the shard, and position there, from 0.
-        uri: of the shard; None where shards share a base name.
-        caption: its first LONGEST_CAPTION characters.
+        shard, row: base name of the shard, and position in it, from 0.
+        uri: the shard's URI; None if shards share a base name.
+        caption: its first MAX_CAPTION characters.
         by_checkpoint: an estimator's terms, in step order; their sum is the score.
         kept: whether it is in the job's selection.
-        scores, by_checkpoint: none in a bad sample.
+        scores, by_checkpoint: empty for a bad sample.
         thumbnail: a JPEG as a data: URI.
     """
 
@@ -36,8 +39,8 @@ class SampleView(Strict):
     thumbnail: str | None = None
 
 
-class Order(Strict):
-    """Which samples, and in which order; ties by uid.
+class Order(FrozenModel):
+    """Order and status of the samples on a page; ties are sorted by uid.
 
     Attributes:
         by: the score to sort by; None sorts by uid.
@@ -48,6 +51,6 @@ class Order(Strict):
     status: SampleStatus = SampleStatus.OK
 
 
-class SamplePage(Strict):
+class SamplePage(FrozenModel):
     samples: list[SampleView]
     next_page_token: str | None = None

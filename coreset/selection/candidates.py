@@ -1,37 +1,41 @@
-"""The samples that a selection chooses from: those that pass its filters, and the value of each, as DuckDB tables."""
+"""Candidates of a selection: the samples that pass its filters, with the value of each, as DuckDB tables."""
 
 from typing import cast
 
 import duckdb
 
 from coreset.errors import InvalidSpec, PoolUnusable
-from coreset.selection.ranking import combined, make_ranks, rank_terms, ranked
-from coreset.spec.columns import CAPTION, MEASURES, METADATA, float32, kind_of
-from coreset.spec.selection import Filter, SelectSpec, label_text
+from coreset.selection.ranking import combined_value, create_ranks, rank_terms, with_ranks
+from coreset.spec.columns import CAPTION, MEASURES, METADATA, column_kind, float32
+from coreset.spec.filters import Filter, label_text
+from coreset.spec.selection import SelectSpec
 
 Condition = tuple[str, object]
 """SQL with one parameter, and the parameter."""
 
 
 def one_row(db: duckdb.DuckDBPyConnection, query: str, parameters: list[object] | None = None) -> tuple[float, ...]:
-    (row,) = db.execute(query, parameters or []).fetchall()  # to its end, which frees the connection
+    """Return the only row of a query."""
+    (row,) = db.execute(query, parameters or []).fetchall()  # fetchall reads to the end, which frees the connection
     return cast(tuple[float, ...], row)
 
 
-def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
-    """Make the table `scored` of the samples that pass: place, uid, the scores to rank by, the groups that they are
-    ranked within, `label` for a quota, and `own` for `distinct`.
+def create_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
+    """Create the table `scored` of the samples that pass the filters.
+
+    Its columns: place, uid, the scores to rank by, the groups that they are ranked within, `label` for a quota, `own`
+    for `distinct`.
 
     Returns:
         The number of rows that do not pass.
 
     Raises:
         PoolUnusable: there are no samples.
-        InvalidSpec: none passes; says how many each filter lets through.
+        InvalidSpec: no sample passes; its message counts those that pass each filter.
     """
-    by_rank = [name for name, wanted in spec.filters.items() if wanted.ranks]
-    make_ranks(db, "samples", by_rank)
-    source = ranked("samples", by_rank)
+    by_rank = [name for name, wanted in spec.filters.items() if wanted.by_rank]
+    create_ranks(db, "samples", by_rank)
+    source = with_ranks("samples", by_rank)
     conditions = {name: _conditions(name, wanted) for name, wanted in spec.filters.items()}
     every = [condition for each in conditions.values() for condition in each]
     groups = [f'{_group(name)} AS "group_of_{score}"' for score, name in spec.rank_groups.items()]
@@ -44,16 +48,18 @@ def make_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     (rows,) = one_row(db, "SELECT count(*) FROM samples")
     (passed,) = one_row(db, "SELECT count(*) FROM scored")
     if not rows:
-        raise PoolUnusable("no sample has scores: every one was bad. The job's counts say why.")
+        raise PoolUnusable("no sample has scores: all of them are bad; the job's progress counts them by reason")
     if not passed:
         alone = {name: _passed(db, source, each) for name, each in conditions.items()}
-        told = ", ".join(f"{name} lets {count:,} through" for name, count in alone.items())
-        raise InvalidSpec(f"no sample of {int(rows):,} passes all filters: {told}", field="filters", passed=alone)
+        counts = ", ".join(f"{count:,} pass {name}" for name, count in alone.items())
+        raise InvalidSpec(
+            f"none of {int(rows):,} samples passes all filters ({counts}); widen them", field="filters", passed=alone
+        )
     return int(rows - passed)
 
 
 def _labels(spec: SelectSpec) -> dict[str, str]:
-    """Return the column behind each label of a row: of its group, and of those that it is alike to."""
+    """Return the columns of a row's labels: `label`, its group of the quota, and `own`, its group of `distinct`."""
     return ({"label": spec.quota.field} if spec.quota else {}) | ({"own": spec.distinct} if spec.distinct else {})
 
 
@@ -67,49 +73,50 @@ def _all(conditions: list[Condition]) -> str:
 
 
 def _group(field: str) -> str:
-    """Return SQL for what tells groups apart; captions are long, so their hashes do."""
+    """Return SQL for the key of a row's group; for captions, which are long, a hash."""
     return "md5_number(caption)" if field == CAPTION else f'"{field}"::VARCHAR'
 
 
 def _conditions(name: str, wanted: Filter) -> list[Condition]:
     bounds = {">=": wanted.min, "<=": wanted.max}
     ranks = {">=": wanted.min_rank, "<=": wanted.max_rank}
-    found: list[Condition] = [
-        (f"{_number(name)} {way} ?", _held(name, b)) for way, b in bounds.items() if b is not None
+    conditions: list[Condition] = [
+        (f"{_number(name)} {way} ?", _in_precision(name, b)) for way, b in bounds.items() if b is not None
     ]
-    found += [(f'"rank_of_{name}" {way} ?', bound) for way, bound in ranks.items() if bound is not None]
-    holds = f'coalesce(list_contains(?::VARCHAR[], "{name}"::VARCHAR), false)'
-    found += [(holds, [label_text(label) for label in wanted.any_of])] if wanted.any_of else []
-    found += [(f"NOT {holds}", [label_text(label) for label in wanted.none_of])] if wanted.none_of else []
-    return found
+    conditions += [(f'"rank_of_{name}" {way} ?', bound) for way, bound in ranks.items() if bound is not None]
+    contains = f'coalesce(list_contains(?::VARCHAR[], "{name}"::VARCHAR), false)'
+    conditions += [(contains, [label_text(label) for label in wanted.any_of])] if wanted.any_of else []
+    conditions += [(f"NOT {contains}", [label_text(label) for label in wanted.none_of])] if wanted.none_of else []
+    return conditions
 
 
 def _number(name: str) -> str:
-    """Return SQL for a column's number; null where it has none."""
+    """Return SQL for a column's number, null if it has none."""
     if name.startswith(METADATA):
         number = f'try_cast("{name}" AS DOUBLE)'
         return f"CASE WHEN isfinite({number}) THEN {number} END"
     return f"({MEASURES.get(name, name)})"
 
 
-def _held(name: str, bound: float) -> float:
-    """Return the bound in the precision of the column, so that a score read from a part is a bound that it passes."""
-    return float32(bound) if kind_of(name) == "score" else bound
+def _in_precision(name: str, bound: float) -> float:
+    """Return the bound in the precision of the column, so that a score read from a part passes itself as a bound."""
+    return float32(bound) if column_kind(name) == "score" else bound
 
 
-def make_valued(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
-    """Make of `scored` the table `valued` (place, uid, value, and its labels), and the view `ranked` of it: a row for
-    each uid, the one of its best value, of these the first in the pool. Return the number of rows left out.
+def create_valued(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
+    """Create the table `valued` (place, uid, value, labels) from `scored`, and the view `ranked` of one row per uid.
+
+    That row is the uid's best value, of equal ones the first in the pool. Return the number of rows left out.
     """
     labels = "".join(f", {label}" for label in _labels(spec))
     scores = list(spec.by)
     source = _winsorised(db, spec, labels)
     if spec.scale == "rank":
-        make_ranks(db, source, scores, spec.rank_groups)
-        source, terms = ranked(source, scores, spec.rank_groups), rank_terms(spec.by)
+        create_ranks(db, source, scores, spec.rank_groups)
+        source, terms = with_ranks(source, scores, spec.rank_groups), rank_terms(spec.by)
     else:
         terms = _raw_terms(db, spec, source)
-    value = combined(terms, spec.combine)
+    value = combined_value(terms, spec.combine)
     db.execute(f"CREATE TEMP TABLE valued AS SELECT place, uid, {value} AS value{labels} FROM {source}")
     db.execute("DROP TABLE scored CASCADE")
     db.execute("CREATE TEMP TABLE repeated AS SELECT uid, count(*) AS times FROM valued GROUP BY uid HAVING times > 1")

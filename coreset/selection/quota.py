@@ -1,4 +1,4 @@
-"""Quotas: how many samples of each group may be chosen, by places inside the groups; and copies, which go last."""
+"""Quotas, by places within the groups, and deduplication, which puts copies last."""
 
 import math
 from collections.abc import Sequence
@@ -10,67 +10,70 @@ from coreset.errors import InvalidSpec
 from coreset.selection.candidates import one_row
 from coreset.spec.selection import Quota, Rule
 
-BY_VALUE = "value DESC, uid"
-COPIES_LAST = f"copy, {BY_VALUE}"
+VALUE_ORDER = "value DESC, uid"
+COPIES_LAST_ORDER = f"copy, {VALUE_ORDER}"
 
 CLASS_SHARE = 0.01
-PLACES = {
+"""Share of all samples from which on a group of `distinct` is a class, not copies."""
+
+TURNS = {
     "proportional": "(nth - 0.5) / size",
     "equal": "nth",
     "target": "(nth - 0.5) / (coalesce(members, 0) + clusters * size / total)",
 }
-"""What decides who is among the first k. That of `target` counts one more member of V a cluster on average, spread as
-the pool is: so what V lacks comes last, and in the pool's shares."""
+"""SQL of the turn in which a sample is taken, by balance. `target` adds on average one member of V per cluster, spread
+as the pool is, so that clusters that V lacks come last, in the pool's proportions."""
 
 
-def make_allowed(
+def create_allowed(
     db: duckdb.DuckDBPyConnection, source: str, rule: Rule, k: int | None, target: Sequence[int] = ()
 ) -> str:
-    """Make the table `allowed` of those samples of a table that the quota lets through, copies known.
+    """Create the table `allowed` of the samples that the quota admits, with `copy`, the rank among duplicates.
 
     Args:
-        source: of (place, uid, value, `label` for a quota, `own` for `distinct`).
-        target: how many samples of V each cluster has.
+        source: a table of place, uid, value, `label` for a quota, and `own` for `distinct`.
+        target: number of samples of V in each cluster.
 
     Returns:
-        SQL of the order in which they are taken.
+        SQL of the order in which samples are taken.
 
     Raises:
-        InvalidSpec: a group of `shares` has too few samples; names it.
+        InvalidSpec: a group of `shares` has too few samples.
     """
     _make_counted(db, source, rule)
     if rule.quota is None:
         db.execute("ALTER TABLE counted RENAME TO allowed")
-        return COPIES_LAST
+        return COPIES_LAST_ORDER
     if rule.quota.shares is not None:
         assert k is not None
         _make_shared(db, rule.quota.field, rule.quota.shares, k)
     else:
         _make_placed(db, rule.quota, k, target)
     db.execute("DROP TABLE counted")
-    return f"turn, {COPIES_LAST}" if rule.quota.balance else COPIES_LAST
+    return f"turn, {COPIES_LAST_ORDER}" if rule.quota.balance else COPIES_LAST_ORDER
 
 
 def _make_counted(db: duckdb.DuckDBPyConnection, source: str, rule: Rule) -> None:
-    """Make the table `counted`: `copy` is the place among those that are alike, 1 where nothing says who is."""
+    """Create the table `counted` with `copy`: the place among duplicates, 1 without `distinct`."""
     columns = "place, uid, value" + (", label" if rule.quota else "")
     if rule.distinct is None:
         db.execute(f"CREATE TEMP TABLE counted AS SELECT {columns}, 1 AS copy FROM {source}")
         return
     (rows,) = one_row(db, f"SELECT count(*) FROM {source}")
-    # Both over one window: tens of millions of rows are sorted once, and what is sorted is narrow.
+    # Both over one window, so that tens of millions of rows are sorted once, with few columns.
     db.execute(f"""
         CREATE TEMP TABLE counted AS SELECT {columns},
-            CASE WHEN count(*) OVER alike < {CLASS_SHARE} * {rows} THEN row_number() OVER alike ELSE 1 END AS copy
-        FROM {source} WINDOW alike AS
-            (PARTITION BY own ORDER BY {BY_VALUE} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+            CASE WHEN count(*) OVER copies < {CLASS_SHARE} * {rows} THEN row_number() OVER copies ELSE 1 END AS copy
+        FROM {source} WINDOW copies AS
+            (PARTITION BY own ORDER BY {VALUE_ORDER} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
     """)
 
 
 def _make_placed(db: duckdb.DuckDBPyConnection, quota: Quota, k: int | None, target: Sequence[int]) -> None:
-    """Make `allowed` of those whose place in their group the quota lets through, with `turn` where it balances."""
+    """Create `allowed` by the place of each sample in its group, with `turn` if the quota balances."""
     nth = f"""
-        SELECT *, row_number() OVER (PARTITION BY label ORDER BY {COPIES_LAST}) AS nth FROM counted {_limit(quota, k)}
+        SELECT *, row_number() OVER (PARTITION BY label ORDER BY {COPIES_LAST_ORDER}) AS nth
+        FROM counted {_limit(quota, k)}
     """
     if quota.balance is None:
         db.execute(f"CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy FROM ({nth})")
@@ -84,7 +87,7 @@ def _make_placed(db: duckdb.DuckDBPyConnection, quota: Quota, k: int | None, tar
         FROM counted LEFT JOIN target ON label = cluster GROUP BY label
     """)
     db.execute(f"""
-        CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, {PLACES[quota.balance]} AS turn
+        CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, {TURNS[quota.balance]} AS turn
         FROM ({nth}) JOIN groups ON label IS NOT DISTINCT FROM named
     """)
 
@@ -96,12 +99,12 @@ def _make_members(db: duckdb.DuckDBPyConnection, target: Sequence[int]) -> None:
 
 
 def _limit(quota: Quota, k: int | None) -> str:
-    most = quota.max if k is None or quota.max_share is None else max(1, math.floor(quota.max_share * k + 1e-9))
-    return f"QUALIFY nth <= {most}" if most else ""
+    limit = quota.max if k is None or quota.max_share is None else max(1, math.floor(quota.max_share * k + 1e-9))
+    return f"QUALIFY nth <= {limit}" if limit else ""
 
 
 def _make_shared(db: duckdb.DuckDBPyConnection, field: str, shares: dict[str, float], k: int) -> None:
-    """Make `allowed` of the best of each named group, as many as its share of k, and of all others together."""
+    """Create `allowed` of the best of each named group, up to its share of k, and of all others together."""
     upto = [round(share * k) for share in accumulate(shares.values())]
     wanted = dict(zip(shares, (b - a for a, b in zip([0, *upto], upto, strict=False)), strict=True))
     db.execute("CREATE TEMP TABLE shares (named VARCHAR, quota BIGINT)")
@@ -109,29 +112,29 @@ def _make_shared(db: duckdb.DuckDBPyConnection, field: str, shares: dict[str, fl
     rest = k - sum(wanted.values())
     db.execute(f"""
         CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, named,
-            row_number() OVER (PARTITION BY named ORDER BY {COPIES_LAST}) AS nth
+            row_number() OVER (PARTITION BY named ORDER BY {COPIES_LAST_ORDER}) AS nth
         FROM counted LEFT JOIN shares ON label = named QUALIFY nth <= coalesce(quota, {rest})
     """)
-    found = dict(db.execute("SELECT named, count(*) FROM allowed GROUP BY named").fetchall())
+    counts = dict(db.execute("SELECT named, count(*) FROM allowed GROUP BY named").fetchall())
     for label, count in [*wanted.items(), (None, rest)]:
-        if found.get(label, 0) < count:
+        if counts.get(label, 0) < count:
             group = f"{field} {label}" if label is not None else "all groups that are not named"
             raise InvalidSpec(
-                f"the quota wants {count:,} samples of {group}, which has {found.get(label, 0):,} that can be ranked; "
+                f"the quota wants {count:,} samples of {group}, which has {counts.get(label, 0):,} that can be ranked; "
                 "lower its share, or k",
                 field="quota",
                 group=label,
                 wanted=count,
-                rankable=found.get(label, 0),
+                rankable=counts.get(label, 0),
             )
 
 
 def require_enough(db: duckdb.DuckDBPyConnection, k: int | None) -> int:
-    """Return k, or how many the quota lets through if k is None. Raises InvalidSpec if k is more."""
+    """Return k, or the number of samples that the quota admits if k is None. Raises InvalidSpec if k is more."""
     (allowed,) = one_row(db, "SELECT count(*) FROM allowed")
     if k is not None and allowed < k:
         raise InvalidSpec(
-            f"k is {k:,}, but the quota lets only {int(allowed):,} samples through; raise the quota, or lower k",
+            f"k is {k:,}, but the quota admits only {int(allowed):,} samples; raise the quota, or lower k",
             field="quota",
             got=k,
             allowed=int(allowed),

@@ -1,8 +1,8 @@
-"""Ranks over a plan's parts, as SQL for DuckDB: what a selection and a comparison have in common.
+"""Ranks over a plan's parts, as SQL for DuckDB, for selections and comparisons.
 
 A pool may have far more samples than memory has room for: 100 million uids are 3 GB as text. So tables hold a sample's
 `place` instead of its columns and its uid as 16 bytes, and ranks are counted over the distinct values of a score, not
-sorted row by row. What does not fit into MEMORY is spilled.
+sorted row by row. DuckDB spills what does not fit into MEMORY_LIMIT.
 """
 
 import os
@@ -18,23 +18,23 @@ from coreset.errors import PoolUnusable
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan
 from coreset.spec.scores import Score
+from coreset.storage.layout import PlanFolder, part_name, summary_name
 from coreset.storage.storage import Storage
 
 Combine = Literal["mix", "intersection", "union"]
 
-MEMORY = "2GB"
-"""DuckDB's own limit; the process needs up to 1 GB more. Less makes sorts of 100 million rows fail."""
+MEMORY_LIMIT = "2GB"
+"""Memory limit of DuckDB; the process needs up to 1 GB more. With less, sorts of 100 million rows fail."""
 
-THREADS = 8
-"""At most: each wants a share of MEMORY for itself."""
+MAX_THREADS = 8
+"""Largest number of DuckDB's threads; each takes a share of MEMORY_LIMIT."""
 
 
 @contextmanager
 def open_samples(
     storage: Storage, plan: Plan, status: SampleStatus = SampleStatus.OK
 ) -> Generator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with the view `samples`: the rows of all finished parts that have their scores, or that are
-    bad in one way.
+    """Yield a connection with the view `samples`: the rows of all finished parts with that status.
 
     Raises:
         PoolUnusable: there is no finished part.
@@ -51,19 +51,19 @@ def open_parts(
 ) -> Generator[duckdb.DuckDBPyConnection]:
     """Yield a connection with the view `parts`: the rows of all finished parts, or those of `shards`, bad samples too.
 
-    Its columns are the part's, and `place` (BIGINT), which tells a row from all others: they ascend with the shard's
-    index and the row in it. Larger than memory is no matter: DuckDB spills into a folder below TMPDIR.
+    Its columns are the part's, and `place` (BIGINT), unique to each row and ascending with the shard's index and the
+    row in it. DuckDB spills what does not fit into memory into a folder below TMPDIR.
 
     Raises:
         PoolUnusable: there is no finished part.
     """
     paths = _finished_parts(storage, plan, shards)
     if not paths:
-        raise PoolUnusable("no sample has scores: no shard was scored. The job's failed shards say why.")
+        raise PoolUnusable("no sample has scores: no shard was scored; the job's failed shards say why")
     with tempfile.TemporaryDirectory(prefix="coreset-") as folder, duckdb.connect() as db:
         db.execute("SET temp_directory = $1", [folder])
-        db.execute(f"SET memory_limit = '{MEMORY}'")
-        db.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}")
+        db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+        db.execute(f"SET threads = {min(MAX_THREADS, os.cpu_count() or 1)}")
         storage.register_in(db)
         files = ", ".join(_quoted(_literal(path)) for path in paths)
         db.execute(f"""
@@ -74,16 +74,16 @@ def open_parts(
 
 
 def _finished_parts(storage: Storage, plan: Plan, shards: Collection[int] | None) -> list[str]:
-    """Return the parts with a summary beside them; a part without one is not complete."""
-    folder = f"plans/{plan.id}/parts"
-    names = set(storage.names(folder))
-    parts = (plan.part_name(shard.index) for shard in plan.shards if shards is None or shard.index in shards)
-    whole = [part for part in parts if part in names and f"{part.removesuffix('.parquet')}.json" in names]
-    return [storage.uri(f"{folder}/{part}") for part in whole]
+    """Return the URIs of the parts with a summary; a part without one is not complete."""
+    folder = PlanFolder(plan.id)
+    names = set(storage.names(folder.parts))
+    indices = [shard.index for shard in plan.shards if shards is None or shard.index in shards]
+    finished = [index for index in indices if part_name(index) in names and summary_name(index) in names]
+    return [storage.uri(folder.part(index)) for index in finished]
 
 
 def _literal(path: str) -> str:
-    """Return the path so that DuckDB takes none of its characters for a pattern."""
+    """Return the path with the characters escaped that DuckDB reads as a pattern."""
     return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
@@ -91,8 +91,10 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def make_ranks(db: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str], within: Collection[str] = ()) -> None:
-    """Make the tables `ranks_<column>` (value, rank) of the distinct values of a table's columns.
+def create_ranks(
+    db: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str], within: Collection[str] = ()
+) -> None:
+    """Create the tables `ranks_<column>` (value, rank) of the distinct values of a table's columns.
 
     A rank is scaled to 0..1, 1 the best; rows of one value share their mean rank. Of the columns in `within` it is the
     rank among the rows with the same `group_of_<column>`: the share of them that is lower, of ties the half.
@@ -111,8 +113,8 @@ def make_ranks(db: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str]
         """)
 
 
-def ranked(table: str, columns: Iterable[str], within: Collection[str] = ()) -> str:
-    """Return SQL for the table with a further column `rank_of_<column>` for each, from what `make_ranks` made."""
+def with_ranks(table: str, columns: Iterable[str], within: Collection[str] = ()) -> str:
+    """Return SQL for the table with a column `rank_of_<column>` for each, from the tables of `create_ranks`."""
     joins = [
         f'JOIN (SELECT own AS "own_of_{c}", value AS "value_of_{c}", rank AS "rank_of_{c}" FROM "ranks_{c}") '
         f'ON "{c}" = "value_of_{c}"' + (f' AND "group_of_{c}" IS NOT DISTINCT FROM "own_of_{c}"' if c in within else "")
@@ -122,13 +124,13 @@ def ranked(table: str, columns: Iterable[str], within: Collection[str] = ()) -> 
 
 
 def rank_terms(by: Mapping[Score, float]) -> dict[str, float]:
-    """Return the size of each weight by the SQL of its rank, 0..1, 1 the best; a negative weight turns the order."""
+    """Return the size of each weight by the SQL of its rank, 0..1, 1 the best; a negative weight reverses it."""
     ranks = {score: f'"rank_of_{score.value}"' for score in by}
     return {ranks[score] if weight > 0 else f"(1 - {ranks[score]})": abs(weight) for score, weight in by.items()}
 
 
-def combined(terms: Mapping[str, float], combine: Combine) -> str:
-    """Return SQL for the value by which samples are kept, from weights by SQL of what is put together.
+def combined_value(terms: Mapping[str, float], combine: Combine) -> str:
+    """Return SQL for the value by which samples are selected, from weights by the SQL of each term.
 
     `mix` is the weighted mean. The best k by the worst rank are in every score's top p for the smallest such p
     (`intersection`); the best k by the best rank are in any score's top p (`union`).

@@ -1,30 +1,34 @@
-"""Whether a plan's parts hold what a selection asks for."""
+"""Validation of a selection against the columns of a plan's parts."""
 
 from coreset.errors import InvalidSpec
 from coreset.schemas.plan import Plan
 from coreset.spec.selection import SelectSpec
 
 
-def filled_from(plan: Plan, spec: SelectSpec) -> SelectSpec:
-    """Return the spec with what the recipe adds over the plan's parts. Raises InvalidSpec as require_held does."""
-    filled = spec.filled(plan.held.clusters)
-    require_held(plan, filled)
-    return filled
+def resolve_spec(plan: Plan, spec: SelectSpec) -> SelectSpec:
+    """Return the spec with the recipe's defaults for the plan's parts. Raises InvalidSpec as require_columns does."""
+    resolved = spec.with_recipe(plan.columns.clusters)
+    require_columns(plan, resolved)
+    return resolved
 
 
-def require_held(plan: Plan, spec: SelectSpec) -> None:
-    """Raise InvalidSpec if the plan's parts do not hold what the spec asks for; says what they do hold."""
-    missing = [score for score in spec.needs if score not in plan.scores]
+def require_columns(plan: Plan, spec: SelectSpec) -> None:
+    """Raise InvalidSpec, with the columns that exist, if the plan's parts lack a column that the spec names."""
+    missing = [score for score in spec.required_scores if score not in plan.scores]
     if missing:
         field = "by" if missing[0] in spec.by else "filters"
-        told = f"the job has not computed {', '.join(missing)}; it has {', '.join(plan.scores)}"
-        raise InvalidSpec(told, field=field)
-    way_out = "" if plan.held.sizes else ". This job was scored before parts held more: post it again"
-    for field, lacking in (
-        ("filters", plan.held.lacking(spec.filters, [])),
-        ("within", plan.held.lacking([], spec.rank_groups.values())),
-        ("distinct", plan.held.lacking([], [spec.distinct] if spec.distinct else [])),
-        ("quota", plan.held.lacking([], [spec.quota.field] if spec.quota else [])),
+        message = f"the job has not computed {', '.join(missing)}; it has {', '.join(plan.scores)}"
+        raise InvalidSpec(message, field=field)
+    way_out = (
+        ""
+        if plan.columns.sizes
+        else ". This job's parts are of an older version with fewer columns: post the job again"
+    )
+    for field, sentence in (
+        ("filters", plan.columns.describe_missing(spec.filters, [])),
+        ("within", plan.columns.describe_missing([], spec.rank_groups.values())),
+        ("distinct", plan.columns.describe_missing([], [spec.distinct] if spec.distinct else [])),
+        ("quota", plan.columns.describe_missing([], [spec.quota.field] if spec.quota else [])),
     ):
-        if lacking:
-            raise InvalidSpec(f"{lacking}{way_out}", field=field)
+        if sentence:
+            raise InvalidSpec(f"{sentence}{way_out}", field=field)

@@ -1,8 +1,8 @@
-"""Soft sampling: k samples by chance, a sample up to so many times, the same ones for the same seed.
+"""Soft sampling: k random samples, each up to `max_repeats` times, the same ones for the same seed.
 
 A sample is expected min(max_repeats, exp((value - level) / temperature)) times, with the level at which these sum to k.
 It is drawn that often, rounded down or up (systematic sampling over the samples in an order of their hashes). All sums
-are of whole numbers, so they depend on no order of adding.
+are of integers, so they do not depend on the order of adding.
 """
 
 import hashlib
@@ -13,18 +13,18 @@ import duckdb
 from coreset.selection.candidates import one_row
 from coreset.spec.selection import Sampling
 
-ONE = 2**32
-"""What stands for one time."""
+UNITS_PER_COPY = 2**32
+"""Units that stand for one copy of a sample, since sums are of integers."""
 
-CLOSE = 1e-6
-"""How far the sum may exceed k, as a share; what it does is taken from all alike."""
+LEVEL_TOLERANCE = 1e-6
+"""Share by which the sum may exceed k; all samples are scaled down by the excess."""
 
-LARGEST_POWER = 50.0
-"""e to this is far more than any sample is drawn."""
+MAX_POWER = 50.0
+"""Largest exponent: e to this is far more than any sample is drawn."""
 
 
-def make_drawn(db: duckdb.DuckDBPyConnection, sampling: Sampling, k: int) -> None:
-    """Make the table `drawn` (place, uid, value, copies) of the view `ranked`; its copies sum to k.
+def create_sampled(db: duckdb.DuckDBPyConnection, sampling: Sampling, k: int) -> None:
+    """Create the table `drawn` (place, uid, value, copies) from the view `ranked`; its copies sum to k.
 
     Args:
         k: at most `max_repeats` times the number of rows.
@@ -46,14 +46,14 @@ def make_drawn(db: duckdb.DuckDBPyConnection, sampling: Sampling, k: int) -> Non
 
 
 def _expected(sampling: Sampling, level: float) -> str:
-    """Return SQL for how often a sample is expected, in units of 1 / ONE, at least one unit."""
-    power = f"least((value - ({level!r})::DOUBLE) / {sampling.temperature!r}::DOUBLE, {LARGEST_POWER}::DOUBLE)"
-    return f"ceil(least({sampling.max_repeats}::DOUBLE, exp({power})) * {ONE})::BIGINT"
+    """Return SQL for a sample's expected copies, in units of 1 / UNITS_PER_COPY, at least one unit."""
+    power = f"least((value - ({level!r})::DOUBLE) / {sampling.temperature!r}::DOUBLE, {MAX_POWER}::DOUBLE)"
+    return f"ceil(least({sampling.max_repeats}::DOUBLE, exp({power})) * {UNITS_PER_COPY})::BIGINT"
 
 
 def _sums(db: duckdb.DuckDBPyConnection, sampling: Sampling, level: float) -> tuple[int, int]:
-    """Return how often all samples are expected, and those that reach max_repeats, in units of 1 / ONE."""
-    most = sampling.max_repeats * ONE
+    """Return the expected copies of all samples, and of those at max_repeats, in units of 1 / UNITS_PER_COPY."""
+    most = sampling.max_repeats * UNITS_PER_COPY
     total, full = one_row(
         db,
         f"""
@@ -65,22 +65,22 @@ def _sums(db: duckdb.DuckDBPyConnection, sampling: Sampling, level: float) -> tu
 
 
 def _level(db: duckdb.DuckDBPyConnection, sampling: Sampling, k: int) -> tuple[float, int]:
-    """Return a level at which the samples are expected k times in all, or hardly more often, and this sum.
+    """Return a level at which the expected copies sum to k or hardly more, and this sum.
 
-    The next guess takes those that reach max_repeats for fixed; where it leaves the bracket, the middle is taken.
+    The next guess treats the samples at max_repeats as fixed; if it leaves the bracket, the middle is taken.
     """
     lowest, highest = one_row(db, "SELECT min(value), max(value) FROM ranked")
     reach = sampling.temperature * (math.log(sampling.max_repeats) + 1)
-    low = lowest - max(reach, abs(lowest) * CLOSE)  # here all are expected max_repeats times
-    high = highest + sampling.temperature * LARGEST_POWER
-    wanted, level, best = k * ONE, low, (low, _sums(db, sampling, low)[0])
-    while best[1] > wanted * (1 + CLOSE):
+    low = lowest - max(reach, abs(lowest) * LEVEL_TOLERANCE)  # here every sample has max_repeats expected copies
+    high = highest + sampling.temperature * MAX_POWER
+    wanted, level, best = k * UNITS_PER_COPY, low, (low, _sums(db, sampling, low)[0])
+    while best[1] > wanted * (1 + LEVEL_TOLERANCE):
         total, full = _sums(db, sampling, level)
         if total >= wanted:
             low, best = level, (level, total)
         else:
             high = level
-        left = wanted * (1 + CLOSE / 2) - full
+        left = wanted * (1 + LEVEL_TOLERANCE / 2) - full
         level += sampling.temperature * math.log((total - full) / left) if total > full and left > 0 else math.inf
         if not low < level < high:
             level = (low + high) / 2

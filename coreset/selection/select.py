@@ -1,4 +1,4 @@
-"""Cut a coreset from a plan's parts: exactly k samples, by a few queries, without a GPU."""
+"""Selection of exactly k samples from a plan's parts, by a few queries."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -9,42 +9,43 @@ import duckdb
 from coreset.errors import InvalidSpec
 from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan
-from coreset.selection.candidates import make_scored, make_valued, one_row
-from coreset.selection.quota import BY_VALUE, make_allowed, require_enough
+from coreset.selection.candidates import create_scored, create_valued, one_row
+from coreset.selection.quota import VALUE_ORDER, create_allowed, require_enough
 from coreset.selection.ranking import open_samples
-from coreset.selection.requirements import filled_from
-from coreset.selection.sampling import make_drawn
-from coreset.selection.subset_files import write_kept
-from coreset.selection.suspects import make_suspects, write_suspects
+from coreset.selection.requirements import resolve_spec
+from coreset.selection.sampling import create_sampled
+from coreset.selection.subset_files import write_subset
+from coreset.selection.suspects import create_suspects, write_suspects
 from coreset.spec.columns import float32
-from coreset.spec.job import SelectSpec
 from coreset.spec.scores import cautions
+from coreset.spec.selection import SelectSpec
+from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
-from coreset.storage.target_clusters import target_clusters
+from coreset.storage.target_clusters import load_target_clusters
 
 
 def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects: bool = False) -> Selection:
     """Rank the samples, keep k, write subset.npy, subset.parquet and selection.json, and return the selection.
 
-    Samples are kept by value, highest first, ties by uid; of rows with one uid the best is kept. The same question
-    asked again gets the selection that is there. Its spec says what the recipe filled in.
+    Samples are selected by value, highest first, ties by uid; of rows with one uid the best counts. A selection that
+    exists already is returned as it is. Its spec has the recipe's defaults filled in.
 
     Args:
-        suspects: also write suspects.parquet, of the samples that could have been kept and are not, the last first.
+        suspects: also write suspects.parquet, of the rankable samples that are not selected, the last first.
 
     Raises:
-        InvalidSpec: the parts do not hold what it asks for, or there are not so many samples that can be ranked, that
-            pass the filters, or that the quota lets through.
+        InvalidSpec: the parts lack a column that the spec names, or fewer samples than it asks for can be ranked, pass
+            the filters or are admitted by the quota.
         PoolUnusable: no sample has scores.
     """
-    spec = filled_from(plan, spec)
+    spec = resolve_spec(plan, spec)
     found_id = selection_id(plan, spec)
-    folder = selection_folder(job_id, found_id)
-    if storage.exists(f"{folder}/selection.json"):
-        return Selection.model_validate_json(storage.read(f"{folder}/selection.json"))
+    folder = JobFolder(job_id).selection(found_id)
+    if storage.exists(folder.selection):
+        return Selection.model_validate_json(storage.read(folder.selection))
     with open_samples(storage, plan) as db:
-        found = _make_kept(db, spec, target_clusters(storage, plan), suspects)
-        files = write_kept(db, storage, folder, plan.scores, found.k)
+        found = _create_kept(db, spec, load_target_clusters(storage, plan), suspects)
+        files = write_subset(db, storage, folder, plan.scores, found.k)
         if suspects:
             files |= write_suspects(db, storage, folder, plan.scores)
         threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
@@ -66,39 +67,36 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
     return selection
 
 
-def kept_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, int]:
-    """Return what `select` would keep, and how often each, without writing anything. Raises what it raises."""
-    spec = filled_from(plan, spec)
+def selected_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, int]:
+    """Return the uids that `select` would select and their copies, without writing. Raises what `select` raises."""
+    spec = resolve_spec(plan, spec)
     with open_samples(storage, plan) as db:
-        _make_kept(db, spec, target_clusters(storage, plan))
+        _create_kept(db, spec, load_target_clusters(storage, plan))
         rows = db.execute("SELECT replace(uid::VARCHAR, '-', ''), copies FROM kept").fetchall()
     return {str(uid): int(copies) for uid, copies in rows}
 
 
-def pool_samples(storage: Storage, plan: Plan) -> int:
-    """Return how many samples have scores, each uid counted once. Raises PoolUnusable if there is no finished part."""
+def count_samples(storage: Storage, plan: Plan) -> int:
+    """Return the number of samples with scores, each uid once. Raises PoolUnusable if there is no finished part."""
     with open_samples(storage, plan) as db:
         (count,) = one_row(db, "SELECT count(DISTINCT uid::UUID) FROM samples")
     return int(count)
 
 
 def save_selection(storage: Storage, selection: Selection) -> None:
-    name = f"{selection_folder(selection.job_id, selection.id)}/selection.json"
+    """Write selection.json, which says that the selection is complete."""
+    name = JobFolder(selection.job_id).selection(selection.id).selection
     storage.write(name, selection.model_dump_json(indent=2).encode())
 
 
-def selection_folder(job_id: str, selection_id: str) -> str:
-    return f"jobs/{job_id}/selections/{selection_id}"
-
-
 def selection_id(plan: Plan, spec: SelectSpec) -> str:
-    """Return the selection's content key: the same plan and spec have the same id."""
+    """Return the selection's content key, a hash of plan and spec."""
     unknown_before = {name for name in ("within", "distinct") if not getattr(spec, name)}
     return hashlib.sha256(f"{plan.id}/{spec.model_dump_json(exclude=unknown_before)}".encode()).hexdigest()[:16]
 
 
-class _Kept(NamedTuple):
-    """What the table `kept` was made of, and the sum of its copies."""
+class _KeptCounts(NamedTuple):
+    """Counts of the table `kept`: k is the sum of its copies."""
 
     k: int
     rankable: int
@@ -106,36 +104,38 @@ class _Kept(NamedTuple):
     filtered: int
 
 
-def _make_kept(db: duckdb.DuckDBPyConnection, spec: SelectSpec, target: list[int], suspects: bool = False) -> _Kept:
-    """Make of the view `samples` the table `kept` (place, uid, value, rank, copies), and the suspects' if wanted."""
-    filtered = make_scored(db, spec)
-    duplicates = make_valued(db, spec)
+def _create_kept(
+    db: duckdb.DuckDBPyConnection, spec: SelectSpec, target: list[int], suspects: bool = False
+) -> _KeptCounts:
+    """Create the table `kept` (place, uid, value, rank, copies) from the view `samples`, and `suspects` if wanted."""
+    filtered = create_scored(db, spec)
+    duplicates = create_valued(db, spec)
     (rows,) = one_row(db, "SELECT count(*) FROM valued")
     rankable = int(rows) - duplicates
     k = _cut(db, spec, rankable, target)
     if suspects:
-        make_suspects(db)
+        create_suspects(db)
     db.execute("DROP VIEW ranked; DROP TABLE valued; DROP TABLE IF EXISTS allowed")
-    return _Kept(k, rankable, duplicates, filtered)
+    return _KeptCounts(k, rankable, duplicates, filtered)
 
 
 def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int, target: list[int]) -> int:
-    """Make of the view `ranked` the table `kept` (place, uid, value, rank, copies); return the sum of its copies."""
+    """Create the table `kept` (place, uid, value, rank, copies) from the view `ranked`; return its sum of copies."""
     k = _wanted(spec, rankable)
     source, copies, limit = "ranked", "1", ""
     if spec.threshold is not None:
         source = f"(SELECT * FROM ranked WHERE value >= '{_threshold(spec)!r}'::DOUBLE)"
     if spec.sampling is not None:
         assert k is not None
-        make_drawn(db, spec.sampling, k)
+        create_sampled(db, spec.sampling, k)
         source, copies = "drawn", "copies"
     elif spec.quota or spec.distinct:
-        order = make_allowed(db, source, spec, k, target)
+        order = create_allowed(db, source, spec, k, target)
         k = require_enough(db, k)
         source = f"(SELECT * FROM allowed ORDER BY {order} LIMIT {k})"
     elif k is not None:
         limit = f"QUALIFY rank <= {k}"
-    place = f"row_number() OVER (ORDER BY {BY_VALUE})"
+    place = f"row_number() OVER (ORDER BY {VALUE_ORDER})"
     db.execute(f"""
         CREATE TEMP TABLE kept AS SELECT place, uid, value, {place} AS rank, {copies} AS copies FROM {source} {limit}
     """)
@@ -143,7 +143,7 @@ def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int, target:
 
 
 def _wanted(spec: SelectSpec, rankable: int) -> int | None:
-    """Return k, or None if a threshold decides. Raises InvalidSpec if there are not so many samples."""
+    """Return k, or None if a threshold decides. Raises InvalidSpec if k samples cannot be ranked."""
     if spec.threshold is not None:
         return None
     k = spec.k if spec.k is not None else max(1, round((spec.fraction or 0) * rankable))
@@ -160,17 +160,19 @@ def _wanted(spec: SelectSpec, rankable: int) -> int | None:
 
 
 def _threshold(spec: SelectSpec) -> float:
-    """Return the threshold; that of a score itself in its precision, so that a value read from a part is reached."""
+    """Return the threshold, for one raw score in its precision, so that a value read from a part reaches itself."""
     assert spec.threshold is not None
     return float32(spec.threshold) if spec.scale == "raw" and len(spec.by) == 1 else spec.threshold
 
 
 def _reached(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
-    """Return how many samples reach the threshold. Raises InvalidSpec if none does."""
+    """Return the number of samples that reach the threshold. Raises InvalidSpec if none does."""
     (kept,) = one_row(db, "SELECT count(*) FROM kept")
     if not kept:
         (best,) = one_row(db, "SELECT max(value) FROM ranked")
         raise InvalidSpec(
-            f"no sample reaches the threshold {spec.threshold:g}; the best has {best:g}", field="threshold", best=best
+            f"no sample reaches the threshold {spec.threshold:g}; the best has {best:g}; lower it",
+            field="threshold",
+            best=best,
         )
     return int(kept)

@@ -1,4 +1,4 @@
-"""The files of a selection, written as they come from DuckDB: a subset of any size passes through in pieces."""
+"""Subset files of a selection, streamed from DuckDB, so that a subset of any size takes bounded memory."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,15 +12,16 @@ import pyarrow.parquet as pq
 
 from coreset.schemas.manifest import File
 from coreset.spec.scores import Score
+from coreset.storage.layout import SelectionFolder
 from coreset.storage.storage import Storage
 from coreset.uids import SUBSET_DTYPE
 
 ROWS = 100_000
-"""Rows that are in Python's hands at once."""
+"""Rows per batch."""
 
 
-def write_kept(
-    db: duckdb.DuckDBPyConnection, storage: Storage, folder: str, scores: Sequence[Score], k: int
+def write_subset(
+    db: duckdb.DuckDBPyConnection, storage: Storage, folder: SelectionFolder, scores: Sequence[Score], k: int
 ) -> dict[str, File]:
     """Write subset.npy and subset.parquet of the table `kept` (place, uid, value, rank, copies), of k samples in all.
 
@@ -37,16 +38,14 @@ def write_kept(
     columns = ["samples.uid", "shard", "key", "rank", "value", "copies", *scores]
     ((rows,),) = db.execute("SELECT count(*) FROM kept").fetchall()
     return {
-        "subset.npy": storage.write_with(f"{folder}/subset.npy", subset, rows=k),
-        "subset.parquet": storage.write_with(
-            f"{folder}/subset.parquet", partial(write_table, db, "kept", columns), rows=rows
-        ),
+        "subset.npy": storage.write_with(folder.uids, subset, rows=k),
+        "subset.parquet": storage.write_with(folder.subset, partial(write_table, db, "kept", columns), rows=rows),
     }
 
 
 def write_table(db: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], file: BinaryIO) -> None:
     """Write the rows of a table (place, rank, ...), in the order of rank, with columns of their samples, as Parquet."""
-    # Joined first, sorted then: at once, both want the memory of 30 million rows, and it ran out.
+    # Joined first, then sorted: done at once, 30 million rows ran out of memory.
     db.execute(f"CREATE TEMP TABLE wide AS SELECT {', '.join(columns)} FROM {table} JOIN samples USING (place)")
     reader = _reader(db, "SELECT * FROM wide ORDER BY rank")
     with pq.ParquetWriter(file, reader.schema) as writer:
@@ -56,7 +55,7 @@ def write_table(db: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str
 
 
 def _halves(uids: list[bytes], copies: npt.NDArray[np.integer]) -> bytes:
-    """Return uids of 16 bytes each, most significant first, as SUBSET_DTYPE holds them, each so many times."""
+    """Return uids of 16 bytes, most significant first, as bytes of SUBSET_DTYPE, each repeated by its copies."""
     return np.repeat(np.frombuffer(b"".join(uids), ">u8").astype("<u8").reshape(-1, 2), copies, axis=0).tobytes()
 
 

@@ -1,9 +1,9 @@
-"""The base of all models in the contract."""
+"""The base of all models of the contract."""
 
 from pydantic import BaseModel, ConfigDict
 
 
-class Strict(BaseModel):
-    """Unknown fields are refused, values do not change."""
+class FrozenModel(BaseModel):
+    """An immutable model that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

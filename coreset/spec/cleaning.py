@@ -1,18 +1,18 @@
-"""Which samples are suspect: what a job that cleans a pool is asked by (docs/cleaning.md)."""
+"""The spec of a job that cleans a pool: which samples are suspects (docs/cleaning.md)."""
 
 from pydantic import Field
 
-from coreset.spec.base import Strict
+from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec, Weights
 
 
-class CleanSpec(Strict):
-    """The suspects of a pool: a share of its samples, those that a ranking puts last.
+class CleanSpec(FrozenModel):
+    """The suspects of a pool: the share of its samples that a ranking puts last.
 
     Attributes:
-        fraction: share of the samples with scores that is suspected.
-        by: what to rank by, as in a selection; docs/cleaning.md tells how the default was chosen.
+        fraction: suspects as a share of the samples with scores.
+        by: scores to rank by, as in a selection; docs/cleaning.md says how the default was chosen.
     """
 
     fraction: float = Field(gt=0, lt=1, examples=[0.1])

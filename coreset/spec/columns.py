@@ -1,4 +1,4 @@
-"""What a selection can filter and group by besides scores, and the SQL of it over the rows of a plan's parts."""
+"""Columns of a part, as filters and groups of a selection name them, with their SQL."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,29 +18,30 @@ MEASURES: dict[str, str] = {
     "image_short_side": "least(image_width, image_height)",
     "aspect_ratio": "greatest(image_width, image_height) / least(image_width, image_height)",
 }
-"""Numbers of a sample: characters, words, pixels, and the longer side over the shorter one."""
+"""SQL of a sample's numbers by name: characters, words, pixels, and the longer side divided by the shorter one."""
 
-OF_CAPTION = frozenset({"caption_length", "caption_words"})
+CAPTION_MEASURES = frozenset({"caption_length", "caption_words"})
+"""Measures of the caption; parts of every version have them."""
+
 CLUSTER, SHARD, CAPTION, METADATA = "cluster", "shard", "caption", "metadata_"
 
-
-LARGEST_COUNT = 2**53
-"""Of anything that is counted in a request; DuckDB's integers end somewhere."""
+MAX_COUNT = 2**53
+"""Upper bound of the counts in a request, within DuckDB's integers and JSON's exact numbers."""
 
 
 def float32(number: float) -> float:
-    """Return the nearest float32: scores have no more digits."""
+    """Return the nearest float32, the precision of scores."""
     with np.errstate(over="ignore"):
         return float(np.float32(number))
 
 
 def metadata_column(field: str) -> str:
-    """Return the name of the column that holds a field of the json members."""
+    """Return the name of the column with a field of the json members."""
     return f"{METADATA}{field}"
 
 
-def kind_of(name: str) -> Kind | None:
-    """Return what a column is to filters, or None if no part has one of this name."""
+def column_kind(name: str) -> Kind | None:
+    """Return the kind of filter that a column takes, or None if no part has a column of this name."""
     if name in tuple(Score):
         return "score"
     if name in MEASURES:
@@ -49,11 +50,11 @@ def kind_of(name: str) -> Kind | None:
 
 
 @dataclass(frozen=True)
-class Held:
-    """What the parts of one plan hold.
+class PartColumns:
+    """The columns of one plan's parts.
 
     Attributes:
-        sizes: the images' sizes; parts of version 1 lack them.
+        sizes: whether the parts have the images' sizes; those of version 1 lack them.
     """
 
     scores: tuple[Score, ...]
@@ -63,27 +64,24 @@ class Held:
 
     @property
     def filters(self) -> list[str]:
-        """The names that filters may have."""
-        measures = [name for name in MEASURES if self.sizes or name in OF_CAPTION]
+        """The columns that filters may name."""
+        measures = [name for name in MEASURES if self.sizes or name in CAPTION_MEASURES]
         return [*(score.value for score in self.scores), *measures, *self._labels]
 
     @property
     def groups(self) -> list[str]:
-        """The columns that a quota's `field` and `within` may name."""
+        """The columns that `within`, `distinct` and a quota's `field` may name."""
         return [*self._labels, CAPTION]
 
     @property
     def _labels(self) -> list[str]:
         return [*([CLUSTER] if self.clusters else []), SHARD, *map(metadata_column, self.metadata)]
 
-    def lacking(self, filters: Iterable[str], groups: Iterable[str]) -> str | None:
-        """Return what a selection wants that is not there, and what is, in a sentence; None if all is there."""
-        known = {name.casefold() for name in self.filters}
-        wanted = [name for name in filters if name.casefold() not in known]
-        if wanted:
-            return f"the parts hold no {', '.join(wanted)}; filters may name {', '.join(self.filters)}"
-        known = {name.casefold() for name in self.groups}
-        wanted = [name for name in groups if name.casefold() not in known]
-        if wanted:
-            return f"the parts hold no {', '.join(wanted)}; groups may be {', '.join(self.groups)}"
+    def describe_missing(self, filters: Iterable[str], groups: Iterable[str]) -> str | None:
+        """Return a sentence on the columns that do not exist, with those that do; None if all exist."""
+        for names, known, purpose in ((filters, self.filters, "filters"), (groups, self.groups, "groups")):
+            folded = {name.casefold() for name in known}
+            unknown = [name for name in names if name.casefold() not in folded]
+            if unknown:
+                return f"the parts have no column {', '.join(unknown)}; {purpose} may name {', '.join(known)}"
         return None

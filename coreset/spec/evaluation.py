@@ -1,11 +1,11 @@
-"""What an evaluation compares, and how. docs/evaluation.md shows it by examples."""
+"""The spec of an evaluation: selections to compare by training on them. docs/evaluation.md has examples."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, field_validator
 
-from coreset.spec.base import Strict
+from coreset.spec.base import FrozenModel
 from coreset.spec.model import ModelSpec
 from coreset.spec.pool import PoolSpec
 from coreset.spec.proxies import LEARNING_RATE, SEEDS
@@ -13,37 +13,36 @@ from coreset.spec.scores import ESTIMATORS, Score
 from coreset.spec.selection import Rule, Sampling
 
 SELECTED, RANDOM, FULL = "selected", "random", "full"
-"""Selections by name: the job's own rule, chance, and the whole pool, which is no rule and always there."""
+"""Names of selections: the job's own rule, a random one, and the whole pool, which is always compared."""
 
 BASELINES = (Score.CLIP_SCORE.value, RANDOM)
-"""Those that every selection is compared with, seed by seed, where they are there."""
+"""Selections that every other one is compared with, seed by seed, if the evaluation has them."""
 
-MOST_TRIALS = 512
-"""Of one job: the queue looks at all of them whenever one has ended."""
+MAX_TRIALS = 512
+"""Largest number of trials of one job: RQ reads the states of all of them whenever one has ended."""
 
-ALIKE = 1000.0
-"""A temperature at which all samples are drawn alike: values differ by 1 at most, chances by a thousandth."""
+UNIFORM_TEMPERATURE = 1000.0
+"""Temperature of uniform sampling: values differ by 1 at most, so probabilities differ by a thousandth at most."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[\w+&./-]{1,64}$")]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class EvaluateSpec(Strict):
+class EvaluateSpec(FrozenModel):
     """Train small models from scratch on rival selections, and measure them on held-out samples.
 
     Attributes:
-        test: held-out samples, which must be none of the pool's. Where their captions are the names of classes,
-            zero-shot accuracy is measured, else retrieval.
-        fractions: shares of the pool to keep; each selection has exactly so many samples. Without it the share that
-            the job's own selection has.
-        seeds: proxies for each selection and share. A seed gives a proxy's weights, its order of samples and its
-            augmentation, and a selection by chance is drawn anew for each.
-        selections: rules by name. Without it: the job's own as `selected`, every score of the job alone, Diff-In with
-            CLIP score mixed, each estimator intersected with CLIP score, and `random`.
-        samples_seen: by each proxy, whatever it is trained on; without it five times the pool.
-        batch_size: without it 128, or the smallest selection if that is less.
-        lr: the highest learning rate of AdamW; a warm-up goes before it, a cosine follows.
-        model: architecture of the proxies; without it a small ViT (coreset/spec/proxies.py).
+        test: held-out samples, none of which may be in the pool. If their captions are the names of classes, zero-shot
+            accuracy is measured, else retrieval.
+        fractions: shares of the pool to keep. Default: the share of the job's own selection.
+        seeds: proxies per selection and share. A seed decides a proxy's weights, its order of samples and its
+            augmentation; a random selection is drawn again for each.
+        selections: rules by name. Default: the job's own as `selected`, each score of the job alone, Diff-In mixed
+            with CLIP score, each estimator intersected with CLIP score, and `random`.
+        samples_seen: samples that each proxy is trained on, for every selection. Default: five times the pool.
+        batch_size: default: 128, or the size of the smallest selection if that is less.
+        lr: AdamW's highest learning rate, after a warm-up and before a cosine decay.
+        model: architecture of the proxies. Default: a small ViT (coreset/spec/proxies.py).
     """
 
     test: PoolSpec
@@ -66,41 +65,41 @@ class EvaluateSpec(Strict):
     @classmethod
     def _not_full(cls, value: dict[str, Rule] | None) -> dict[str, Rule] | None:
         if value and FULL in value:
-            raise ValueError(f"`{FULL}` is the whole pool, which is always there; take another name")
+            raise ValueError(f"`{FULL}` names the whole pool, which is always compared; take another name")
         return value
 
     def rules(self, own: Rule, scores: Sequence[Score]) -> dict[str, Rule]:
-        """Return what is compared, by name.
+        """Return the rules to compare, by name.
 
         Args:
-            own: the job's.
-            scores: those that the job computes.
+            own: the job's own rule.
+            scores: the scores that the job computes.
         """
         return self.selections if self.selections is not None else default_rules(own, scores)
 
     def number_of_trials(self, own: Rule, scores: Sequence[Score]) -> int:
-        """Return how many proxies are trained at most: equal questions are asked once."""
+        """Return the largest number of proxies to train; equal trials are trained once."""
         return (1 + len(self.rules(own, scores)) * len(self.fractions or [1])) * self.seeds
 
 
 def default_rules(own: Rule, scores: Sequence[Score]) -> dict[str, Rule]:
-    """Return the job's own rule and its rivals, as far as the job has computed their scores."""
-    found = {SELECTED: own}
-    found |= {score.value: Rule(by={score: 1.0}) for score in scores if score is not Score.RANDOM}
+    """Return the job's own rule and its rivals, as far as the job computes their scores."""
+    rules = {SELECTED: own}
+    rules |= {score.value: Rule(by={score: 1.0}) for score in scores if score is not Score.RANDOM}
     if {Score.DIFFIN, Score.CLIP_SCORE} <= set(scores):
-        found |= {"diffin+clip_score": Rule(by=_equal(Score.DIFFIN, Score.CLIP_SCORE))}
+        rules |= {"diffin+clip_score": Rule(by=_equal(Score.DIFFIN, Score.CLIP_SCORE))}
     if Score.CLIP_SCORE in scores:
         pairs = ((score, Score.CLIP_SCORE) for score in ESTIMATORS if score in scores)
-        found |= {f"{one}&{other}": Rule(by=_equal(one, other), combine="intersection") for one, other in pairs}
-    return found | {RANDOM: Rule(by={scores[0]: 1.0}, sampling=Sampling(temperature=ALIKE))}
+        rules |= {f"{one}&{other}": Rule(by=_equal(one, other), combine="intersection") for one, other in pairs}
+    return rules | {RANDOM: Rule(by={scores[0]: 1.0}, sampling=Sampling(temperature=UNIFORM_TEMPERATURE))}
 
 
 def _equal(*scores: Score) -> dict[Score, float]:
     return dict.fromkeys(scores, 1.0)
 
 
-def of_seed(rule: Rule, seed: int) -> Rule:
-    """Return the rule as one seed has it: what is drawn by chance is drawn anew for each."""
+def rule_of_seed(rule: Rule, seed: int) -> Rule:
+    """Return the rule for one seed of proxies: a random selection gets a seed of its own."""
     if rule.sampling is None:
         return rule
     drawn = rule.sampling.model_copy(update={"seed": rule.sampling.seed + seed})

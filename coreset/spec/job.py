@@ -1,21 +1,17 @@
-"""The job spec: everything a caller may ask for. Unknown fields are refused."""
+"""The job spec: everything that a caller may ask for. Unknown fields are rejected."""
 
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from coreset.spec.base import Strict as Strict
+from coreset.spec.base import FrozenModel
 from coreset.spec.cleaning import CleanSpec
-from coreset.spec.columns import Held
-from coreset.spec.evaluation import MOST_TRIALS
+from coreset.spec.columns import PartColumns
+from coreset.spec.evaluation import MAX_TRIALS
 from coreset.spec.evaluation import EvaluateSpec as EvaluateSpec
-from coreset.spec.model import ClipModelSpec as ClipModelSpec
-from coreset.spec.model import ModelSpec as ModelSpec
-from coreset.spec.model import ParametersSpec as ParametersSpec
-from coreset.spec.pool import PoolSpec as PoolSpec
-from coreset.spec.pool import ScoredPoolSpec as ScoredPoolSpec
-from coreset.spec.pool import Uri as Uri
+from coreset.spec.model import ClipModelSpec, ModelSpec, ParametersSpec
+from coreset.spec.pool import PoolSpec, ScoredPoolSpec, Uri
 from coreset.spec.scores import DEFAULT_SCORES, SCORES, Score
 from coreset.spec.selection import SelectSpec as SelectSpec
 
@@ -25,8 +21,8 @@ WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 
-class CheckpointFile(Strict):
-    """One checkpoint file, or just its URI; step and lr override what the file itself says."""
+class CheckpointFile(FrozenModel):
+    """One checkpoint file, or just its URI; step and lr override those of the file."""
 
     uri: Uri
     step: int | None = Field(default=None, ge=1)
@@ -38,7 +34,7 @@ class CheckpointFile(Strict):
         return {"uri": value} if isinstance(value, str) else value
 
 
-class CheckpointsSpec(Strict):
+class CheckpointsSpec(FrozenModel):
     """The checkpoints of one training run: an open_clip run directory, or a list of files.
 
     Attributes:
@@ -54,35 +50,35 @@ class CheckpointsSpec(Strict):
     @model_validator(mode="after")
     def _run_or_files(self) -> Self:
         if (self.run is None) == (self.files is None):
-            raise ValueError("give either `run` (an open_clip run directory) or `files` (a list), not both")
+            raise ValueError("give exactly one of `run` (an open_clip run directory) and `files` (a list)")
         return self
 
 
-class ReferenceSpec(Strict):
-    """The reference batch B, against which every sample's loss is taken (docs/method.md).
+class ReferenceSpec(FrozenModel):
+    """The reference batch B, the contrastive partners of every sample's loss (docs/method.md).
 
     Attributes:
         size: number of samples drawn from the pool.
-        seed: of the draw.
+        seed: seed of the draw.
     """
 
     size: int = Field(default=256, ge=8, le=32_768)
     seed: int = 0
 
 
-class ValidationTarget(Strict):
+class ValidationTarget(FrozenModel):
     """Target V: the samples of a validation pool, disjoint from the pool that is scored."""
 
     pool: PoolSpec
     size: int = Field(default=512, ge=8, le=32_768)
 
 
-class WebhookSpec(Strict):
-    """Where the job's end is told, as Standard Webhooks asks (docs/api.md).
+class WebhookSpec(FrozenModel):
+    """A webhook at the job's end, by Standard Webhooks (docs/api.md).
 
     Attributes:
         url: http or https, of a public host unless the operator allows others.
-        events: which ends are told.
+        events: the ends that are sent.
     """
 
     url: Annotated[
@@ -92,12 +88,12 @@ class WebhookSpec(Strict):
 
 
 def _all_but_suspects(known: dict[str, Any]) -> Any:
-    """Return what a job keeps that says only what it cleans."""
+    """Return the selection of a job that has `clean` and no `select`."""
     clean = known["clean"]
     return clean and clean.rest
 
 
-class JobSpec(Strict):
+class JobSpec(FrozenModel):
     """A scoring job: a pool, a training run, the scores wanted, and a first selection."""
 
     model_config = ConfigDict(
@@ -126,37 +122,40 @@ class JobSpec(Strict):
     reference: ReferenceSpec = ReferenceSpec()
     scores: list[Score] = Field(default=list(DEFAULT_SCORES), min_length=1)
     clean: CleanSpec | None = Field(
-        default=None, description="find the suspects of the pool; they come as suspects.parquet, the rest is selected"
+        default=None,
+        description="find the suspects of the pool: they are written to suspects.parquet, the rest is selected",
     )
     select: SelectSpec = Field(
         default_factory=_all_but_suspects,
         validate_default=True,
-        description="which samples to keep; to be left out with `clean`, which keeps all but the suspects",
+        description="which samples to keep; leave it out with `clean`, which keeps all but the suspects",
     )
     clusters: int | None = Field(
         default=None,
         ge=0,
         le=1024,
-        description="groups of alike images, for quotas; 0 makes none. They come with the pass that makes clip_score; "
-        "where that is made the default is 32, or an eighth of the reference batch if that is fewer",
+        description="clusters of similar images, for quotas; 0 for none. They need the pass that computes clip_score; "
+        "with it the default is 32, or an eighth of the reference batch if that is fewer",
     )
-    seed: int = Field(default=0, description="of the random score")
+    seed: int = Field(default=0, description="seed of the random score")
     evaluate: EvaluateSpec | None = Field(
         default=None,
         description="after the selection, train small models on it and on its rivals, and measure them on held-out "
-        "samples; no part of the plan, so a job posted again with it scores nothing anew (docs/evaluation.md)",
+        "samples; not part of the plan, so a job posted again with it reuses all scores (docs/evaluation.md)",
     )
-    max_failed_shards: int = Field(default=0, ge=0, description="shards that may fail before the job fails")
+    max_failed_shards: int = Field(
+        default=0, ge=0, description="number of shards that may fail without failing the job"
+    )
     thumbnails: bool = Field(
-        default=True, description="keep a small JPEG of every sample, about 1.5 kB, for the page and the report"
+        default=True, description="store a small JPEG of each sample, about 1.5 kB, for the page and the report"
     )
     priority: Priority = Field(
         default="normal", description="jobs of one priority share the workers; lower ones wait for higher ones"
     )
-    webhook: WebhookSpec | None = Field(default=None, description="tell the job's end to a URL")
+    webhook: WebhookSpec | None = Field(default=None, description="send the job's end to a URL")
     ttl_seconds_after_finished: int | None = Field(
         default=None,
-        ge=60,  # whoever polls should see the end
+        ge=60,  # callers that poll should see the end
         le=10 * 365 * 24 * 3600,
         description="delete the job and its files this long after its end; null keeps them",
     )
@@ -170,23 +169,25 @@ class JobSpec(Strict):
     @classmethod
     def _select_or_clean(cls, value: Any) -> Any:
         if value is None:
-            raise PydanticCustomError("missing", "Field required: say what to keep, or what to `clean`")
+            raise PydanticCustomError("missing", "Field required: give `select`, or `clean`")
         return value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if self.clean and self.select != self.clean.rest:
-            raise ValueError("a job that cleans keeps all but its suspects: give one of `clean` and `select`")
+            raise ValueError("`clean` selects all but the suspects by itself; give one of `clean` and `select`")
         return self
 
     @model_validator(mode="after")
     def _select_by_computed(self) -> Self:
-        missing = [score.value for score in self.select.needs if score not in self.scores]
+        missing = [score.value for score in self.select.required_scores if score not in self.scores]
         if missing:
             named = "clean" if self.clean else "select"
-            raise ValueError(f"{named} names scores that this job does not compute: {', '.join(missing)}")
-        if lacking := self._held.lacking(self.select.filters, self.select.groups):
-            raise ValueError(f"select: {lacking}")
+            raise ValueError(
+                f"{named} names scores that this job does not compute: {', '.join(missing)}; add them to `scores`"
+            )
+        if missing_columns := self._columns.describe_missing(self.select.filters, self.select.groups):
+            raise ValueError(f"select: {missing_columns}")
         return self
 
     @model_validator(mode="after")
@@ -194,33 +195,38 @@ class JobSpec(Strict):
         if self.evaluate is None:
             return self
         for name, rule in self.evaluate.rules(self.select.rule, self.scores).items():
-            if missing := [score.value for score in rule.needs if score not in self.scores]:
-                raise ValueError(f"evaluate: {name} needs scores that this job does not compute: {', '.join(missing)}")
-            if lacking := self._held.lacking(rule.filters, rule.groups):
-                raise ValueError(f"evaluate: {name}: {lacking}")
+            if missing := [score.value for score in rule.required_scores if score not in self.scores]:
+                raise ValueError(
+                    f"evaluate: {name} needs scores that this job does not compute: {', '.join(missing)}; "
+                    "add them to `scores`"
+                )
+            if missing_columns := self._columns.describe_missing(rule.filters, rule.groups):
+                raise ValueError(f"evaluate: {name}: {missing_columns}")
         trials = self.evaluate.number_of_trials(self.select.rule, self.scores)
-        if trials > MOST_TRIALS:
+        if trials > MAX_TRIALS:
             raise ValueError(
-                f"evaluate: {trials} proxies would be trained, {MOST_TRIALS} may; give fewer selections, fractions or "
-                "seeds"
+                f"evaluate: {trials} proxies would be trained; expected at most {MAX_TRIALS}: give fewer selections, "
+                "fractions or seeds"
             )
         return self
 
     @property
-    def _held(self) -> Held:
-        """What the parts will hold."""
+    def _columns(self) -> PartColumns:
+        """The columns that the parts will have."""
         clusters = self.embeds if self.clusters is None else self.clusters > 0
-        return Held(tuple(self.scores), tuple(self.pool.metadata), clusters)
+        return PartColumns(tuple(self.scores), tuple(self.pool.metadata), clusters)
 
     @property
     def embeds(self) -> bool:
-        """Whether a pass makes embeddings of every sample, which clusters are made of."""
+        """Whether a pass computes the embeddings of every sample, which clusters are made of."""
         return bool({Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(self.scores))
 
     @model_validator(mode="after")
     def _clusters_of_embeddings(self) -> Self:
         if self.clusters and not self.embeds:
-            raise ValueError("clusters are made of the embeddings behind clip_score: add clip_score to `scores`")
+            raise ValueError("`clusters` needs the embeddings of clip_score: add clip_score to `scores`")
         if self.clusters and self.clusters > self.reference.size:
-            raise ValueError(f"clusters are made of the reference batch: {self.reference.size} at most")
+            raise ValueError(
+                f"`clusters` is {self.clusters}; expected at most the reference batch's size, {self.reference.size}"
+            )
         return self

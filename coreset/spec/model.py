@@ -4,11 +4,11 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from coreset.spec.base import Strict
+from coreset.spec.base import FrozenModel
 
 
-class ModelSpec(Strict):
-    """The architecture, where params.txt and open_clip_config.json do not tell it.
+class ModelSpec(FrozenModel):
+    """The architecture, for runs whose params.txt and open_clip_config.json do not name it.
 
     Attributes:
         name: an open_clip model name, for example ViT-B-32.
@@ -21,11 +21,11 @@ class ModelSpec(Strict):
     @model_validator(mode="after")
     def _something(self) -> Self:
         if self.name is None and self.config is None:
-            raise ValueError("give `name`, `config`, or both")
+            raise ValueError("a model needs `name`, `config`, or both")
         return self
 
 
-class ClipModelSpec(Strict):
+class ClipModelSpec(FrozenModel):
     """The model behind clip_score and neg_clip_loss, if it is not the run's last checkpoint.
 
     Attributes:
@@ -37,14 +37,14 @@ class ClipModelSpec(Strict):
     pretrained: str = Field(min_length=1, max_length=4096, examples=["laion2b_s34b_b79k"])
 
 
-class ParametersSpec(Strict):
-    """Which parameters are counted: influence is then that of training these alone, the others held as they were.
+class ParametersSpec(FrozenModel):
+    """The parameters that count: influence is that of training these alone, with the others fixed.
 
-    The layers before the first of them run once for a sample and checkpoint, not once for each point.
+    The layers before the first of them run once per sample and checkpoint, not once per point.
 
     Attributes:
-        last_blocks: those of the last n blocks of each tower and of what comes after them (norms, projections, scale).
-        names: those that match any of these patterns, for example `visual.transformer.resblocks.11.*`.
+        last_blocks: n: the last n blocks of each tower and the layers after them (norms, projections, scale).
+        names: patterns of parameter names, for example `visual.transformer.resblocks.11.*`.
     """
 
     last_blocks: int | None = Field(default=None, ge=1, le=1000, examples=[2])

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator
 
-from coreset.spec.base import Strict
+from coreset.spec.base import FrozenModel
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
 
@@ -14,13 +14,11 @@ _FORBIDDEN_URI = re.compile(r"(^|::)\s*pipe:", re.IGNORECASE)
 
 def _refuse_pipe(uri: str) -> str:
     if _FORBIDDEN_URI.search(uri):
-        raise ValueError(
-            "pipe: runs a shell command and is refused; give the object's own URI (s3://, gs://, https://)"
-        )
+        raise ValueError("pipe: would run a shell command; give the object's own URI (s3://, gs://, https://)")
     return uri
 
 
-class PoolSpec(Strict):
+class PoolSpec(FrozenModel):
     """A pool of image-text pairs in WebDataset shards.
 
     Attributes:
@@ -46,8 +44,8 @@ class ScoredPoolSpec(PoolSpec):
     """The pool that is scored.
 
     Attributes:
-        metadata: fields of the json members to keep beside the scores, as text; selections can filter by them and set
-            quotas on them. Each is the column `metadata_FIELD`.
+        metadata: fields of the json members to store beside the scores, as text, in the columns `metadata_FIELD`;
+            selections can filter by them and set quotas on them.
     """
 
     metadata: list[Annotated[str, StringConstraints(pattern=r"^[\w-]{1,100}$")]] = Field(
@@ -56,7 +54,7 @@ class ScoredPoolSpec(PoolSpec):
 
     @field_validator("metadata")
     @classmethod
-    def _told_apart(cls, value: list[str]) -> list[str]:
+    def _no_duplicates(cls, value: list[str]) -> list[str]:
         if len({field.casefold() for field in value}) < len(value):
-            raise ValueError("the same field twice; upper and lower case do not tell fields apart")
+            raise ValueError("two fields have the same name, upper and lower case being equal; remove one of them")
         return value

@@ -1,6 +1,6 @@
-"""The scores a job can compute. One table, read by the spec, the workers, the selection, the docs and the report.
+"""The scores that a job can compute: one table for spec, workers, selection, docs and report.
 
-Every score says "higher = keep". docs/method.md derives the estimators and states the sign.
+A higher score always means "keep". docs/method.md derives the estimators and states the sign.
 """
 
 from collections.abc import Iterable
@@ -21,13 +21,13 @@ class Score(StrEnum):
 
 @dataclass(frozen=True)
 class ScoreInfo:
-    """How a score is shown to people.
+    """Texts and properties of a score.
 
     Attributes:
-        label: the name in tables and charts.
-        meaning: one line; units where there are any.
-        per_checkpoint: the score is a sum over checkpoints, so its terms are kept in the part.
-        caution: what those who rank by it are told; None if nothing is measured against it.
+        label: its name in tables and charts.
+        meaning: one line, with the unit if there is one.
+        per_checkpoint: whether it is a sum over checkpoints, whose terms the part stores.
+        caution: a warning for selections by this score; None if no measurement speaks against it.
     """
 
     label: str
@@ -64,9 +64,9 @@ SCORES: dict[Score, ScoreInfo] = {
 ESTIMATORS: tuple[Score, ...] = tuple(score for score, info in SCORES.items() if info.per_checkpoint)
 
 DEFAULT_SCORES: tuple[Score, ...] = tuple(score for score in SCORES if score is not Score.SELF_INFLUENCE)
-"""Those that a job computes if it does not say which: self-influence alone costs six times as much as all of these."""
+"""Scores of a job whose spec names none; self-influence, left out, costs six times as much as all of these together."""
 
 
 def cautions(scores: Iterable[Score]) -> list[str]:
-    """Return what those who rank by these scores are told."""
+    """Return the warnings for selections by these scores."""
     return [caution for score in scores if (caution := SCORES[score].caution)]

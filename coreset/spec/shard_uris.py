@@ -1,4 +1,4 @@
-"""Shard URIs with brace ranges and `a::b`, expanded; how many there will be is known before any is made."""
+"""Expansion of shard URIs with brace ranges and `a::b`, bounded before any URI is made."""
 
 import math
 import re
@@ -8,26 +8,31 @@ from braceexpand import braceexpand  # pyright: ignore[reportMissingTypeStubs]
 
 from coreset.errors import ShardUnreadable
 
-MOST_SHARDS = 4_000_000
-"""Of one pool; DataComp's largest has 1.3 million. So many URIs are expanded in about 10 s."""
-MOST_CHARACTERS = 2**30
-DEEPEST = 20
+MAX_SHARDS = 4_000_000
+"""Largest number of shards of a pool: expanding them takes about 10 s. DataComp's largest pool has 1.3 million."""
+
+MAX_CHARACTERS = 2**30
+"""Largest total length of a pool's expanded URIs."""
+
+MAX_DEPTH = 20
+"""Largest depth of nested braces."""
 
 _RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.-?\d{1,18})?\}")
 _LONG_RANGE = re.compile(r"\{[^{},]*\d{19}[^{},]*\.\.|\.\.[^{},]*\d{19}")
 
 
-def expand(uris: list[str]) -> Iterator[str]:
+def expand_uris(uris: list[str]) -> Iterator[str]:
     """Yield the URIs with `a::b` and brace ranges expanded, in order.
 
     Raises:
-        ShardUnreadable: at once where there are too many, else when its turn comes: a brace expression that cannot be
-            read.
+        ShardUnreadable: the call: more shards than MAX_SHARDS; the iteration: braces that do not match.
     """
     patterns = [piece.strip() for uri in uris for piece in uri.split("::")]
     counts = [_at_most(pattern) for pattern in patterns]
-    if sum(counts) > MOST_SHARDS or _characters(patterns, counts) > MOST_CHARACTERS:
-        raise ShardUnreadable(f"the braces may make more than {MOST_SHARDS:,} shards; split the pool into several jobs")
+    if sum(counts) > MAX_SHARDS or _characters(patterns, counts) > MAX_CHARACTERS:
+        raise ShardUnreadable(
+            f"the braces may expand to more than {MAX_SHARDS:,} shards; split the pool into several jobs"
+        )
     return (uri for pattern in patterns for uri in _expanded(pattern))
 
 
@@ -39,17 +44,22 @@ def _expanded(pattern: str) -> Iterator[str]:
     try:
         yield from braceexpand(pattern)
     except ValueError as error:
-        raise ShardUnreadable(f"{pattern}: the braces do not match", uri=pattern) from error
+        raise ShardUnreadable(
+            f"{pattern}: the braces do not match; write ranges as {{000..123}} and lists as {{a,b}}", uri=pattern
+        ) from error
 
 
 def _at_most(pattern: str) -> int:
-    """Return a bound of the number of URIs: lengths of ranges and of lists multiplied, as if none stood in another.
+    """Return an upper bound of the number of URIs: the product of all lengths of ranges and lists, nested or not.
 
     Raises:
-        ShardUnreadable: numbers or depth that nobody means.
+        ShardUnreadable: numbers of 19 digits or more, or braces nested deeper than MAX_DEPTH.
     """
-    if _LONG_RANGE.search(pattern) or _depth(pattern) > DEEPEST:
-        raise ShardUnreadable(f"{pattern[:100]}: such braces are not expanded", uri=pattern[:100])
+    if _LONG_RANGE.search(pattern) or _depth(pattern) > MAX_DEPTH:
+        raise ShardUnreadable(
+            f"{pattern[:100]}: braces nest deeper than {MAX_DEPTH} or have numbers of 19 digits or more; simplify them",
+            uri=pattern[:100],
+        )
     ranges = [abs(int(last) - int(first)) + 1 for first, last in _RANGE.findall(pattern)]
     letters = 52 ** len(re.findall(r"\{[A-Za-z]\.\.[A-Za-z]", pattern))
     lists = [commas + 1 for commas in _commas(pattern)]
@@ -65,7 +75,7 @@ def _depth(pattern: str) -> int:
 
 
 def _commas(pattern: str) -> list[int]:
-    """Return the number of commas directly in each pair of braces."""
+    """Return the number of commas directly inside each pair of braces."""
     found: list[int] = []
     open_braces: list[int] = []
     for character in pattern:

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 from fsspec import AbstractFileSystem  # pyright: ignore[reportMissingTypeStubs]
 
-EMPTY_ANSWERS = 5
+MAX_EMPTY_ANSWERS = 5
 """Answers in a row without a byte, after which a range is given up."""
 
 Fetch = Callable[[int, int], bytes]
 """(start, end) -> the bytes in between."""
 
 
-def reading_whole(fs: AbstractFileSystem) -> AbstractFileSystem:
+def with_complete_reads(fs: AbstractFileSystem) -> AbstractFileSystem:
     """Return a file system like this one, whose files raise OSError where less comes than they hold."""
     return _reading_whole(type(fs))(*fs.storage_args, **fs.storage_options)
 
@@ -43,7 +43,7 @@ def _insistent(fetch: Fetch, size: int) -> Fetch:
         while len(data) < end - start:
             more = fetch(start + len(data), end)
             empty = 0 if more else empty + 1
-            if empty == EMPTY_ANSWERS:
+            if empty == MAX_EMPTY_ANSWERS:
                 raise OSError(f"the storage sends {len(data)} of the {end - start} bytes from {start} on, and no more")
             data += more
         return data

@@ -1,57 +1,56 @@
-"""Which jobs use a plan, told by an empty file a job beside it: plans/ID/jobs/JOB. The last job to leave removes it.
+"""Which jobs use a plan: an empty file per job beside it (`PlanFolder.reference`). The last job removes the plan.
 
-Files, since a Redis that was lost must not make a plan look unused.
+Files, so that a Redis that was lost does not make a plan seem unused.
 """
 
 import time
 
 from coreset.errors import Unavailable
-from coreset.queue.job_store import JobStore
+from coreset.queue.locks import Locks
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 
 REMOVAL_SECONDS = 600.0
-"""A removal that has not ended then is taken for dead."""
+"""Seconds after which a removal that has not ended counts as dead."""
 
 PAUSE_SECONDS = 0.2
+"""Pause between two reads of a removal's lock."""
 
 
-def join(storage: Storage, store: JobStore, plan_id: str, job_id: str) -> None:
-    """Note that the job uses the plan, before it relies on any of its files.
+def add_reference(storage: Storage, locks: Locks, plan_id: str, job_id: str) -> None:
+    """Record that the job uses the plan, before it relies on any of its files.
 
-    Waits while the plan is being removed: whoever removes looks at the notes behind the lock, and so misses none that
+    Waits while the plan is being removed. A removal lists the references while it has the lock, so it misses none that
     was written before.
     """
-    note(storage, plan_id, job_id)
-    while store.turn_taken(_lock(plan_id)):
+    write_reference(storage, plan_id, job_id)
+    while locks.taken(_lock(plan_id)):
         time.sleep(PAUSE_SECONDS)
-        note(storage, plan_id, job_id)
+        write_reference(storage, plan_id, job_id)
 
 
-def note(storage: Storage, plan_id: str, job_id: str) -> None:
-    """Note that the job uses the plan, without a look at removals: for a job that no service knows."""
-    storage.write(f"{_notes(plan_id)}/{job_id}", b"")
+def write_reference(storage: Storage, plan_id: str, job_id: str) -> None:
+    """Record that the job uses the plan, without regard to removals: for a job without a service."""
+    storage.write(PlanFolder(plan_id).reference(job_id), b"")
 
 
-def leave(storage: Storage, store: JobStore, plan_id: str, job_id: str) -> bool:
-    """Take the job's note away, and the plan with its parts when no other job has one. Returns whether it went.
+def remove_reference(storage: Storage, locks: Locks, plan_id: str, job_id: str) -> bool:
+    """Remove the job's reference, and the plan with its parts if no other job uses it. Return whether the plan went.
 
     Raises:
-        Unavailable: another job leaves just now; try again.
+        Unavailable: another job's reference is being removed; try again.
     """
-    if not store.take_turn(_lock(plan_id), REMOVAL_SECONDS):
-        raise Unavailable(f"plan {plan_id} is being removed")
+    if not locks.acquire(_lock(plan_id), REMOVAL_SECONDS):
+        raise Unavailable(f"plan {plan_id} is being removed; try again in a few seconds")
+    folder = PlanFolder(plan_id)
     try:
-        storage.delete(f"{_notes(plan_id)}/{job_id}")
-        last = not storage.names(_notes(plan_id))
+        storage.delete(folder.reference(job_id))
+        last = not storage.names(folder.references)
         if last:
-            storage.delete(f"plans/{plan_id}")
+            storage.delete(folder.root)
     finally:
-        store.end_turn(_lock(plan_id))
+        locks.release(_lock(plan_id))
     return last
-
-
-def _notes(plan_id: str) -> str:
-    return f"plans/{plan_id}/jobs"
 
 
 def _lock(plan_id: str) -> str:

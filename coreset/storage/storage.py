@@ -24,7 +24,7 @@ import pyarrow.dataset as ds
 
 from coreset.errors import NotFound
 from coreset.schemas.manifest import File
-from coreset.storage.complete_reads import reading_whole
+from coreset.storage.complete_reads import with_complete_reads
 
 
 class Storage:
@@ -38,7 +38,7 @@ class Storage:
         # Without a cache of listings: a file that another worker wrote since would be taken for absent.
         fs, path = cast(tuple[Any, str], fsspec.core.url_to_fs(root, use_listings_cache=False))  # pyright: ignore
         self.root = root
-        self._fs = cast(Any, reading_whole(fs))
+        self._fs = cast(Any, with_complete_reads(fs))
         self._path = path.rstrip("/")
 
     def path(self, name: str) -> str:

@@ -1,24 +1,21 @@
-"""What the target V is made of: how many of its samples each cluster of alike images has."""
+"""Clusters of the target V: the number of its samples in each cluster of similar images."""
 
 import json
 
 from coreset.errors import NotFound
 from coreset.schemas.plan import Plan
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 
 
 def save_target_clusters(storage: Storage, plan: Plan, members: list[int]) -> None:
-    """Store how many samples of V each cluster has, in the order of the clusters."""
-    storage.write(_path(plan), json.dumps(members).encode())
+    """Store the number of samples of V in each cluster, in the order of the clusters."""
+    storage.write(PlanFolder(plan.id).target_clusters, json.dumps(members).encode())
 
 
-def target_clusters(storage: Storage, plan: Plan) -> list[int]:
-    """Return how many samples of V each cluster has; [] where V is the training itself, or was not looked at."""
+def load_target_clusters(storage: Storage, plan: Plan) -> list[int]:
+    """Return the number of samples of V in each cluster; [] if V is the training itself, or was not clustered."""
     try:
-        return json.loads(storage.read(_path(plan)))
+        return json.loads(storage.read(PlanFolder(plan.id).target_clusters))
     except NotFound:
         return []
-
-
-def _path(plan: Plan) -> str:
-    return f"plans/{plan.id}/prepared/target_clusters.json"

@@ -14,9 +14,10 @@ from coreset import __version__
 from coreset.access.addresses import is_loopback
 from coreset.access.api_keys import read_keyring
 from coreset.access.locations import Locations
-from coreset.queue.counters import Totals
+from coreset.queue.connection import connect
+from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
-from coreset.queue.task_queue import TaskQueue, connect
+from coreset.queue.task_queue import TaskQueue
 from coreset.selection.select import select
 from coreset.settings import ServiceSettings
 from coreset.storage.storage import Storage
@@ -82,7 +83,7 @@ def create_app(
         lifespan=_with(threads),
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
-    metrics = registry_of(store, queue, Totals(redis))
+    metrics = registry_of(store, queue, Counters(redis))
     keyring = read_keyring(settings.api_keys, settings.api_keys_file)
     locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
     app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations)

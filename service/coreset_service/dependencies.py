@@ -13,9 +13,9 @@ from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan
 from coreset.settings import ServiceSettings
-from coreset.spec.job import SelectSpec
+from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
-from coreset_service.score_tables import Looks
+from coreset_service.score_tables import ScoreTableCache
 
 
 class Select(Protocol):
@@ -34,7 +34,7 @@ class Context:
     metrics: CollectorRegistry
     keyring: Keyring
     locations: Locations
-    looks: Looks = field(default_factory=Looks)
+    score_tables: ScoreTableCache = field(default_factory=ScoreTableCache)
 
 
 def context_of(request: Request) -> Context:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from coreset.errors import Unavailable
-from coreset.queue.counters import Totals
+from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import TERMINAL, JobStatus
@@ -58,7 +58,7 @@ class RequestMeter:
 class Whole(Collector):
     """Reads jobs, queue, workers and counters from Redis."""
 
-    def __init__(self, store: JobStore, queue: TaskQueue, totals: Totals) -> None:
+    def __init__(self, store: JobStore, queue: TaskQueue, totals: Counters) -> None:
         self._store = store
         self._queue = queue
         self._totals = totals
@@ -89,22 +89,22 @@ class Whole(Collector):
         ]
 
     def _jobs(self) -> Metric:
-        open_jobs = list(self._store.active().values())
+        open_jobs = list(self._store.listing.active().values())
         counts = {(str(status),): open_jobs.count(status) for status in JobStatus if status not in TERMINAL}
         return _gauge("jobs", "jobs that have not ended", counts.items(), "status")
 
     def _tasks(self) -> Metric:
-        waiting, running = self._queue.depth(), self._queue.leased()
+        waiting, running = self._queue.census.waiting_counts(), self._queue.census.running_counts()
         counts = {(queue, "waiting"): number for queue, number in waiting.items()}
         counts |= {(queue, "running"): number for queue, number in running.items()}
         return _gauge("tasks", "tasks that wait, and that a worker holds", counts.items(), "queue", "state")
 
     def _workers(self) -> list[Metric]:
-        states = self._queue.worker_states()
+        states = self._queue.workers.states()
         counts = {(state,): list(states.values()).count(state) for state in ("busy", "idle")}
         memory = {
             (worker, says["gpu"], kind): value
-            for worker, says in self._totals.told(states).items()
+            for worker, says in self._totals.reports(states).items()
             for kind, value in says.get("gpu_memory", {}).items()
         }
         return [
@@ -113,7 +113,7 @@ class Whole(Collector):
         ]
 
 
-def registry_of(store: JobStore, queue: TaskQueue, totals: Totals) -> CollectorRegistry:
+def registry_of(store: JobStore, queue: TaskQueue, totals: Counters) -> CollectorRegistry:
     """Return a registry of the process and the whole; one an app, so that tests do not share counts."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

@@ -1,37 +1,35 @@
-"""The jobs that people look at now: a table each, made at the first question and kept for the next ones."""
+"""Cache of the score tables of the jobs that were read last."""
 
 import threading
 from collections import OrderedDict
 
-from coreset.browsing.score_table import Look
-from coreset.schemas.manifest import Manifest
-from coreset.schemas.plan import Plan
+from coreset.browsing.score_table import ScoreTable
+from coreset.storage.layout import load_result
 from coreset.storage.storage import Storage
 
-KEPT = 2
+MAX_OPEN_TABLES = 2
 
 
-class Looks:
-    """The tables of the KEPT jobs that were asked for last.
+class ScoreTableCache:
+    """The tables of the MAX_OPEN_TABLES jobs that were read last.
 
-    One that makes room is dropped, not closed: a thread may still be at it, and the last one closes it.
+    A table that makes room is dropped, not closed: a thread may still read it, and the last one closes it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._looks: OrderedDict[str, Look] = OrderedDict()
+        self._tables: OrderedDict[str, ScoreTable] = OrderedDict()
 
-    def of(self, storage: Storage, job_id: str) -> Look:
+    def get(self, storage: Storage, job_id: str) -> ScoreTable:
         """Return the table of a job that has succeeded."""
         with self._lock:
-            look = self._looks.pop(job_id, None) or _open(storage, job_id)
-            self._looks[job_id] = look
-            while len(self._looks) > KEPT:
-                self._looks.popitem(last=False)
-            return look
+            table = self._tables.pop(job_id, None) or _open(storage, job_id)
+            self._tables[job_id] = table
+            while len(self._tables) > MAX_OPEN_TABLES:
+                self._tables.popitem(last=False)
+            return table
 
 
-def _open(storage: Storage, job_id: str) -> Look:
-    manifest = Manifest.model_validate_json(storage.read(f"jobs/{job_id}/manifest.json"))
-    plan = Plan.from_json(storage.read(f"plans/{manifest.plan_id}/plan.json"))
-    return Look(storage, plan, manifest.selection)
+def _open(storage: Storage, job_id: str) -> ScoreTable:
+    manifest, plan = load_result(storage, job_id)
+    return ScoreTable(storage, plan, manifest.selection)

@@ -10,8 +10,8 @@ from benchmarks.cleaning import Scored, flipped, found
 from benchmarks.quality import pools
 from benchmarks.quality.pools import CIFAR_CLASSES, Pair
 from coreset.selection.select import select
-from coreset.spec.job import SelectSpec
 from coreset.spec.scores import Score
+from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
 from tests.coreset.selections import plan_of, write_parts
 

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from coreset.schemas.part import part_schema
 from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
-from coreset.spec.job import SelectSpec
 from coreset.spec.scores import Score
+from coreset.spec.selection import SelectSpec
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 
 Row = dict[str, Any]
@@ -46,7 +47,7 @@ def write_parts(storage: Storage, plan: Plan, shards: Sequence[Sequence[Row]]) -
         good = [{**where, "key": f"{i:03}", "row": i, "status": "ok", **row} for i, row in enumerate(rows)]
         bad = {**where, "uid": "b" * 32, "key": "bad", "row": len(rows), "status": "bad_image", "caption": "a b"}
         part = pa.Table.from_pylist([*good, bad], part_schema(plan))
-        name = f"plans/{plan.id}/parts/{plan.part_name(index)}"
+        name = PlanFolder(plan.id).part(index)
         storage.write_with(name, lambda file, part=part: pq.write_table(part, file))
         storage.write(name.removesuffix(".parquet") + ".json", b"{}")
         found += part.to_pylist()[:-1]

@@ -123,7 +123,7 @@ def test_jobs_tell_no_secret_and_keep_their_spec(store: JobStore, spec: JobSpec)
     pool = spec.pool.model_copy(update={"shards": [signed]})
     job = store.create(spec.model_copy(update={"pool": pool}), new_job_id())
     store.warn(job.id, f"{signed} is slow")
-    store.shard_failed(job.id, 0, signed, f"{signed} is gone")
+    store.shards.fail(job.id, 0, signed, f"{signed} is gone")
     store.transition(job.id, JobStatus.FAILED, Reason(code="x", message=f"{signed} is gone"))
     told = store.get(job.id)
     assert told.spec.pool.shards == [signed]  # workers read it

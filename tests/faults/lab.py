@@ -20,7 +20,7 @@ from rq.serializers import JSONSerializer
 from coreset.client import Client
 from coreset.local import stack as server
 from coreset.local.stack import Child, LocalStack
-from coreset.queue.task_queue import QUEUES
+from coreset.queue.task_ids import QUEUES
 from coreset.schemas.job import TERMINAL, Job, JobStatus
 
 ROOT = Path(__file__).parents[2]

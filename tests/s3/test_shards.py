@@ -6,7 +6,7 @@ import pytest
 import s3fs
 
 from coreset.errors import ShardUnreadable, Unavailable
-from coreset.spec.job import PoolSpec
+from coreset.spec.pool import PoolSpec
 from coreset_workers.data.listing import changed, list_shards
 from coreset_workers.data.opening import names_in
 from coreset_workers.data.tar import RawSample, ShardReader

@@ -12,7 +12,8 @@ from coreset.schemas.job import JobStatus
 from coreset.schemas.manifest import File, Selection
 from coreset.schemas.plan import Plan
 from coreset.settings import ServiceSettings
-from coreset.spec.job import JobSpec, SelectSpec
+from coreset.spec.job import JobSpec
+from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
 from coreset_service.app import create_app
 

@@ -8,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from coreset.local.redis_server import EmbeddedRedis
-from coreset.queue.counters import Totals
+from coreset.queue.connection import connect
+from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
-from coreset.queue.task_queue import connect
 from coreset.schemas.job import JobStatus
 from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus
@@ -81,10 +81,10 @@ def test_counters_are_there_before_they_count(api: TestClient) -> None:
 def test_a_shard_is_counted_once_and_a_resumed_one_scores_no_samples(api: TestClient, store: JobStore) -> None:
     job = api.post("/v1/jobs", json=SPEC).json()["id"]
     for _ in range(2):
-        store.shard_done(job, summary(0, scored=90, bad={"bad_image": 4, "no_image": 6}))
-    store.shard_done(job, summary(1, scored=50, bad={"bad_image": 1}), resumed=True)
+        store.shards.finish(job, summary(0, scored=90, bad={"bad_image": 4, "no_image": 6}))
+    store.shards.finish(job, summary(1, scored=50, bad={"bad_image": 1}), resumed=True)
     for _ in range(2):
-        store.shard_failed(job, 2, "/pool/2.tar", "gone")
+        store.shards.fail(job, 2, "/pool/2.tar", "gone")
     value = scraped(api)
     for outcome in ("scored", "resumed", "failed"):
         assert value("coreset_shards_total", outcome=outcome) == 1
@@ -96,9 +96,9 @@ def test_a_shard_is_counted_once_and_a_resumed_one_scores_no_samples(api: TestCl
 def test_a_workers_gpu_is_shown_as_long_as_it_lives(api: TestClient, redis: Redis) -> None:
     redis.sadd("rq:workers", "rq:worker:w1")
     redis.hset("rq:worker:w1", mapping={"state": "busy"})
-    totals = Totals(redis)
-    totals.tell("w1", 60, {"gpu": "H100", "gpu_memory": {"total": 80e9, "used": 3e9}})
-    totals.tell("w2", 60, {"gpu": "H100", "gpu_memory": {"total": 80e9, "used": 3e9}})
+    totals = Counters(redis)
+    totals.save_report("w1", 60, {"gpu": "H100", "gpu_memory": {"total": 80e9, "used": 3e9}})
+    totals.save_report("w2", 60, {"gpu": "H100", "gpu_memory": {"total": 80e9, "used": 3e9}})
     value = scraped(api)
     assert value("coreset_gpu_memory_bytes", worker="w1", gpu="H100", kind="used") == 3e9
     assert value("coreset_gpu_memory_bytes", worker="w2", gpu="H100", kind="used") is None

@@ -14,7 +14,9 @@ import structlog
 
 from coreset.access.locations import Locations
 from coreset.logs import configure
-from coreset.queue.task_queue import QUEUES, TaskQueue, connect
+from coreset.queue.connection import connect
+from coreset.queue.task_ids import QUEUES
+from coreset.queue.task_queue import TaskQueue
 from coreset.settings import WorkerSettings
 from coreset_workers.data import opening as files
 from coreset_workers.process.activity import activity
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = options.device
     settings = WorkerSettings()
     if options.healthy:
-        sys.exit(socket.gethostname() not in TaskQueue(connect(settings.redis_url, patience=0)).hosts())
+        sys.exit(socket.gethostname() not in TaskQueue(connect(settings.redis_url, patience=0)).workers.hosts())
     configure(settings.log_format, settings.log_level)
     files.allow(Locations.parse(settings.allowed_uris))
     runtime = install(Runtime.build(settings, connect(settings.redis_url)))
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lease=settings.lease_seconds,
         stall=60 * settings.stall_minutes,
         around=TaskWatch(runtime.totals, activity),
-        task_ended=lambda task: runtime.queue.settle(task.split("-", 1)[0]),
+        task_ended=lambda task: runtime.queue.finish_cancel(task.split("-", 1)[0]),
     )
     structlog.contextvars.bind_contextvars(worker=worker.name)
     log = structlog.get_logger("workers")

@@ -18,13 +18,15 @@ from rq.job import Job as Task
 from structlog.contextvars import bound_contextvars
 
 from coreset.errors import CoresetError, ShardUnreadable, Unavailable
-from coreset.queue.merge_tree import fan_in
+from coreset.queue.merge_tree import merge_levels
 from coreset.queue.progress import FINISH_SHARE
 from coreset.schemas.job import JobStatus, Reason
 from coreset.schemas.plan import Plan
-from coreset.schemas.trials import Setup, load_trials, load_world, note_failure, save_trials, save_world
-from coreset.storage.plan_references import join
+from coreset.schemas.trials import Setup
+from coreset.storage.layout import JobFolder, load_plan
+from coreset.storage.plan_references import add_reference
 from coreset.storage.storage import Storage
+from coreset.storage.trials import load_proxy_plan, load_trials, save_failure, save_proxy_plan, save_trials
 from coreset_workers.data.loader import Loader
 from coreset_workers.evaluation.conclude import conclude_job
 from coreset_workers.evaluation.plan import make_trials, plan_proxies
@@ -73,9 +75,9 @@ def _prepare(run: Runtime, job_id: str) -> None:
     for warning in warnings:
         run.store.warn(job_id, warning)
     world = plan_proxies(spec.evaluate, plan) if spec.evaluate else None
-    save_plan(run.storage, plan, job_id, spec, lambda: join(run.storage, run.store, plan.id, job_id))
+    save_plan(run.storage, plan, job_id, spec, lambda: add_reference(run.storage, run.store.locks, plan.id, job_id))
     if world is not None:
-        save_world(run.storage, job_id, world)
+        save_proxy_plan(run.storage, job_id, world)
     prepare_plan(plan, run.storage, _loader(plan.id), compute_device(), _progress(run, job_id))
     run.store.set_plan(job_id, plan.id, len(plan.shards))
     _check_cancelled(run, job_id)
@@ -110,18 +112,18 @@ def score(job_id: str, task: int) -> None:
 def _score_shard(run: Runtime, job_id: str, plan: Plan, shard: int, thumbnails: bool) -> None:
     done = find_summary(run.storage, plan, shard)
     if done is not None:
-        run.store.shard_done(job_id, done, resumed=True)
+        run.store.shards.finish(job_id, done, resumed=True)
         return
-    run.store.shard_started(job_id, shard, device_name(compute_device()))
+    run.store.shards.start(job_id, shard, device_name(compute_device()))
     planned = plan.shards[shard]
     try:
-        beat = _beat(run, job_id, lambda fraction: run.store.shard_advanced(job_id, shard, fraction))
+        beat = _beat(run, job_id, lambda fraction: run.store.shards.advance(job_id, shard, fraction))
         summary = score_shard(_scorer(plan.id), _loader(plan.id), planned, beat, thumbnails)
     except ShardUnreadable as error:
         log.warning("shard failed", uri=planned.uri, detail=error.detail)
-        run.store.shard_failed(job_id, shard, planned.uri, error.detail)
+        run.store.shards.fail(job_id, shard, planned.uri, error.detail)
         return
-    run.store.shard_done(job_id, summary)
+    run.store.shards.finish(job_id, summary)
     log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
 
 
@@ -146,21 +148,17 @@ def merge(job_id: str, level: int, index: int) -> None:
     if run.store.cancel_requested(job_id):
         return
     plan = _plan_of(run, job_id)
-    children = fan_in(len(plan.tasks()))[level][index]
+    children = merge_levels(len(plan.tasks()))[level][index]
     if level == 0:
         shards = [shard for task in children for shard in plan.tasks()[task]]
         counts = merge_counts([Counts.of(plan.shards[s], find_summary(run.storage, plan, s)) for s in shards])
     else:
         counts = merge_counts([_read_counts(run.storage, job_id, level - 1, child) for child in children])
-    run.storage.write(_counts_path(job_id, level, index), counts.model_dump_json().encode())
+    run.storage.write(JobFolder(job_id).merge(level, index), counts.model_dump_json().encode())
 
 
 def _read_counts(storage: Storage, job_id: str, level: int, index: int) -> Counts:
-    return Counts.model_validate_json(storage.read(_counts_path(job_id, level, index)))
-
-
-def _counts_path(job_id: str, level: int, index: int) -> str:
-    return f"jobs/{job_id}/merges/{level}-{index:05d}.json"
+    return Counts.model_validate_json(storage.read(JobFolder(job_id).merge(level, index)))
 
 
 def finish(job_id: str) -> None:
@@ -170,14 +168,14 @@ def finish(job_id: str) -> None:
         return
     job = run.store.transition(job_id, JobStatus.REDUCING)
     plan = _plan_of(run, job_id)
-    tree = fan_in(len(plan.tasks()))
+    tree = merge_levels(len(plan.tasks()))
     top = len(tree) - 1
     try:
         counts = merge_counts([_read_counts(run.storage, job_id, top, i) for i in range(len(tree[top]))])
         progress, share = _progress(run, job_id), FINISH_SHARE if job.spec.evaluate else 1.0
         manifest = finish_job(run.storage, plan, job, counts, lambda stage, f: progress(stage, share * f))
         if job.spec.evaluate is not None:
-            world = load_world(run.storage, job_id)
+            world = load_proxy_plan(run.storage, job_id)
             trials = make_trials(run.storage, plan, job.spec.evaluate, world, manifest.selection)
             save_trials(run.storage, job_id, trials)
             run.queue.enqueue_trials(job_id, len(trials.all))
@@ -199,7 +197,7 @@ def trial(job_id: str, index: int) -> None:
         return
     trials = load_trials(run.storage, job_id)
     plan, every = _plan(trials.setup.plan_id), trials.all
-    tell = lambda fraction: run.store.trial_advanced(job_id, index, fraction, len(every))  # noqa: E731
+    tell = lambda fraction: run.store.task_counts.advance_trial(job_id, index, fraction, len(every))  # noqa: E731
     beat = _beat(run, job_id, tell)
     data = lambda: _proxy_data(trials.setup.data_key, trials.setup, beat)  # noqa: E731
     try:
@@ -210,7 +208,7 @@ def trial(job_id: str, index: int) -> None:
         raise  # tried again, as every task that raises is
     except CoresetError as error:
         log.warning("proxy not trained", trial=index, detail=error.detail)
-        note_failure(run.storage, job_id, index, error.detail)
+        save_failure(run.storage, job_id, index, error.detail)
     tell(1.0)
 
 
@@ -248,11 +246,11 @@ def _failed_for_good(run: Runtime, task: Task, kind: type[BaseException], error:
         plan = _plan_of(run, job_id)
         for shard in plan.tasks()[int(task.args[1])]:
             if find_summary(run.storage, plan, shard) is None:
-                run.store.shard_failed(job_id, shard, plan.shards[shard].uri, message)
+                run.store.shards.fail(job_id, shard, plan.shards[shard].uri, message)
     elif name == "trial":
         index = int(task.args[1])
-        note_failure(run.storage, job_id, index, message)
-        run.store.trial_advanced(job_id, index, 1.0, run.store.trials(job_id))
+        save_failure(run.storage, job_id, index, message)
+        run.store.task_counts.advance_trial(job_id, index, 1.0, run.store.task_counts.trials(job_id))
     else:
         run.store.transition(job_id, JobStatus.FAILED, Reason(code="task-failed", message=message))
 
@@ -275,12 +273,12 @@ def _plan_of(run: Runtime, job_id: str) -> Plan:
 
 def _noted(run: Runtime, job_id: str) -> dict[str, Any]:
     """Return what `prepare` left for the job's other tasks."""
-    return json.loads(run.storage.read(f"jobs/{job_id}/plan.json"))
+    return json.loads(run.storage.read(JobFolder(job_id).plan))
 
 
 @cache
 def _plan(plan_id: str) -> Plan:
-    return Plan.from_json(current().storage.read(f"plans/{plan_id}/plan.json"))
+    return load_plan(current().storage, plan_id)
 
 
 class _Latest:

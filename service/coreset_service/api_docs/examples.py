@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from coreset.browsing.cut_diff import Changes
-from coreset.browsing.summary import Axis, Density, Histogram, Ranking, Sheet, Summary
+from coreset.browsing.evaluated_cuts import evaluate_cuts
+from coreset.schemas.cut_diff import CutDiff
 from coreset.schemas.diagnosis import Diagnosis, Finding
-from coreset.schemas.evaluation import Cut, Evaluation, Quality, TrialOutcome, evaluate_cuts
+from coreset.schemas.evaluation import Cut, Evaluation, Quality, TrialOutcome
 from coreset.schemas.events import Ended, JobEvent, ShardFailed, StatusChanged
 from coreset.schemas.job import Job, JobPage, JobStatus, Progress, SampleCounts, ShardCounts
 from coreset.schemas.manifest import Accuracy, Comparison, Environment, File, Manifest, Selection, SelectionPage
@@ -24,9 +24,10 @@ from coreset.schemas.preflight import (
     TimeEstimate,
 )
 from coreset.schemas.sample import SamplePage, SampleView
-from coreset.spec.job import JobSpec, SelectSpec
+from coreset.schemas.summary import Axis, Density, Histogram, Ranking, Sheet, Summary
+from coreset.spec.job import JobSpec
 from coreset.spec.scores import SCORES, Score
-from coreset.spec.selection import Rule
+from coreset.spec.selection import Rule, SelectSpec
 from coreset_service.webhooks.message import JobEnded, WebhookBody
 
 _SPEC: dict[str, Any] = {
@@ -246,7 +247,7 @@ SPEC: dict[str, Any] = _SPEC
 CLEAN: dict[str, Any] = {name: _SPEC[name] for name in ("pool", "checkpoints")} | {"clean": {"fraction": 0.1}}
 SAMPLES: dict[str, Any] = SamplePage(samples=[_sample]).model_dump(mode="json")
 _clip_score, _diffin = SCORES[Score.CLIP_SCORE], SCORES[Score.DIFFIN]
-CHANGES: dict[str, Any] = Changes(
+CHANGES: dict[str, Any] = CutDiff(
     k=1200,
     by="clip_score",
     score=Score.CLIP_SCORE,

@@ -12,8 +12,8 @@ from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.diagnosis import Diagnosis, Finding
 from coreset.schemas.job import TERMINAL, Job, JobStatus
-from coreset.schemas.manifest import Manifest
 from coreset.schemas.plan import Plan
+from coreset.storage.layout import PlanFolder, load_manifest, load_plan, part_name, shard_of, summary_name
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.reconciler import SILENT_FAILURE, fail_silent
 
@@ -46,14 +46,14 @@ class Doctor:
         return diagnosis
 
     def _examine(self, job_id: str) -> tuple[Diagnosis, list[Callable[[], object]]]:
-        job, tasks = self.store.get(job_id), self.queue.census(job_id)
+        job, tasks = self.store.get(job_id), self.queue.census.by_state(job_id)
         plan = self._plan(job.plan_id)
-        sizes = self.storage.sizes(f"plans/{plan.id}/parts") if plan else {}
+        sizes = self.storage.sizes(PlanFolder(plan.id).parts) if plan else {}
         found = list(self._of_the_queue(job, tasks))
         if plan:
             found += self._of_the_parts(job, plan, sizes)
         elif job.plan_id is not None:
-            what = f"plans/{job.plan_id}/plan.json is not in the storage"
+            what = f"{PlanFolder(job.plan_id).plan} is not in the storage"
             found.append((Finding(code="missing-plan", what=what, cure=POST_AGAIN), None))
         diagnosis = Diagnosis(
             id=job_id,
@@ -74,21 +74,21 @@ class Doctor:
         elif job.status is JobStatus.CANCELLING:
             if not running:
                 what = "the job is being cancelled, and nothing of it runs"
-                yield _mended("not-settled", what, "it becomes cancelled", lambda: self.queue.settle(job.id))
+                yield _mended("not-settled", what, "it becomes cancelled", lambda: self.queue.finish_cancel(job.id))
         elif job.status is JobStatus.QUEUED and not waiting and not running:
             what = "the job waits, but its first task does not"
             yield _mended("prepare-missing", what, "put on the queue", lambda: self.queue.enqueue_prepare(job.id))
-        elif self.queue.failed([job.id]):
+        elif self.queue.census.failed([job.id]):
             what = SILENT_FAILURE.message
             yield _mended("failed-silently", what, "the job becomes failed", lambda: fail_silent(self.store, job.id))
-        elif lost := self.queue.lost([job.id]):
+        elif lost := self.queue.census.lost([job.id]):
             what = f"tasks are in no queue, and no worker holds them: {_some(lost)}"
-            again = lambda: [self.queue.push_again(task) for task in lost]  # noqa: E731
+            again = lambda: [self.queue.requeue(task) for task in lost]  # noqa: E731
             yield _mended("lost-tasks", what, "put back on the queue", again)
 
     def _of_the_parts(self, job: Job, plan: Plan, sizes: dict[str, int]) -> Iterator[Found]:
         whole = _complete(plan, sizes)
-        done = [shard for shard, outcome in self.store.outcomes(job.id).items() if outcome == "done"]
+        done = [shard for shard, outcome in self.store.shards.outcomes(job.id).items() if outcome == "done"]
         if gone := [shard for shard in done if shard not in whole]:
             what = f"shards are counted as done, but have no part: {_some(gone)}"
             yield Finding(code="missing-parts", what=what, cure=POST_AGAIN), None
@@ -99,32 +99,32 @@ class Doctor:
             yield Finding(code="half-written", what=what, cure=cure, mendable=ended), sweep if ended else None
         told = self._told_sizes(job.id)
         if wrong := [shard for shard in whole if told.get(shard, whole[shard]) != whole[shard]]:
-            names = [name for shard in wrong for name in (plan.summary_name(shard), plan.part_name(shard))]
+            names = [name for shard in wrong for name in (summary_name(shard), part_name(shard))]
             what = f"shards have a part of another size than the manifest tells: {_some(wrong)}"
             yield _mended("damaged-parts", what, f"deleted; then {POST_AGAIN}", lambda: self._delete(plan, names))
 
     def _plan(self, plan_id: str | None) -> Plan | None:
         with suppress(NotFound):
-            return Plan.from_json(self.storage.read(f"plans/{plan_id}/plan.json")) if plan_id else None
+            return load_plan(self.storage, plan_id) if plan_id else None
         return None
 
     def _told_sizes(self, job_id: str) -> dict[int, int]:
         """Return the sizes of parts that the job's manifest tells, by shard; nothing before there is one."""
         try:
-            manifest = Manifest.model_validate_json(self.storage.read(f"jobs/{job_id}/manifest.json"))
+            manifest = load_manifest(self.storage, job_id)
         except NotFound:
             return {}
-        return {int(part.uri.rsplit("/", 1)[-1].split(".")[0]): part.size for part in manifest.parts}
+        return {shard_of(part.uri): part.size for part in manifest.parts}
 
     def _delete(self, plan: Plan, names: list[str]) -> None:
         for name in names:
-            self.storage.delete(f"plans/{plan.id}/parts/{name}")
+            self.storage.delete(f"{PlanFolder(plan.id).parts}/{name}")
 
 
 def _complete(plan: Plan, sizes: dict[str, int]) -> dict[int, int]:
     """Return the sizes of the parts that are complete, by shard: a summary is written after its part."""
-    names = {shard: plan.part_name(shard) for shard in range(len(plan.shards))}
-    return {shard: sizes[name] for shard, name in names.items() if name in sizes and plan.summary_name(shard) in sizes}
+    names = {shard: part_name(shard) for shard in range(len(plan.shards))}
+    return {shard: sizes[name] for shard, name in names.items() if name in sizes and summary_name(shard) in sizes}
 
 
 def _mended(code: str, what: str, cure: str, do: Callable[[], object]) -> Found:

@@ -57,32 +57,32 @@ class Reconciler:
         Raises:
             Unavailable: Redis does not answer.
         """
-        active = self._store.active()
+        active = self._store.listing.active()
         for job_id, status in active.items():
             if status is JobStatus.QUEUED:
                 with structlog.contextvars.bound_contextvars(request_id=self._store.request_id(job_id)):
                     self._queue.enqueue_prepare(job_id)
             elif status is JobStatus.CANCELLING:
-                self._queue.settle(job_id)
+                self._queue.finish_cancel(job_id)
         alive = [job_id for job_id, status in active.items() if status is not JobStatus.CANCELLING]
-        for job_id in self._queue.failed(alive):
+        for job_id in self._queue.census.failed(alive):
             fail_silent(self._store, job_id)
         return self._put_back(alive)
 
     def _put_back(self, alive: list[str]) -> list[str]:
-        lost = set(self._queue.lost(alive))
+        lost = set(self._queue.census.lost(alive))
         again = sorted(lost & self._suspects)
         self._suspects = lost - self._suspects
         for rq_id in again:
             log.warning("lost task put back", task=rq_id)
-            self._queue.push_again(rq_id)
+            self._queue.requeue(rq_id)
         return again
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
             try:
                 # A little less than the pause, so that the same service has the next turn as a rule.
-                if self._store.take_turn("reconcile", 0.9 * self._seconds):
+                if self._store.locks.acquire("reconcile", 0.9 * self._seconds):
                     self.look()
                     for chore in self._chores:
                         chore()

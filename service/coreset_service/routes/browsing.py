@@ -4,15 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from coreset.browsing.cut_diff import Changes, changes
+from coreset.browsing.cut_diff import cut_diff
 from coreset.browsing.sample_pages import sample_page
-from coreset.browsing.summary import Summary
 from coreset.errors import NotFound
-from coreset.schemas.manifest import Manifest
+from coreset.schemas.cut_diff import CutDiff
 from coreset.schemas.part import SampleStatus
-from coreset.schemas.plan import Plan
-from coreset.schemas.sample import LARGEST_PAGE, Order, SamplePage
+from coreset.schemas.sample import MAX_PAGE_SAMPLES, Order, SamplePage
+from coreset.schemas.summary import Summary
 from coreset.spec.scores import Score
+from coreset.storage.layout import JobFolder, load_result
 from coreset_service.api_docs import examples
 from coreset_service.dependencies import Ctx
 from coreset_service.routes.jobs import JobId, require_success
@@ -28,7 +28,7 @@ def get_summary(context: Ctx, job_id: JobId) -> Response:
     """Return the numbers behind the job's charts, and some samples with their thumbnails, as the job stored them."""
     require_success(context, job_id)
     try:
-        summary = context.storage.read(f"jobs/{job_id}/summary.json")
+        summary = context.storage.read(JobFolder(job_id).summary)
     except NotFound as error:
         raise NotFound(f"job {job_id} was made before there were summaries", id=job_id) from error
     return Response(summary, media_type="application/json", headers=FOR_EVER)
@@ -42,19 +42,18 @@ def get_samples(
     by: Annotated[Score | None, Query(description="sort by this score; without it by uid")] = None,
     ascending: Annotated[bool, Query(description="lowest first")] = False,
     status: Annotated[SampleStatus, Query(description="`ok`, or a reason why samples are bad")] = SampleStatus.OK,
-    page_size: Annotated[int, Query(ge=1, description=f"cut to {LARGEST_PAGE}")] = 24,
+    page_size: Annotated[int, Query(ge=1, description=f"cut to {MAX_PAGE_SAMPLES}")] = 24,
     page_token: Annotated[str | None, Query(max_length=2000, description="next_page_token of the page before")] = None,
 ) -> SamplePage:
     """Page through the job's samples, with captions, scores and thumbnails: good ones, or bad ones by reason."""
     require_success(context, job_id)
-    manifest = Manifest.model_validate_json(context.storage.read(f"jobs/{job_id}/manifest.json"))
-    plan = Plan.from_json(context.storage.read(f"plans/{manifest.plan_id}/plan.json"))
+    manifest, plan = load_result(context.storage, job_id)
     order = Order(by=by, ascending=ascending, status=status)
     response.headers.update(FOR_EVER)
     return sample_page(context.storage, plan, manifest.selection, order, page_size, page_token)
 
 
-@router.get("/changes", response_model=Changes, responses=examples.answers(examples.CHANGES))
+@router.get("/changes", response_model=CutDiff, responses=examples.answers(examples.CHANGES))
 def get_changes(
     context: Ctx,
     job_id: JobId,
@@ -63,5 +62,5 @@ def get_changes(
 ) -> Response:
     """Compare the best k by a ranking with the job's selection, and tell every score's cut and all overlaps at k."""
     require_success(context, job_id)
-    found = changes(context.looks.of(context.storage, job_id), k, by)
+    found = cut_diff(context.score_tables.get(context.storage, job_id), k, by)
     return Response(found.model_dump_json(), media_type="application/json", headers=FOR_EVER)

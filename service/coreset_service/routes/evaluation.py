@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 
 from coreset.errors import NotFound
 from coreset.schemas.evaluation import Evaluation
+from coreset.storage.layout import JobFolder
 from coreset_service.api_docs import examples
 from coreset_service.dependencies import Ctx
 from coreset_service.routes.jobs import JobId, require_success
@@ -26,7 +27,7 @@ def get_evaluation(context: Ctx, job_id: JobId, if_none_match: IfNoneMatch = Non
     """
     require_success(context, job_id)
     try:
-        body = context.storage.read(f"jobs/{job_id}/evaluation.json")
+        body = context.storage.read(JobFolder(job_id).evaluation)
     except NotFound as error:
         raise NotFound(
             f"job {job_id} was not evaluated; post its spec with `evaluate`, or `coreset evaluate {job_id} --test "

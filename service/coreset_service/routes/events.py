@@ -12,7 +12,8 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from coreset.errors import NotFound, Unavailable
-from coreset.schemas.events import JobEvent, News, Progressed
+from coreset.queue.event_entries import EventBatch
+from coreset.schemas.events import JobEvent, Progressed
 from coreset.schemas.job import JobStatus
 from coreset_service.api_docs import examples
 from coreset_service.dependencies import Context, Ctx
@@ -79,7 +80,7 @@ class Listener:
         try:
             news = self.context.store.events(self.job_id, self.after)
             if news.status is JobStatus.CANCELLING:
-                self.context.queue.settle(self.job_id)
+                self.context.queue.finish_cancel(self.job_id)
             progress = self._progress(news)
         except Unavailable:
             return []
@@ -88,7 +89,7 @@ class Listener:
             return []
         return self._told(news, progress)
 
-    def _progress(self, news: News) -> list[bytes]:
+    def _progress(self, news: EventBatch) -> list[bytes]:
         due = news.complete or time.monotonic() - self.progress_at >= PROGRESS_SECONDS
         if news.version == self.version or not due:
             return []
@@ -96,7 +97,7 @@ class Listener:
         progress = self.context.store.get(self.job_id).progress
         return [_encoded(Progressed(at=datetime.now(UTC), progress=progress))]
 
-    def _told(self, news: News, progress: list[bytes]) -> list[bytes]:
+    def _told(self, news: EventBatch, progress: list[bytes]) -> list[bytes]:
         self.ended = news.complete
         self.after = news.milestones[-1].id if news.milestones else self.after
         told = [_encoded(event, event_id) for event_id, event in news.milestones]

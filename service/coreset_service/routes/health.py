@@ -27,9 +27,15 @@ def readyz(context: Ctx) -> dict[str, object]:
     """Redis and the storage answer. A service without workers is ready: it takes jobs that wait."""
     context.store.ping()
     context.storage.exists("jobs")
-    waiting, running = context.queue.depth(), context.queue.leased()
+    waiting, running = context.queue.census.waiting_counts(), context.queue.census.running_counts()
     tasks = sum(waiting.values()) + sum(running.values())
-    return {"status": "ok", "waiting": waiting, "running": running, "tasks": tasks, "workers": context.queue.workers()}
+    return {
+        "status": "ok",
+        "waiting": waiting,
+        "running": running,
+        "tasks": tasks,
+        "workers": context.queue.workers.count(),
+    }
 
 
 @router.get("/metrics")

@@ -9,12 +9,14 @@ from fastapi import APIRouter, BackgroundTasks, Body, Header, Path, Query, Reque
 from starlette.concurrency import run_in_threadpool
 
 from coreset.errors import Conflict, QueueFull, Unavailable
-from coreset.queue.job_store import MAX_PAGE, Caller, new_job_id
+from coreset.queue.job_listing import MAX_PAGE
+from coreset.queue.job_store import Caller, new_job_id
 from coreset.redaction import redact_model
 from coreset.schemas.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.schemas.manifest import Manifest
 from coreset.schemas.preflight import Preflight
 from coreset.spec.job import JobSpec
+from coreset.storage.layout import JobFolder
 from coreset_service.api_docs import examples
 from coreset_service.dependencies import Context, Ctx
 from coreset_service.http.auth import caller_of
@@ -80,7 +82,7 @@ def _require_webhook(context: Context, spec: JobSpec) -> None:
 
 def _require_room(context: Context) -> None:
     """Raise QueueFull if no more tasks should wait."""
-    waiting = sum(context.queue.depth().values())
+    waiting = sum(context.queue.census.waiting_counts().values())
     if waiting >= context.settings.max_waiting_tasks:
         raise QueueFull(f"{waiting:,} tasks wait already; post the job later", retry_after=60)
 
@@ -105,7 +107,7 @@ def list_jobs(
     status: JobStatus | None = None,
 ) -> JobPage:
     """List jobs, newest first."""
-    page = context.store.page(page_size, page_token, status)
+    page = context.store.listing.page(page_size, page_token, status)
     return JobPage(jobs=[linked(job) for job in page.jobs], next_page_token=page.next_page_token)
 
 
@@ -140,7 +142,7 @@ async def get_job(
 def cancel_job(context: Ctx, background: BackgroundTasks, job_id: JobId) -> Job:
     """Stop a job. Parts that are written stay, so the same spec posted again goes on from there."""
     job = context.store.request_cancel(job_id)
-    background.add_task(context.queue.settle, job_id)  # after the answer: 16,000 tasks take seconds
+    background.add_task(context.queue.finish_cancel, job_id)  # after the answer: 16,000 tasks take seconds
     return linked(job)
 
 
@@ -158,7 +160,7 @@ def delete_job(context: Ctx, background: BackgroundTasks, job_id: JobId) -> None
 def get_result(context: Ctx, job_id: JobId) -> Response:
     """Return the manifest: every file with its rows, size and sha256, and how the scores were made."""
     require_success(context, job_id)
-    manifest = context.storage.read(f"jobs/{job_id}/manifest.json")
+    manifest = context.storage.read(JobFolder(job_id).manifest)
     return Response(manifest, media_type="application/json")
 
 
@@ -170,7 +172,7 @@ def get_result(context: Ctx, job_id: JobId) -> Response:
 def get_report(context: Ctx, job_id: JobId) -> Response:
     """Return the report, an HTML page without outside parts."""
     require_success(context, job_id)
-    return Response(context.storage.read(f"jobs/{job_id}/report.html"), media_type="text/html; charset=utf-8")
+    return Response(context.storage.read(JobFolder(job_id).report), media_type="text/html; charset=utf-8")
 
 
 def require_success(context: Context, job_id: str) -> Job:
@@ -196,9 +198,9 @@ def linked(job: Job) -> Job:
 async def _preflight(context: Context, request: Request, spec: JobSpec) -> Response:
     """Wait for a worker's answer. Raises what it found wrong, and Unavailable if there is none in time."""
     deadline = time.monotonic() + context.settings.check_seconds
-    while (found := await run_in_threadpool(context.queue.check, spec)) is None:
+    while (found := await run_in_threadpool(context.queue.preflights.check, spec)) is None:
         if time.monotonic() >= deadline or await request.is_disconnected():
-            if await run_in_threadpool(context.queue.check_runs, spec):
+            if await run_in_threadpool(context.queue.preflights.started, spec):
                 raise Unavailable("the check takes longer; the same request again waits for it", check="running")
             raise Unavailable(
                 "all workers are busy; the check is the next task that one takes, and the same request again waits "
@@ -214,7 +216,7 @@ async def _held(context: Context, request: Request, job_id: str, wait: int, know
     deadline = time.monotonic() + wait
     while True:
         version, status = await run_in_threadpool(context.store.peek, job_id)
-        if status is JobStatus.CANCELLING and await run_in_threadpool(context.queue.settle, job_id):
+        if status is JobStatus.CANCELLING and await run_in_threadpool(context.queue.finish_cancel, job_id):
             continue
         etag = f'W/"{version}"'
         changed = etag != known if known else status in TERMINAL

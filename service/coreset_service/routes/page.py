@@ -46,8 +46,10 @@ _templates = Jinja2Templates(env=_environment)
 
 @router.get("/", response_class=HTMLResponse)
 def jobs_page(context: Ctx, request: Request, part: bool = False) -> Response:
-    jobs = [linked(job) for job in context.store.page(SHOWN).jobs]
-    return page_of(request, "_jobs.html" if part else "jobs.html", {"jobs": jobs, "waiting": context.queue.depth()})
+    jobs = [linked(job) for job in context.store.listing.page(SHOWN).jobs]
+    return page_of(
+        request, "_jobs.html" if part else "jobs.html", {"jobs": jobs, "waiting": context.queue.census.waiting_counts()}
+    )
 
 
 @router.get("/new", response_class=HTMLResponse)
@@ -58,7 +60,7 @@ def newpage_of(request: Request) -> Response:
 @router.get("/jobs/{job_id}", response_class=HTMLResponse)
 def job_page(context: Ctx, request: Request, job_id: JobId, part: bool = False) -> Response:
     job = context.store.get(job_id)
-    if job.status is JobStatus.CANCELLING and context.queue.settle(job_id):
+    if job.status is JobStatus.CANCELLING and context.queue.finish_cancel(job_id):
         job = context.store.get(job_id)
     ended = job.status in TERMINAL
     return page_of(request, "_job.html" if part else "job.html", {"job": linked(job), "ended": ended})

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, HTTPException, Query
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from coreset.browsing.score_query import Format, RowsWanted
-from coreset.browsing.score_rows import rows
+from coreset.browsing.score_query import Format, ScoreQuery
+from coreset.browsing.score_rows import export_scores
 from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
 from coreset_service.api_docs import examples
@@ -46,7 +46,7 @@ NAMES: dict[Format, str] = {kind: f"scores.{kind}" for kind in get_args(Format)}
 async def get_scores(
     context: Ctx,
     job_id: JobId,
-    wanted: Annotated[RowsWanted, Query()],
+    wanted: Annotated[ScoreQuery, Query()],
     accept: Annotated[str, Header()] = "*/*",
 ) -> StreamingResponse:
     """Stream rows of the parts: who the sample is, its status, its scores. Bad samples are there too, without scores.
@@ -86,7 +86,7 @@ def _liked(item: str) -> tuple[str, float] | None:
         return name, 1.0
 
 
-def _pieces(storage: Storage, plan: Plan, wanted: RowsWanted, kind: Format) -> Iterator[bytes]:
+def _pieces(storage: Storage, plan: Plan, wanted: ScoreQuery, kind: Format) -> Iterator[bytes]:
     """Return the pieces; the first is made now, so that what is wrong is an answer of its own."""
-    found = rows(storage, plan, wanted, kind)
+    found = export_scores(storage, plan, wanted, kind)
     return chain([next(found, b"")], found)

@@ -13,8 +13,9 @@ from coreset.errors import Conflict, InvalidSpec, NotFound
 from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.schemas.manifest import Selection, SelectionPage
 from coreset.schemas.plan import Plan
-from coreset.selection.requirements import require_held
-from coreset.spec.job import SelectSpec
+from coreset.selection.requirements import require_columns
+from coreset.spec.selection import SelectSpec
+from coreset.storage.layout import JobFolder, load_plan
 from coreset_service.api_docs import examples
 from coreset_service.dependencies import Context, Ctx
 from coreset_service.routes.jobs import JobId, require_success
@@ -75,8 +76,9 @@ def _position(selection: Selection) -> Position:
 
 def _all(context: Context, job_id: str) -> Iterator[Selection]:
     """Yield the selections that are complete: their selection.json is written last."""
-    for name in context.storage.names(f"jobs/{job_id}/selections"):
-        path = f"jobs/{job_id}/selections/{name}/selection.json"
+    folder = JobFolder(job_id)
+    for name in context.storage.names(folder.selections):
+        path = folder.selection(name).selection
         if context.storage.exists(path):
             yield Selection.model_validate_json(context.storage.read(path))
 
@@ -123,13 +125,13 @@ def plan_of(context: Context, job_id: str) -> Plan:
     job = require_success(context, job_id)
     if job.plan_id is None:
         raise Conflict(f"job {job_id} has no plan", id=job_id)
-    return Plan.from_json(context.storage.read(f"plans/{job.plan_id}/plan.json"))
+    return load_plan(context.storage, job.plan_id)
 
 
 def _check(spec: SelectSpec, plan: Plan) -> None:
     if spec.write_shards:
         raise InvalidSpec("write_shards works in a job spec only, where workers write the shards", field="write_shards")
-    require_held(plan, spec)
+    require_columns(plan, spec)
 
 
 def _read(context: Context, job_id: str, selection_id: str) -> Selection:
@@ -140,7 +142,7 @@ def _read(context: Context, job_id: str, selection_id: str) -> Selection:
 
 def _open(context: Context, job_id: str, selection_id: str, name: str) -> BinaryIO:
     try:
-        return context.storage.open(f"jobs/{job_id}/selections/{selection_id}/{name}")
+        return context.storage.open(JobFolder(job_id).selection(selection_id).file(name))
     except NotFound as error:
         raise NotFound(f"job {job_id} has no selection {selection_id} with {name}", id=selection_id) from error
 

@@ -11,13 +11,14 @@ import httpx
 from coreset.access.addresses import public_addresses
 from coreset.errors import InvalidSpec, Unavailable
 from coreset.schemas.job import JobStatus, Reason
-from coreset.spec.job import JobSpec, Strict, WebhookEvent
+from coreset.spec.base import FrozenModel
+from coreset.spec.job import JobSpec, WebhookEvent
 from coreset_service.webhooks.outbox import Delivery
 
 PORTS = {"http": 80, "https": 443}
 
 
-class JobEnded(Strict):
+class JobEnded(FrozenModel):
     """What a webhook tells of a job; the rest is at `links.self`."""
 
     id: str
@@ -27,7 +28,7 @@ class JobEnded(Strict):
     links: dict[str, str]
 
 
-class WebhookBody(Strict):
+class WebhookBody(FrozenModel):
     """The body of a webhook.
 
     Attributes:

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from redis import Redis
 
-from coreset.queue import scripts as lua
-from coreset.queue.job_store import DELIVERIES, DELIVERY, answering
+from coreset.queue.connection import translate_redis_errors
+from coreset.queue.keys import DELIVERIES, DELIVERY
+from coreset.queue.scripts import Scripts
 from coreset.schemas.job import JobStatus, Reason
 
 
@@ -41,13 +42,12 @@ class Outbox:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = cast(Any, redis)  # redis-py's own types are partly unknown
-        self._take = self._redis.register_script(lua.TAKE_DELIVERY)
-        self._postpone = self._redis.register_script(lua.POSTPONE_DELIVERY)
+        self._scripts = Scripts(self._redis)
 
     def take(self, lease_seconds: float) -> Delivery | None:
         """Return a delivery that is due, and keep others from it for the time of the lease; None if there is none."""
-        with answering():
-            job_id = self._take(keys=[DELIVERIES], args=[lease_seconds]).decode()
+        with translate_redis_errors():
+            job_id = self._scripts.run("take_delivery", [DELIVERIES], [lease_seconds]).decode()
             if not job_id:
                 return None
             key = DELIVERY.format(id=job_id)
@@ -65,17 +65,17 @@ class Outbox:
 
     def postpone(self, job_id: str, seconds: float) -> None:
         """Let it be due again after these seconds."""
-        with answering():
-            self._postpone(keys=[DELIVERIES], args=[job_id, seconds])
+        with translate_redis_errors():
+            self._scripts.run("postpone_delivery", [DELIVERIES], [job_id, seconds])
 
     def remove(self, job_id: str) -> None:
         """Take out what was told, or is given up."""
-        with answering(), self._redis.pipeline(transaction=True) as pipe:
+        with translate_redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(DELIVERIES, job_id)
             pipe.delete(DELIVERY.format(id=job_id))
             pipe.execute()
 
     def waiting(self) -> int:
         """Return how many are not told yet."""
-        with answering():
+        with translate_redis_errors():
             return int(self._redis.zcard(DELIVERIES))

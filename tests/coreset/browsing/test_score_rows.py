@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from coreset.browsing.score_query import Format, RowsWanted
-from coreset.browsing.score_rows import rows
+from coreset.browsing.score_query import Format, ScoreQuery
+from coreset.browsing.score_rows import export_scores
 from coreset.storage.storage import Storage
 from tests.coreset.selections import plan_of, write_parts
 
@@ -23,10 +23,10 @@ def test_rows_come_in_pieces_and_who_stops_reading_leaves_nothing(
     sample = {"caption": "red", "clip_score": 0.5, "random": 0.5}
     monkeypatch.setattr("coreset.browsing.export_formats.ROWS", PIECE)
     write_parts(storage, plan, [[{"uid": f"{i:032x}", **sample} for i in range(4 * PIECE)]])
-    pieces = [len(piece) for piece in rows(storage, plan, RowsWanted(), kind)]
+    pieces = [len(piece) for piece in export_scores(storage, plan, ScoreQuery(), kind)]
     assert len(pieces) > 2
     assert max(pieces) < 0.7 * sum(pieces)
-    begun = rows(storage, plan, RowsWanted(), kind)
+    begun = export_scores(storage, plan, ScoreQuery(), kind)
     next(begun)
     assert list(spills.iterdir())
     begun.close()

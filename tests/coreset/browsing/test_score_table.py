@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coreset.browsing.score_table import SELECTION, Look
+from coreset.browsing.score_table import SELECTION, ScoreTable
 from coreset.selection.select import select
 from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
@@ -45,7 +45,7 @@ def test_the_best_k_of_a_selections_ranking_are_what_it_keeps_at_k(tmp_path: Pat
     def asked(k: int) -> SelectSpec:
         return SelectSpec.model_validate({"k": k, "by": "clip_score", **rule})
 
-    with Look(storage, plan, select(storage, plan, "job", asked(50))) as look:
+    with ScoreTable(storage, plan, select(storage, plan, "job", asked(50))) as look:
         for k in (1, 20, 50, 130, 220):
             subset = select(storage, plan, "job", asked(k)).files["subset.npy"]
             ranked = look.query(f"SELECT uid FROM looked WHERE place_{SELECTION} <= {k}")

@@ -12,20 +12,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from coreset.browsing import score_table as looking
-from coreset.browsing.cut_diff import SHOWN, changes
+from coreset.browsing.cut_diff import MAX_SHOWN, cut_diff
 from coreset.browsing.sample_pages import sample_page
-from coreset.browsing.score_table import Look
-from coreset.browsing.summary import BINS, SHEET, STEPS, Summary, summarize
+from coreset.browsing.score_table import ScoreTable
+from coreset.browsing.summary import SHEET, STEPS, summarize
 from coreset.errors import InvalidInput
 from coreset.queue.page_tokens import encode_values
 from coreset.schemas.part import SampleStatus, part_schema
 from coreset.schemas.plan import PlannedCheckpoint, Sourced
 from coreset.schemas.sample import Order, SampleView
+from coreset.schemas.summary import BINS, Summary
 from coreset.selection.select import select
 from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec
+from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
-from coreset.storage.thumbnails import SCHEMA, thumbnails_path
+from coreset.storage.thumbnails import SCHEMA
 from coreset.uids import from_subset
 from tests.coreset.selections import plan_of
 
@@ -83,23 +85,25 @@ def storage(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> Storag
         own = [row for row in rows if row["shard"] == f"{shard}.tar"]
         part = pa.Table.from_pylist([*own, {**bad, "shard": f"{shard}.tar"}], part_schema(PLAN))
         images = pa.Table.from_pylist([{**row, "image": row["uid"].encode()} for row in own], SCHEMA)
-        name = f"plans/{PLAN.id}/parts/{PLAN.part_name(shard)}"
+        name = PlanFolder(PLAN.id).part(shard)
         storage.write_with(name, lambda file, part=part: pq.write_table(part, file))
         storage.write(name.removesuffix(".parquet") + ".json", b"{}")
         if shard:
-            storage.write_with(thumbnails_path(PLAN, shard), lambda file, images=images: pq.write_table(images, file))
+            storage.write_with(
+                PlanFolder(PLAN.id).thumbnails(shard), lambda file, images=images: pq.write_table(images, file)
+            )
     return storage
 
 
 @pytest.fixture(scope="module")
-def look(storage: Storage) -> Iterator[Look]:
+def look(storage: Storage) -> Iterator[ScoreTable]:
     selection = select(storage, PLAN, "job", SelectSpec(k=K))
-    with Look(storage, PLAN, selection) as look:
+    with ScoreTable(storage, PLAN, selection) as look:
         yield look
 
 
 @pytest.fixture(scope="module")
-def summary(look: Look) -> Summary:
+def summary(look: ScoreTable) -> Summary:
     return summarize(look)
 
 
@@ -108,8 +112,8 @@ def best(rows: list[Row], score: str, k: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def kept(storage: Storage, look: Look) -> set[str]:
-    file = storage.read(f"jobs/job/selections/{look.selection.id}/subset.npy")
+def kept(storage: Storage, look: ScoreTable) -> set[str]:
+    file = storage.read(JobFolder("job").selection(look.selection.id).uids)
     return set(from_subset(np.load(io.BytesIO(file))))
 
 
@@ -172,8 +176,8 @@ def test_a_sample_is_told_whole_with_its_thumbnail_where_there_is_one(
 
 
 @pytest.mark.parametrize(("k", "by"), [(K, "selection"), (K + 40, "selection"), (20, "selection"), (K, "clip_score")])
-def test_changes_are_what_enters_and_leaves(look: Look, rows: list[Row], kept: set[str], k: int, by: str) -> None:
-    found = changes(look, k, by)
+def test_changes_are_what_enters_and_leaves(look: ScoreTable, rows: list[Row], kept: set[str], k: int, by: str) -> None:
+    found = cut_diff(look, k, by)
     if by == "selection":
         assert (found.entering, found.leaving) == (max(k - K, 0), max(K - k, 0))
     else:
@@ -181,13 +185,13 @@ def test_changes_are_what_enters_and_leaves(look: Look, rows: list[Row], kept: s
         enter = [uid for uid in reversed(now) if uid not in kept]
         leave = [uid for uid in best(rows, by, SAMPLES)[k:] if uid in kept]
         assert (found.entering, found.leaving) == (len(enter), len(leave))
-        assert [sample.uid for sample in found.enter] == enter[:SHOWN]
-        assert [sample.uid for sample in found.leave] == leave[:SHOWN]
+        assert [sample.uid for sample in found.enter] == enter[:MAX_SHOWN]
+        assert [sample.uid for sample in found.leave] == leave[:MAX_SHOWN]
 
 
 @pytest.mark.parametrize("k", [1, K - 1, K + 1, SAMPLES])
-def test_changes_tell_cuts_and_overlaps_at_any_k(look: Look, rows: list[Row], k: int) -> None:
-    found = changes(look, k, "selection")
+def test_changes_tell_cuts_and_overlaps_at_any_k(look: ScoreTable, rows: list[Row], k: int) -> None:
+    found = cut_diff(look, k, "selection")
     assert found.cuts == {
         score: sorted((row[score.value] for row in rows), reverse=True)[k - 1] for score in PLAN.scores
     }
@@ -197,21 +201,21 @@ def test_changes_tell_cuts_and_overlaps_at_any_k(look: Look, rows: list[Row], k:
         assert pairs[pair] == len(set.intersection(*(set(best(rows, name, k)) for name in pair)))
 
 
-def test_changes_agree_with_the_summary_where_that_has_the_k(look: Look, summary: Summary) -> None:
+def test_changes_agree_with_the_summary_where_that_has_the_k(look: ScoreTable, summary: Summary) -> None:
     for place in (0, 30, len(summary.ks) - 1):
-        found = changes(look, summary.ks[place], "diffin")
+        found = cut_diff(look, summary.ks[place], "diffin")
         assert found.cuts == {score: values[place] for score, values in summary.cuts.items()}
         assert found.overlaps == [counts[place] for counts in summary.overlaps]
 
 
-def test_an_unknown_ranking_is_refused_and_never_reaches_the_query(look: Look) -> None:
+def test_an_unknown_ranking_is_refused_and_never_reaches_the_query(look: ScoreTable) -> None:
     with pytest.raises(InvalidInput, match="there is no ranking"):
-        changes(look, 5, "uid; DROP TABLE looked")
+        cut_diff(look, 5, "uid; DROP TABLE looked")
 
 
 def test_a_pool_that_is_too_large_is_drawn_from(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "MOST", SAMPLES // 2)
-    with Look(storage, PLAN, select(storage, PLAN, "job", SelectSpec(k=K))) as look:
+    with ScoreTable(storage, PLAN, select(storage, PLAN, "job", SelectSpec(k=K))) as look:
         summary = summarize(look)
         assert 0.3 * SAMPLES < summary.looked < 0.7 * SAMPLES
         assert summary.rankable == SAMPLES
@@ -221,7 +225,7 @@ def test_a_pool_that_is_too_large_is_drawn_from(storage: Storage, monkeypatch: p
         assert summary.cuts[Score.RANDOM][-1] == exact[-1]
 
 
-def all_pages(storage: Storage, look: Look, order: Order, size: int) -> list[SampleView]:
+def all_pages(storage: Storage, look: ScoreTable, order: Order, size: int) -> list[SampleView]:
     found: list[SampleView] = []
     token = None
     while True:
@@ -234,7 +238,7 @@ def all_pages(storage: Storage, look: Look, order: Order, size: int) -> list[Sam
 
 @pytest.mark.parametrize("size", [7, 100, SAMPLES])
 def test_pages_go_through_all_samples_in_order(
-    storage: Storage, look: Look, rows: list[Row], kept: set[str], size: int
+    storage: Storage, look: ScoreTable, rows: list[Row], kept: set[str], size: int
 ) -> None:
     found = all_pages(storage, look, Order(by=Score.CLIP_SCORE), size)
     assert [sample.uid for sample in found] == best(rows, "clip_score", SAMPLES)
@@ -244,7 +248,7 @@ def test_pages_go_through_all_samples_in_order(
     assert [sample.uid for sample in all_pages(storage, look, Order(), size)] == sorted(row["uid"] for row in rows)
 
 
-def test_samples_that_are_equal_in_all_come_once_each(storage: Storage, look: Look) -> None:
+def test_samples_that_are_equal_in_all_come_once_each(storage: Storage, look: ScoreTable) -> None:
     bad = all_pages(storage, look, Order(status=SampleStatus.BAD_IMAGE), 1)
     assert [(sample.uid, sample.shard, sample.status) for sample in bad] == [
         ("b" * 32, f"{shard}.tar", SampleStatus.BAD_IMAGE) for shard in range(SHARDS)
@@ -264,6 +268,6 @@ def test_samples_that_are_equal_in_all_come_once_each(storage: Storage, look: Lo
         (Order(), encode_values([0.5, "u", 3], "another question")),
     ],
 )
-def test_a_wrong_order_or_token_is_refused(storage: Storage, look: Look, order: Order, token: str | None) -> None:
+def test_a_wrong_order_or_token_is_refused(storage: Storage, look: ScoreTable, order: Order, token: str | None) -> None:
     with pytest.raises(InvalidInput):
         sample_page(storage, PLAN, look.selection, order, 5, token)

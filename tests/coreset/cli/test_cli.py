@@ -24,7 +24,8 @@ from coreset.cli.spec_files import absolute
 from coreset.queue.job_store import JobStore
 from coreset.schemas.job import JobStatus, Reason
 from coreset.schemas.preflight import Preflight
-from coreset.spec.job import JobSpec, SelectSpec
+from coreset.spec.job import JobSpec
+from coreset.spec.selection import SelectSpec
 from coreset_service.api_docs.examples import EVALUATION, JOB, PREFLIGHT, SELECTION
 
 SPEC: dict[str, Any] = {

@@ -19,7 +19,7 @@ def test_every_change_is_told_once_and_in_order(store: JobStore, spec: JobSpec) 
     for _ in range(2):
         store.transition("j1", JobStatus.PREPARING)
         store.warn("j1", "no sizes.json")
-        store.shard_failed("j1", 3, "a.tar", "not a tar")
+        store.shards.fail("j1", 3, "a.tar", "not a tar")
     store.set_stage("j1", "planning", 0.5)
     before = store.events("j1")
     assert [type(event) for _, event in before.milestones] == [StatusChanged, StatusChanged, Warned, ShardFailed]
@@ -53,7 +53,7 @@ def test_a_change_that_is_refused_is_not_told(store: JobStore, spec: JobSpec) ->
 def test_the_stream_is_capped(store: JobStore, spec: JobSpec, redis: Redis) -> None:
     store.create(spec, "j1")
     for shard in range(store_scripts.EVENTS_KEPT + 300):
-        store.shard_failed("j1", shard, "a.tar", "no")
+        store.shards.fail("j1", shard, "a.tar", "no")
     kept = redis.xlen("coreset:job:j1:events")
     assert store_scripts.EVENTS_KEPT <= kept < store_scripts.EVENTS_KEPT + 150
     store.transition("j1", JobStatus.FAILED, REASON)

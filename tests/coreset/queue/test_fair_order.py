@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from coreset.queue.fair_order import TURN, Standing, deal, withdraw
+from coreset.queue.fair_order import TASKS_PER_TURN, OrderKey, order_tasks, remove_job_tasks
 from coreset.queue.job_store import JobStore
-from coreset.queue.task_queue import TaskQueue, task_id
+from coreset.queue.task_ids import task_id
+from coreset.queue.task_queue import TaskQueue
 from coreset.spec.job import PRIORITIES, JobSpec, Priority
 
 LIST = "waiting"
@@ -36,31 +37,31 @@ def job_of(rq_id: str) -> str:
 
 def test_a_small_job_behind_a_large_one_is_dealt_in(redis: Redis) -> None:
     put(redis, *scores("large", 10_000), *scores("small", 10))
-    deal(redis, LIST, {}, workers=1)
+    order_tasks(redis, LIST, {}, workers=1)
     order = [job_of(rq_id) for rq_id in waiting(redis)]
     assert len(order) == 10_010
     last = max(place for place, job in enumerate(order) if job == "small")
-    assert last < 2 * 10 + TURN
+    assert last < 2 * 10 + TASKS_PER_TURN
 
 
 def test_who_runs_least_is_dealt_to_first(redis: Redis) -> None:
     put(redis, *scores("a", 9), *scores("b", 9), *scores("c", 9))
-    deal(redis, LIST, {"a": Standing(running=2), "b": Standing(running=1), "c": Standing(running=1)}, workers=2)
+    order_tasks(redis, LIST, {"a": OrderKey(running=2), "b": OrderKey(running=1), "c": OrderKey(running=1)}, workers=2)
     assert [job_of(rq_id) for rq_id in waiting(redis)] == [*"bbbbbbbb", *"cccccccc", *"aaaaaaaa", *"bca"]
 
 
 def test_trials_take_turns_with_another_jobs_score_tasks(redis: Redis) -> None:
     trials = [task_id("a", "trial", n) for n in range(9)]
     put(redis, *trials, *scores("b", 9))
-    deal(redis, LIST, {}, workers=1)
+    order_tasks(redis, LIST, {}, workers=1)
     assert [job_of(rq_id) for rq_id in waiting(redis)] == [*"aaaabbbbaaaabbbbab"]
     assert [rq_id for rq_id in waiting(redis) if rq_id in trials] == trials
 
 
 def test_checks_come_before_all_and_prepares_before_the_scores_of_their_priority(redis: Redis) -> None:
     put(redis, *scores("n", 2), "n2-prepare", *scores("h", 2), "check-0f", "l-prepare", "h2-prepare")
-    standings = {"h": Standing("high"), "h2": Standing("high"), "l": Standing("low")}
-    deal(redis, LIST, standings, workers=1)
+    standings = {"h": OrderKey("high"), "h2": OrderKey("high"), "l": OrderKey("low")}
+    order_tasks(redis, LIST, standings, workers=1)
     expected = ["check-0f", "h2-prepare", *scores("h", 2), "n2-prepare", *scores("n", 2), "l-prepare"]
     assert waiting(redis) == expected
 
@@ -74,20 +75,20 @@ jobs = st.lists(
 @given(jobs=jobs, workers=st.integers(0, 3), data=st.data())
 def test_any_order_is_dealt_fairly_and_whole(redis: Redis, jobs: list, workers: int, data: st.DataObject) -> None:
     ids = {f"j{n}": scores(f"j{n}", count) for n, (count, _, _) in enumerate(jobs)}
-    standings = {f"j{n}": Standing(priority, running) for n, (_, priority, running) in enumerate(jobs)}
+    standings = {f"j{n}": OrderKey(priority, running) for n, (_, priority, running) in enumerate(jobs)}
     put(redis, *data.draw(st.permutations(list(chain.from_iterable(ids.values())))))
     before = waiting(redis)
-    deal(redis, LIST, standings, workers)
+    order_tasks(redis, LIST, standings, workers)
     after = waiting(redis)
     assert sorted(after) == sorted(before)
     ranks = [PRIORITIES.index(standings[job_of(rq_id)].priority) for rq_id in after]
     assert ranks == sorted(ranks)
     for job in ids:
         assert [i for i in after if job_of(i) == job] == [i for i in before if job_of(i) == job]
-    _assert_fair(after, ids, standings, TURN * max(1, workers))
+    _assert_fair(after, ids, standings, TASKS_PER_TURN * max(1, workers))
 
 
-def _assert_fair(after: list[str], ids: dict, standings: dict[str, Standing], turn: int) -> None:
+def _assert_fair(after: list[str], ids: dict, standings: dict[str, OrderKey], turn: int) -> None:
     """Of two jobs of one priority that both still wait, neither is ever more than a turn ahead."""
     served = dict.fromkeys(ids, 0)
     for rq_id in after:
@@ -100,10 +101,10 @@ def _assert_fair(after: list[str], ids: dict, standings: dict[str, Standing], tu
 
 def test_withdrawing_takes_one_job_and_no_others(redis: Redis) -> None:
     put(redis, "check-0f", *scores("job1", 3), *scores("job10", 2500), "job1-prepare")
-    withdraw(redis, LIST, "job1")
+    remove_job_tasks(redis, LIST, "job1")
     assert waiting(redis) == ["check-0f", *scores("job10", 2500)]
-    withdraw(redis, LIST, "job10")
-    withdraw(redis, LIST, "nobody")
+    remove_job_tasks(redis, LIST, "job10")
+    remove_job_tasks(redis, LIST, "nobody")
     assert waiting(redis) == ["check-0f"]
 
 
@@ -117,5 +118,5 @@ def test_priorities_are_the_specs(
         queue.enqueue_scoring(job, [range(n, n + 1) for n in range(10)])
     queue.enqueue_prepare("job2")
     order = [entry.decode() for entry in redis.lrange("rq:queue:gpu", 0, -1)]
-    assert [i for i in order if "score" in i][:TURN] == scores(first_served, TURN)
+    assert [i for i in order if "score" in i][:TASKS_PER_TURN] == scores(first_served, TASKS_PER_TURN)
     assert order.index("job2-prepare") == (20 - 10 if second == "low" else 0)

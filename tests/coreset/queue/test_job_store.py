@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
+from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore, new_job_id
-from coreset.queue.task_queue import connect
 from coreset.schemas.job import TERMINAL, TRANSITIONS, JobStatus, Reason
 from coreset.schemas.manifest import File, ShardSummary
-from coreset.spec.job import EvaluateSpec, JobSpec, SelectSpec
+from coreset.spec.evaluation import EvaluateSpec
+from coreset.spec.job import JobSpec
+from coreset.spec.selection import SelectSpec
 
 SHARED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -36,22 +38,22 @@ def scoring(store: JobStore, spec: JobSpec, shards: int = 4) -> str:
 def test_proxies_are_most_of_the_progress_of_a_job_that_trains_them(store: JobStore, spec: JobSpec) -> None:
     evaluate = EvaluateSpec.model_validate({"test": {"shards": "t.tar"}})
     job = scoring(store, spec.model_copy(update={"evaluate": evaluate}), shards=1)
-    store.shard_done(job, summary(0))
+    store.shards.finish(job, summary(0))
     scored = store.get(job).progress.fraction
     store.transition(job, JobStatus.REDUCING)
     store.set_stage(job, "writing the report", 0.04)
-    store.set_trials(job, 3)
-    assert store.trials(job) == 3
+    store.task_counts.set_trials(job, 3)
+    assert store.task_counts.trials(job) == 3
     fractions = [scored, store.get(job).progress.fraction]
     for trial, fraction in ((0, 0.0), (1, 0.5), (0, 0.5), (0, 1.0), (1, 1.0), (2, 0.9)):
-        store.trial_advanced(job, trial, fraction, 3)
+        store.task_counts.advance_trial(job, trial, fraction, 3)
         fractions.append(store.get(job).progress.fraction)
     assert fractions == sorted(fractions)
     assert scored == pytest.approx(0.3)
     assert store.get(job).progress.stage == "training proxies, 2 of 3"
     assert 0.9 < fractions[-1] < 1
     with pytest.raises(NotFound):
-        store.trial_advanced("nobody", 0, 0.5, 1)
+        store.task_counts.advance_trial("nobody", 0, 0.5, 1)
 
 
 def test_a_new_job_is_queued_and_holds_its_spec(store: JobStore, spec: JobSpec) -> None:
@@ -68,7 +70,7 @@ def test_an_unknown_job_is_not_found(store: JobStore) -> None:
     with pytest.raises(NotFound):
         store.transition("nobody", JobStatus.PREPARING)
     with pytest.raises(NotFound):
-        store.shard_done("nobody", summary(0))
+        store.shards.finish("nobody", summary(0))
     assert store.cancel_requested("nobody"), "work on a job that is gone should stop"
 
 
@@ -85,7 +87,7 @@ def test_an_idempotency_key_gives_the_same_job_for_the_same_spec_only(store: Job
     assert store.create(spec.model_copy(update={"select": turned}), "j2", idempotency_key="key").id == first.id
     with pytest.raises(InvalidInput, match="new key"):
         store.create(spec.model_copy(update={"seed": 7}), "j3", idempotency_key="key")
-    assert [job.id for job in store.page().jobs] == ["j1"]
+    assert [job.id for job in store.listing.page().jobs] == ["j1"]
 
 
 @SHARED
@@ -120,14 +122,14 @@ def test_every_shard_counts_once_however_often_its_task_runs(
     failed: set[int] = set()
     for event, shard in events:
         if event == "start":
-            store.shard_started(job_id, shard, "cpu")
+            store.shards.start(job_id, shard, "cpu")
         elif event == "advance":
-            store.shard_advanced(job_id, shard, 0.5)
+            store.shards.advance(job_id, shard, 0.5)
         elif event == "done":
-            assert store.shard_done(job_id, summary(shard, 10, bad_image=2)) == (shard not in done)
+            assert store.shards.finish(job_id, summary(shard, 10, bad_image=2)) == (shard not in done)
             done.add(shard)
         else:
-            assert store.shard_failed(job_id, shard, "uri", "no") == (shard not in done | failed)
+            assert store.shards.fail(job_id, shard, "uri", "no") == (shard not in done | failed)
             failed |= {shard} - done
         failed -= done
     progress = store.get(job_id).progress
@@ -141,13 +143,13 @@ def test_every_shard_counts_once_however_often_its_task_runs(
 def test_a_running_shard_moves_the_fraction_and_ends_with_its_shard(store: JobStore, spec: JobSpec) -> None:
     job_id = scoring(store, spec, shards=2)
     fractions = [store.get(job_id).progress.fraction]
-    store.shard_started(job_id, 0, "cuda:0")
-    store.shard_advanced(job_id, 0, 0.5)
+    store.shards.start(job_id, 0, "cuda:0")
+    store.shards.advance(job_id, 0, 0.5)
     progress = store.get(job_id).progress
     fractions.append(progress.fraction)
     assert (progress.shards.running, progress.devices) == (1, ["cuda:0"])
-    store.shard_done(job_id, summary(0))
-    store.shard_advanced(job_id, 0, 0.7)  # a late word of a second run
+    store.shards.finish(job_id, summary(0))
+    store.shards.advance(job_id, 0, 0.7)  # a late word of a second run
     progress = store.get(job_id).progress
     fractions.append(progress.fraction)
     assert progress.shards.running == 0
@@ -158,7 +160,7 @@ def test_a_running_shard_moves_the_fraction_and_ends_with_its_shard(store: JobSt
 
 def test_resumed_shards_say_nothing_about_the_speed(store: JobStore, spec: JobSpec) -> None:
     job_id = scoring(store, spec)
-    store.shard_done(job_id, summary(0), resumed=True)
+    store.shards.finish(job_id, summary(0), resumed=True)
     progress = store.get(job_id).progress
     assert progress.samples.scored == 10
     assert progress.samples_per_second is None
@@ -175,7 +177,7 @@ def test_the_whole_way_has_a_growing_fraction_and_words(store: JobStore, spec: J
     store.set_plan(job_id, "p", 1)
     store.transition(job_id, JobStatus.SCORING)
     seen.append(store.get(job_id).progress.fraction)
-    store.shard_done(job_id, summary(0))
+    store.shards.finish(job_id, summary(0))
     seen.append(store.get(job_id).progress.fraction)
     store.transition(job_id, JobStatus.REDUCING)
     store.set_stage(job_id, "writing the report", 0.5)
@@ -211,32 +213,32 @@ def test_pages_are_newest_first_and_whole(store: JobStore, spec: JobSpec) -> Non
     seen: list[str] = []
     token = None
     while True:
-        page = store.page(size=3, token=token)
+        page = store.listing.page(size=3, token=token)
         seen += [job.id for job in page.jobs]
         store.create(spec, new_job_id())  # a job that comes meanwhile shifts nothing
         if (token := page.next_page_token) is None:
             break
     assert seen == ids[::-1]
-    assert [job.id for job in store.page(status=JobStatus.PREPARING).jobs] == [ids[2]]
+    assert [job.id for job in store.listing.page(status=JobStatus.PREPARING).jobs] == [ids[2]]
 
 
 def test_a_token_is_bound_to_its_filter(store: JobStore, spec: JobSpec) -> None:
     for _ in range(3):
         store.create(spec, new_job_id())
-    token = store.page(size=1).next_page_token
+    token = store.listing.page(size=1).next_page_token
     with pytest.raises(InvalidInput, match="other filters"):
-        store.page(token=token, status=JobStatus.QUEUED)
+        store.listing.page(token=token, status=JobStatus.QUEUED)
     for garbage in ("x", "e30", "!!!!"):
         with pytest.raises(InvalidInput, match="page_token"):
-            store.page(token=garbage)
+            store.listing.page(token=garbage)
 
 
 def test_only_an_ended_job_is_deleted_and_its_files_are_still_known(
     store: JobStore, spec: JobSpec, redis: Redis
 ) -> None:
     job_id = scoring(store, spec)
-    store.shard_started(job_id, 0, "cpu")
-    store.shard_failed(job_id, 1, "uri", "no")
+    store.shards.start(job_id, 0, "cpu")
+    store.shards.fail(job_id, 1, "uri", "no")
     store.warn(job_id, "text")
     with pytest.raises(Conflict, match="cancel it"):
         store.delete(job_id)
@@ -245,8 +247,8 @@ def test_only_an_ended_job_is_deleted_and_its_files_are_still_known(
     with pytest.raises(NotFound):
         store.delete(job_id)
     assert set(redis.keys("coreset:*")) == {b"coreset:removals", b"coreset:totals"}
-    assert store.removals() == [job_id]
-    store.removed(job_id)
+    assert store.removals.pending() == [job_id]
+    store.removals.complete(job_id)
     assert redis.keys("coreset:*") == [b"coreset:totals"]
 
 
@@ -256,7 +258,7 @@ def test_the_key_of_a_deleted_job_makes_no_second_one(store: JobStore, spec: Job
     store.delete(job_id)
     with pytest.raises(Conflict, match="deleted"):
         store.create(spec, "j2", idempotency_key="key")
-    assert store.page().jobs == []
+    assert store.listing.page().jobs == []
 
 
 def test_a_job_expires_after_its_end_as_its_spec_says(store: JobStore, spec: JobSpec, redis: Redis) -> None:
@@ -270,11 +272,11 @@ def test_a_job_expires_after_its_end_as_its_spec_says(store: JobStore, spec: Job
     assert job.expires_at is not None
     assert (job.expires_at - job.ended_at).total_seconds() == pytest.approx(60)
     assert store.get(kept).expires_at is None
-    assert store.expired() == []
+    assert store.removals.expired() == []
     redis.zincrby("coreset:expiries", -61, brief)
-    assert store.expired() == [brief]
+    assert store.removals.expired() == [brief]
     store.delete(brief)
-    assert store.expired() == []
+    assert store.removals.expired() == []
 
 
 def test_no_redis_is_unavailable(spec: JobSpec) -> None:

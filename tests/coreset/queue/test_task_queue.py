@@ -12,9 +12,11 @@ from rq.serializers import JSONSerializer
 
 from coreset.errors import Unavailable
 from coreset.queue import task_queue as queue_module
+from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore
-from coreset.queue.merge_tree import WIDTH, fan_in
-from coreset.queue.task_queue import TaskQueue, connect, task_id
+from coreset.queue.merge_tree import MAX_CHILDREN, merge_levels
+from coreset.queue.task_ids import task_id
+from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
 
@@ -35,16 +37,16 @@ def dependencies(redis: Redis, rq_id: str) -> list[str]:
 @given(tasks=st.integers(1, 20_000))
 def test_the_tree_covers_each_child_once_and_is_never_wider_than_64(tasks: int) -> None:
     children = tasks
-    for nodes in fan_in(tasks):
+    for nodes in merge_levels(tasks):
         assert list(chain.from_iterable(nodes)) == list(range(children))
-        assert max(len(node) for node in nodes) <= WIDTH
+        assert max(len(node) for node in nodes) <= MAX_CHILDREN
         children = len(nodes)
-    assert 1 <= children <= WIDTH
+    assert 1 <= children <= MAX_CHILDREN
 
 
 def test_scoring_puts_scores_on_gpu_and_the_tree_behind_them(job: str, redis: Redis, queue: TaskQueue) -> None:
     queue.enqueue_scoring(job, ranges(65))
-    assert queue.depth() == {"cpu": 0, "gpu": 65}
+    assert queue.census.waiting_counts() == {"cpu": 0, "gpu": 65}
     assert dependencies(redis, task_id(job, "merge", 0, 1)) == [task_id(job, "score", 64)]
     assert len(dependencies(redis, task_id(job, "merge", 0, 0))) == 64
     assert dependencies(redis, task_id(job, "finish")) == [task_id(job, "merge", 0, n) for n in range(2)]
@@ -61,7 +63,7 @@ def test_enqueueing_twice_changes_nothing(job: str, redis: Redis, queue: TaskQue
     for _ in range(2):
         queue.enqueue_prepare(job)
         queue.enqueue_scoring(job, ranges(70))
-    assert queue.depth() == {"cpu": 0, "gpu": 71}
+    assert queue.census.waiting_counts() == {"cpu": 0, "gpu": 71}
     assert len(DeferredJobRegistry("cpu", connection=redis)) == 3
 
 
@@ -108,8 +110,8 @@ def test_trials_wait_on_gpu_and_what_concludes_them_behind_all(job: str, redis: 
     trials = [task_id(job, "trial", n) for n in range(5)]
     assert [rq_id.decode() for rq_id in redis.lrange("rq:queue:gpu", 0, -1)] == trials
     assert dependencies(redis, task_id(job, "conclude")) == trials
-    assert queue.depth() == {"cpu": 0, "gpu": 5}
-    census = queue.census(job)
+    assert queue.census.waiting_counts() == {"cpu": 0, "gpu": 5}
+    census = queue.census.by_state(job)
     assert (census["waiting"], census["deferred"]) == (trials, [task_id(job, "conclude")])
 
 
@@ -117,7 +119,7 @@ def test_trials_are_cancelled_with_what_comes_after_them(job: str, redis: Redis,
     queue.enqueue_scoring(job, ranges(2))
     queue.enqueue_trials(job, 5)
     assert queue.cancel_tasks(job) == 5 + 1 + 2 + 1 + 1
-    assert queue.depth() == {"cpu": 0, "gpu": 0}
+    assert queue.census.waiting_counts() == {"cpu": 0, "gpu": 0}
     assert not redis.keys("rq:job:*")
 
 
@@ -126,10 +128,10 @@ def test_a_conclude_that_failed_for_good_and_a_trial_that_is_lost_are_seen(
 ) -> None:
     queue.enqueue_trials(job, 3)
     redis.lpop("rq:queue:gpu")
-    assert queue.lost([job]) == [task_id(job, "trial", 0)]
-    assert queue.failed([job]) == []
+    assert queue.census.lost([job]) == [task_id(job, "trial", 0)]
+    assert queue.census.failed([job]) == []
     redis.hset(f"rq:job:{task_id(job, 'conclude')}", "status", "failed")
-    assert queue.failed([job]) == [job]
+    assert queue.census.failed([job]) == [job]
 
 
 def test_cancel_takes_this_jobs_tasks_off_and_no_others(
@@ -140,22 +142,22 @@ def test_cancel_takes_this_jobs_tasks_off_and_no_others(
         queue.enqueue_prepare(job_id)
         queue.enqueue_scoring(job_id, ranges(70))
     assert queue.cancel_tasks(job) == 1 + 70 + 2 + 1
-    assert queue.depth() == {"cpu": 0, "gpu": 71}
+    assert queue.census.waiting_counts() == {"cpu": 0, "gpu": 71}
     assert not [key for key in redis.keys("rq:job:*") if b"job1" in key]
     assert queue.cancel_tasks(job) == 0
 
 
 def test_a_job_with_nothing_running_is_cancelled_at_once(job: str, store: JobStore, queue: TaskQueue) -> None:
     queue.enqueue_prepare(job)
-    assert not queue.settle(job), "nobody asked"
+    assert not queue.finish_cancel(job), "nobody asked"
     store.request_cancel(job)
-    assert queue.settle(job)
+    assert queue.finish_cancel(job)
     assert store.status(job) is JobStatus.CANCELLED
-    assert not queue.settle("nobody")
+    assert not queue.finish_cancel("nobody")
 
 
 def test_no_redis_is_unavailable() -> None:
     queue = TaskQueue(connect("redis://127.0.0.1:1/0", patience=0))
-    for call in (queue.depth, queue.workers, lambda: queue.enqueue_prepare("x"), lambda: queue.settle("x")):
+    for call in (queue.depth, queue.workers, lambda: queue.enqueue_prepare("x"), lambda: queue.finish_cancel("x")):
         with pytest.raises(Unavailable):
             call()

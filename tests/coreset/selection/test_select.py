@@ -17,11 +17,12 @@ from coreset.errors import InvalidSpec, PoolUnusable
 from coreset.schemas.manifest import Selection
 from coreset.schemas.part import part_schema
 from coreset.schemas.plan import Plan
-from coreset.selection.agreement import compare
+from coreset.selection.agreement import compare_with_clip_score
 from coreset.selection.select import select
-from coreset.spec.job import SelectSpec
 from coreset.spec.scores import SCORES as SCORES_TOLD
 from coreset.spec.scores import Score
+from coreset.spec.selection import SelectSpec
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset.uids import from_subset
 from tests.coreset import selections
@@ -43,7 +44,7 @@ def write_part(storage: Storage, plan: Plan, shard: int, rows: Iterable[tuple[st
     ]  # fmt: skip
     bad = {"uid": "b" * 32, "shard": f"{shard}.tar", "key": "bad", "row": 99, "uid_source": "json"}
     table.append({**bad, "status": "bad_image"})
-    name = f"plans/{plan.id}/parts/{plan.part_name(shard)}"
+    name = PlanFolder(plan.id).part(shard)
     part = pa.Table.from_pylist(table, part_schema(plan))
     storage.write_with(name, lambda file: pq.write_table(part, file))
     storage.write(name.removesuffix(".parquet") + ".json", b"{}")
@@ -203,9 +204,9 @@ def test_the_comparison_of_a_large_pool_is_a_samples(tmp_path: Path, monkeypatch
         0,
         [(f"{i:032x}", float(c), float(c + n)) for i, (c, n) in enumerate(zip(clip, noise, strict=True))],
     )
-    whole = compare(storage, plan, 1000)["random"]
+    whole = compare_with_clip_score(storage, plan, 1000)["random"]
     monkeypatch.setattr("coreset.selection.agreement.SAMPLED_ROWS", 1000)
-    found = compare(storage, plan, 1000)["random"]
+    found = compare_with_clip_score(storage, plan, 1000)["random"]
     assert found != whole
     assert found.spearman_clip_score == pytest.approx(whole.spearman_clip_score, abs=0.06)
     assert found.overlap_clip_score == pytest.approx(whole.overlap_clip_score, abs=0.15)
@@ -213,7 +214,7 @@ def test_the_comparison_of_a_large_pool_is_a_samples(tmp_path: Path, monkeypatch
 
 def test_the_comparison_is_scipys_spearman_and_a_counted_overlap(stored: tuple[Storage, Plan, Rows]) -> None:
     storage, plan, rows = stored
-    found = compare(storage, plan, 30)
+    found = compare_with_clip_score(storage, plan, 30)
     _, clip, random = zip(*rows, strict=True)
     assert found["clip_score"].model_dump() == {"overlap_clip_score": 1.0, "spearman_clip_score": pytest.approx(1.0)}
     assert found["random"].spearman_clip_score == pytest.approx(spearmanr(clip, random).statistic)
@@ -224,4 +225,4 @@ def test_the_comparison_is_scipys_spearman_and_a_counted_overlap(stored: tuple[S
 def test_a_constant_score_has_no_correlation(tmp_path: Path) -> None:
     storage, plan = Storage(str(tmp_path)), plan_of(1)
     write_part(storage, plan, 0, [(f"{i:032x}", 0.5, i / 4) for i in range(4)])
-    assert compare(storage, plan, 2)["random"].spearman_clip_score is None
+    assert compare_with_clip_score(storage, plan, 2)["random"].spearman_clip_score is None

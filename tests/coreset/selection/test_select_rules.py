@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from coreset.errors import InvalidSpec, PoolUnusable
 from coreset.selection.select import select
-from coreset.spec.job import SelectSpec
 from coreset.spec.scores import Score
+from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
 from coreset.storage.target_clusters import save_target_clusters
 from coreset.uids import from_subset, read_uids
@@ -269,13 +269,13 @@ CLIP_SCORE_WITHIN = {Score.CLIP_SCORE: "cluster"}
 
 
 def test_the_recipe_fills_in_what_is_left_out_and_what_parts_hold() -> None:
-    recipe = SelectSpec(k=3).filled(clusters=True)
+    recipe = SelectSpec(k=3).with_recipe(clusters=True)
     assert recipe.within == CLIP_SCORE_WITHIN
     assert recipe.distinct == "caption"
     assert recipe.quota is not None
     assert (recipe.quota.field, recipe.quota.balance) == ("cluster", "target")
-    assert recipe.filled(clusters=False) == recipe
-    assert SelectSpec(k=3).filled(clusters=False) == recipe.model_copy(update={"within": {}, "quota": None})
+    assert recipe.with_recipe(clusters=False) == recipe
+    assert SelectSpec(k=3).with_recipe(clusters=False) == recipe.model_copy(update={"within": {}, "quota": None})
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_the_recipe_fills_in_what_is_left_out_and_what_parts_hold() -> None:
 )
 def test_what_is_asked_for_goes_before_the_recipe(asked: Row, more: Row) -> None:
     spec = SelectSpec.model_validate(asked)
-    assert spec.filled(clusters=True) == spec.model_copy(update=more)
+    assert spec.with_recipe(clusters=True) == spec.model_copy(update=more)
 
 
 def test_distinct_keeps_one_of_each_caption_first_and_lets_classes_through(tmp_path: Path) -> None:

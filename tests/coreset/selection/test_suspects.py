@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coreset.browsing.score_table import Look
-from coreset.browsing.summary import SUSPECTS_SHOWN, Sheet, summarize
+from coreset.browsing.score_table import ScoreTable
+from coreset.browsing.summary import SUSPECTS_SHOWN, summarize
 from coreset.schemas.manifest import SUSPECTS
 from coreset.schemas.plan import Plan
+from coreset.schemas.summary import Sheet
 from coreset.selection.select import select
 from coreset.spec.cleaning import CleanSpec
 from coreset.spec.scores import Score
@@ -66,7 +67,7 @@ def stored(storage: Storage, rows: list[Row]) -> Storage:
 
 
 def sheets_of(storage: Storage, plan: Plan, spec: CleanSpec, suspects: bool) -> list[Sheet]:
-    with Look(storage, plan, select(storage, plan, "job", spec.rest, suspects)) as look:
+    with ScoreTable(storage, plan, select(storage, plan, "job", spec.rest, suspects)) as look:
         return summarize(look).sheets
 
 

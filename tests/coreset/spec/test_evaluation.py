@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
-from coreset.schemas.evaluation import Cut, Quality, TrialOutcome, evaluate_cuts
-from coreset.schemas.intervals import STUDENT_T, interval
+from coreset.browsing.evaluated_cuts import STUDENT_T, evaluate_cuts, mean_interval
+from coreset.schemas.evaluation import Cut, Quality, TrialOutcome
 from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan, PlannedModel, PlannedShard
-from coreset.schemas.trials import ProxyPlan, Setup, Trial, Trials, find_outcome, plan_trials, save_outcome
-from coreset.spec.evaluation import ALIKE, FULL, MOST_TRIALS, RANDOM, SELECTED, default_rules, of_seed
+from coreset.schemas.trials import ProxyPlan, Setup, Trial, Trials
+from coreset.selection.trial_plan import plan_trials
+from coreset.spec.evaluation import FULL, MAX_TRIALS, RANDOM, SELECTED, UNIFORM_TEMPERATURE, default_rules, rule_of_seed
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import DEFAULT_SCORES, Score
 from coreset.spec.selection import Rule, SelectSpec
 from coreset.storage.storage import Storage
+from coreset.storage.trials import load_outcome, save_outcome
 from tests.coreset.selections import plan_of
 
 JOB: dict[str, Any] = {
@@ -52,7 +54,7 @@ def test_students_t_is_scipys() -> None:
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
 def test_an_interval_is_the_one_of_scipys_t_test(values: list[float]) -> None:
-    found = interval(values)
+    found = mean_interval(values)
     assert found.mean == pytest.approx(np.mean(values), abs=1e-9)
     error = np.std(values, ddof=1) / math.sqrt(len(values))
     low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=max(error, 1e-300))
@@ -61,7 +63,7 @@ def test_an_interval_is_the_one_of_scipys_t_test(values: list[float]) -> None:
 
 
 def test_one_value_has_no_interval() -> None:
-    assert interval([3.0]).model_dump() == {"mean": 3.0, "low": None, "high": None}
+    assert mean_interval([3.0]).model_dump() == {"mean": 3.0, "low": None, "high": None}
 
 
 def test_the_points_are_accuracy_or_the_mean_of_the_recalls() -> None:
@@ -122,10 +124,10 @@ def test_the_rivals_are_those_that_the_scores_allow() -> None:
 def test_chance_is_drawn_anew_for_each_seed_and_nothing_else_is() -> None:
     rules = default_rules(Rule(), list(DEFAULT_SCORES))
     assert rules[RANDOM].sampling is not None
-    assert rules[RANDOM].sampling.temperature == ALIKE
-    seeds = [of_seed(rules[RANDOM], seed).sampling for seed in range(3)]
+    assert rules[RANDOM].sampling.temperature == UNIFORM_TEMPERATURE
+    seeds = [rule_of_seed(rules[RANDOM], seed).sampling for seed in range(3)]
     assert [drawn.seed for drawn in seeds if drawn] == [0, 1, 2]
-    assert of_seed(rules["diffin"], 2) == rules["diffin"]
+    assert rule_of_seed(rules["diffin"], 2) == rules["diffin"]
 
 
 def test_the_fields_that_a_selections_id_is_made_of_keep_their_order() -> None:
@@ -142,7 +144,7 @@ def test_the_fields_that_a_selections_id_is_made_of_keep_their_order() -> None:
         "quota",
         "sampling",
     ]
-    sized = SelectSpec(k=3, by={Score.LOSS: 1.0}).rule.of_size(7)
+    sized = SelectSpec(k=3, by={Score.LOSS: 1.0}).rule.with_k(7)
     assert sized == SelectSpec(k=7, by={Score.LOSS: 1.0})
 
 
@@ -155,7 +157,7 @@ def test_the_fields_that_a_selections_id_is_made_of_keep_their_order() -> None:
         ({"selections": {"x": {"k": 3}}}, "Extra inputs"),
         ({"selections": {"x": {"by": "self_influence"}}}, "x needs scores that this job does not compute"),
         ({"selections": {"x": {"filters": {"metadata_y": {"min": 1}}}}}, "x: the parts hold no metadata_y"),
-        ({"seeds": 20, "fractions": [n / 20 for n in range(1, 21)]}, f"{MOST_TRIALS} may"),
+        ({"seeds": 20, "fractions": [n / 20 for n in range(1, 21)]}, f"{MAX_TRIALS} may"),
         ({"seeds": 0}, "greater than or equal to 1"),
         ({"test": {"shards": "pipe:cat"}}, "pipe: runs a shell command"),
     ],
@@ -179,7 +181,7 @@ def selection_of(spec: JobSpec, plan: Plan, k: int) -> Selection:
         {
             "id": "s",
             "job_id": "j",
-            "spec": spec.select.filled(plan.held.clusters).model_dump(),
+            "spec": spec.select.with_recipe(plan.columns.clusters).model_dump(),
             "k": k,
             "rankable": 90,
             "duplicates": 0,
@@ -243,8 +245,8 @@ def test_a_trial_is_named_by_all_that_decides_it() -> None:
 def test_an_outcome_is_found_again_under_its_plan(storage: Storage) -> None:
     setup = Setup(plan_id="p", left_out=[], world=WORLD, samples_seen=10, batch_size=2, lr=0.1)
     trial = Trial(select=None, seed=0)
-    assert find_outcome(storage, setup, trial) is None
+    assert load_outcome(storage, setup, trial) is None
     save_outcome(storage, setup, trial, outcome(40))
-    assert find_outcome(storage, setup, trial) == outcome(40)
+    assert load_outcome(storage, setup, trial) == outcome(40)
     assert storage.names("plans/p/trials") == [f"{trial.key(setup)}.json"]
-    assert find_outcome(storage, setup, Trial(select=None, seed=1)) is None
+    assert load_outcome(storage, setup, Trial(select=None, seed=1)) is None

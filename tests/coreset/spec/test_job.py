@@ -8,8 +8,9 @@ from pydantic import BaseModel, ValidationError
 from coreset.schemas import manifest as result
 from coreset.schemas.plan import Plan
 from coreset.spec import job as spec
-from coreset.spec.job import JobSpec, SelectSpec
+from coreset.spec.job import JobSpec
 from coreset.spec.scores import DEFAULT_SCORES, Score
+from coreset.spec.selection import SelectSpec
 
 MINIMAL: dict[str, Any] = {"pool": {"shards": "a.tar"}, "checkpoints": {"run": "logs"}, "select": {"k": 3}}
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from coreset.selection.select import select
-from coreset.spec.job import SelectSpec
 from coreset.spec.scores import Score
+from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
 from tests.coreset.selections import plan_of, write_parts
 

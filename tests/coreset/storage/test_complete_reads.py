@@ -11,7 +11,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreset.storage.complete_reads import EMPTY_ANSWERS, reading_whole
+from coreset.storage.complete_reads import MAX_EMPTY_ANSWERS, with_complete_reads
 from coreset.storage.storage import Storage
 
 SIZE = 1000
@@ -36,7 +36,7 @@ class _Stingy(AbstractFileSystem):
 
 
 def opened(share: Share, cache: str) -> Any:
-    return reading_whole(_Stingy(share=share, cache=cache)).open("file")
+    return with_complete_reads(_Stingy(share=share, cache=cache)).open("file")
 
 
 places = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, 200)), max_size=8)
@@ -54,7 +54,7 @@ def test_each_read_brings_the_bytes_of_its_place(
             assert file.read(length) == DATA[start : start + length]
 
 
-@given(empty=st.integers(0, EMPTY_ANSWERS - 1))
+@given(empty=st.integers(0, MAX_EMPTY_ANSWERS - 1))
 def test_a_few_empty_answers_are_no_end(empty: int) -> None:
     answers = iter([0.5, *[0.0] * empty, 1.0])
     with opened(lambda: next(answers), "readahead") as file:
@@ -62,7 +62,7 @@ def test_a_few_empty_answers_are_no_end(empty: int) -> None:
 
 
 def test_a_storage_that_sends_no_more_is_an_error() -> None:
-    answers = iter([0.5, *[0.0] * EMPTY_ANSWERS])
+    answers = iter([0.5, *[0.0] * MAX_EMPTY_ANSWERS])
     file = opened(lambda: next(answers), "readahead")
     with pytest.raises(OSError, match="sends 500 of the 1000 bytes from 0 on, and no more"):
         file.read()

@@ -12,6 +12,7 @@ from coreset.schemas.job import JobStatus
 from coreset.schemas.manifest import ShardSummary
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.doctor import Doctor
 from tests.coreset.selections import plan_of
@@ -46,12 +47,12 @@ def codes(doctor: Doctor, job: str) -> list[str]:
 
 
 def score(shard: int, job: str, store: JobStore, storage: Storage) -> None:
-    part = storage.write(f"{PARTS}/{PLAN.part_name(shard)}", b"rows", rows=1)
+    part = storage.write(PlanFolder(PLAN.id).part(shard), b"rows", rows=1)
     summary = ShardSummary(
         shard=shard, uri=f"/pool/{shard}.tar", part=part, read=1, scored=1, bad={}, seconds=1.0, device="cpu"
     )
     storage.write(f"{PARTS}/{shard:06d}.json", summary.model_dump_json().encode())
-    store.shard_done(job, summary)
+    store.shards.finish(job, summary)
 
 
 def test_a_job_that_is_well_has_no_findings(scoring: str, doctor: Doctor, store: JobStore, storage: Storage) -> None:
@@ -68,9 +69,9 @@ def test_a_job_that_is_not_there_is_not_found(doctor: Doctor) -> None:
 
 def test_a_job_without_its_first_task_gets_it(job: str, doctor: Doctor, queue: TaskQueue) -> None:
     assert codes(doctor, job) == ["prepare-missing"]
-    assert queue.depth()["gpu"] == 0, "looking changes nothing"
+    assert queue.census.waiting_counts()["gpu"] == 0, "looking changes nothing"
     doctor.mend(job)
-    assert queue.depth()["gpu"] == 1
+    assert queue.census.waiting_counts()["gpu"] == 1
     assert codes(doctor, job) == []
 
 
@@ -88,8 +89,8 @@ def test_tasks_of_an_ended_job_are_taken_off(scoring: str, doctor: Doctor, store
     assert codes(doctor, scoring) == ["orphaned-tasks"]
     doctor.mend(scoring)
     assert codes(doctor, scoring) == []
-    assert queue.census(scoring)["gone"] == [*queue.census(scoring)["gone"]]
-    assert sum(map(len, queue.census(scoring).values())) == len(queue.census(scoring)["gone"])
+    assert queue.census.by_state(scoring)["gone"] == [*queue.census.by_state(scoring)["gone"]]
+    assert sum(map(len, queue.census.by_state(scoring).values())) == len(queue.census.by_state(scoring)["gone"])
 
 
 def test_a_cancel_that_nobody_ended_is_ended(scoring: str, doctor: Doctor, store: JobStore) -> None:

@@ -27,7 +27,7 @@ def test_a_job_without_its_prepare_gets_it_once(
 ) -> None:
     for _ in range(3):
         reconciler.look()
-    assert queue.depth()["gpu"] == 1
+    assert queue.census.waiting_counts()["gpu"] == 1
     assert store.status(job) is JobStatus.QUEUED
 
 
@@ -61,7 +61,7 @@ def test_a_cancelled_job_that_nobody_looks_at_ends(job: str, store: JobStore, re
         assert time.monotonic() < deadline
         time.sleep(0.02)
     reconciler.stop()
-    assert store.active() == {}
+    assert store.listing.active() == {}
 
 
 def test_a_job_whose_prepare_failed_without_a_word_has_failed(
@@ -79,6 +79,6 @@ def test_a_job_whose_prepare_failed_without_a_word_has_failed(
 
 
 def test_only_one_takes_a_turn(store: JobStore) -> None:
-    assert store.take_turn("x", 60)
-    assert not store.take_turn("x", 60)
-    assert store.take_turn("y", 60)
+    assert store.locks.acquire("x", 60)
+    assert not store.locks.acquire("x", 60)
+    assert store.locks.acquire("y", 60)

@@ -11,7 +11,7 @@ from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
-from coreset.storage.plan_references import join, leave
+from coreset.storage.plan_references import add_reference, remove_reference
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.reconciler import Reconciler
 from coreset_service.maintenance.retention import Retention
@@ -28,7 +28,7 @@ def ended(store: JobStore, storage: Storage, spec: JobSpec, job_id: str, plan_id
     storage.write(f"jobs/{job_id}/manifest.json", b"{}")
     if plan_id is not None:
         storage.write(f"jobs/{job_id}/plan.json", json.dumps({"plan_id": plan_id}).encode())
-        join(storage, store, plan_id, job_id)
+        add_reference(storage, store.locks, plan_id, job_id)
         storage.write(f"plans/{plan_id}/parts/000000.parquet", b"scores")
     store.transition(job_id, JobStatus.FAILED)
     return job_id
@@ -47,7 +47,7 @@ def test_a_plan_goes_with_its_last_job(store: JobStore, storage: Storage, spec: 
     store.delete("b")
     retention.look()
     assert (storage.names("jobs"), storage.names("plans")) == (["other"], ["p2"])
-    assert store.removals() == []
+    assert store.removals.pending() == []
 
 
 def test_files_wait_for_a_task_that_still_runs(
@@ -66,10 +66,10 @@ def test_a_removal_that_died_half_way_is_done_again(
     store: JobStore, storage: Storage, spec: JobSpec, retention: Retention
 ) -> None:
     store.delete(ended(store, storage, spec, "a"))
-    assert leave(storage, store, "p1", "a")
-    assert store.removals() == ["a"]
+    assert remove_reference(storage, store.locks, "p1", "a")
+    assert store.removals.pending() == ["a"]
     retention.look()
-    assert (storage.names("jobs"), storage.names("plans"), store.removals()) == ([], [], [])
+    assert (storage.names("jobs"), storage.names("plans"), store.removals.pending()) == ([], [], [])
 
 
 def test_the_reconciler_deletes_what_is_over(
@@ -86,19 +86,19 @@ def test_the_reconciler_deletes_what_is_over(
         time.sleep(0.01)
     reconciler.stop()
     assert storage.names("jobs") == ["kept"]
-    assert [job.id for job in store.page().jobs] == ["kept"]
+    assert [job.id for job in store.listing.page().jobs] == ["kept"]
 
 
 def test_a_job_that_joins_while_its_plan_is_removed_waits_and_is_noted(store: JobStore, storage: Storage) -> None:
-    join(storage, store, "p1", "a")
-    assert store.take_turn("remove-plan-p1", 60)  # somebody removes
-    joiner = threading.Thread(target=join, args=(storage, store, "p1", "b"))
+    add_reference(storage, store.locks, "p1", "a")
+    assert store.locks.acquire("remove-plan-p1", 60)  # somebody removes
+    joiner = threading.Thread(target=add_reference, args=(storage, store.locks, "p1", "b"))
     joiner.start()
     joiner.join(timeout=0.3)
     assert joiner.is_alive()
     storage.delete("plans/p1")
-    store.end_turn("remove-plan-p1")
+    store.locks.release("remove-plan-p1")
     joiner.join(timeout=10)
     assert storage.names("plans/p1/jobs") == ["b"]
-    assert not leave(storage, store, "p1", "a")
-    assert leave(storage, store, "p1", "b")
+    assert not remove_reference(storage, store.locks, "p1", "a")
+    assert remove_reference(storage, store.locks, "p1", "b")

@@ -13,8 +13,8 @@ import pytest
 from redis import Redis
 
 from coreset.local.redis_server import EmbeddedRedis
+from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore
-from coreset.queue.task_queue import connect
 from coreset.schemas.job import JobStatus, Reason
 from coreset.spec.job import JobSpec
 from coreset_service.routes import events
@@ -60,7 +60,7 @@ def test_a_job_is_followed_to_its_end(url: str, job: str, store: JobStore) -> No
         store.set_stage(job, "reading checkpoints", 0.5)
         staged = next(block for block in blocks if "reading" in block["data"])
         assert 0 < json.loads(staged["data"])["progress"]["fraction"] < 1
-        store.shard_failed(job, 2, "a.tar", "a.tar is not a tar file")
+        store.shards.fail(job, 2, "a.tar", "a.tar is not a tar file")
         store.transition(job, JobStatus.FAILED, Reason(code="shard-unreadable", message="a.tar"))
         rest = list(blocks)
     assert [block["event"] for block in rest if block["event"] != "progress"] == ["shard_failed", "ended"]

@@ -14,7 +14,8 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
-from coreset.queue.task_queue import QUEUES, TaskQueue
+from coreset.queue.task_ids import QUEUES
+from coreset.queue.task_queue import TaskQueue
 from coreset.settings import ServiceSettings, WorkerSettings
 from coreset.storage.storage import Storage
 from coreset_service.app import create_app
@@ -52,7 +53,7 @@ def ask(api: TestClient, redis: Redis, storage: Storage, queue: TaskQueue, alive
     def asked(spec: dict[str, Any], **headers: str) -> httpx.Response:
         with ThreadPoolExecutor(1) as caller:
             answer = caller.submit(api.post, WHERE, json=spec, headers=headers)
-            while not queue.depth()["gpu"] and not answer.done():
+            while not queue.census.waiting_counts()["gpu"] and not answer.done():
                 time.sleep(0.01)
             TestWorker(QUEUES, redis).work(burst=True, logging_level=None)
             return answer.result(timeout=60)

@@ -13,7 +13,8 @@ from open_clip_train import scheduler
 
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel
-from coreset.spec.job import CheckpointFile, CheckpointsSpec, ModelSpec
+from coreset.spec.job import CheckpointFile, CheckpointsSpec
+from coreset.spec.model import ModelSpec
 from coreset_workers.checkpoints.files import adam_preconditioner, load
 from coreset_workers.checkpoints.run import find, plan_checkpoints, resolve_model, schedule_from
 from demo.pool import write_pool

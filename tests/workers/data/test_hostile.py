@@ -216,7 +216,7 @@ def test_mutated_shards_end_well(shard: Path) -> None:
 
 
 def test_files_beside_a_shard_may_say_anything(tmp_path: Path) -> None:
-    from coreset.spec.job import PoolSpec
+    from coreset.spec.pool import PoolSpec
     from coreset_workers.data.listing import list_shards
 
     with tarfile.open(tmp_path / "0.tar", "w"):

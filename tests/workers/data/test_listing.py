@@ -13,7 +13,7 @@ import pytest
 
 from coreset.errors import LocationForbidden, ShardUnreadable
 from coreset.schemas.plan import PlannedShard
-from coreset.spec.job import PoolSpec
+from coreset.spec.pool import PoolSpec
 from coreset_workers.data.listing import changed, count_samples, expand, list_shards
 from coreset_workers.data.tar import ShardReader
 from demo.pool import write_pool

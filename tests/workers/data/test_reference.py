@@ -12,7 +12,7 @@ from open_clip.transform import PreprocessCfg
 from coreset.errors import PoolUnusable
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import PlannedModel, PlannedShard
-from coreset.spec.job import PoolSpec
+from coreset.spec.pool import PoolSpec
 from coreset_workers.data import reference
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.listing import list_shards

@@ -6,12 +6,13 @@ from rq.job import Job as Task
 from rq.serializers import JSONSerializer
 
 from coreset.queue.job_store import JobStore, new_job_id
-from coreset.queue.task_queue import TaskQueue, task_id
+from coreset.queue.task_ids import task_id
+from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import JobStatus
-from coreset.schemas.trials import find_failure
 from coreset.settings import WorkerSettings
 from coreset.spec.job import JobSpec
 from coreset.storage.storage import Storage
+from coreset.storage.trials import load_failure
 from coreset_workers.process.runtime import Runtime, install
 from coreset_workers.tasks import task_failed
 
@@ -37,4 +38,4 @@ def test_only_the_last_attempt_counts(
     assert ended.status is JobStatus.REDUCING
     assert (ended.progress.stage == "training proxies, 1 of 2") is failed
     expected = "trial failed 3 times; the last time: MemoryError; the worker's log has the details"
-    assert (find_failure(storage, job, 1) == expected) is failed
+    assert (load_failure(storage, job, 1) == expected) is failed

@@ -5,7 +5,7 @@ import torch
 
 from coreset.errors import InvalidSpec
 from coreset.schemas.plan import PlannedModel
-from coreset.spec.job import ParametersSpec
+from coreset.spec.model import ParametersSpec
 from coreset_workers.model.clip import ClipModel, build
 from coreset_workers.model.parameters import counted_parameters
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from coreset.queue.counters import Totals
+from coreset.queue.counters import Counters
 from coreset_workers.process.activity import DOING, Activity
 from coreset_workers.process.reporter import Reporter
 
@@ -71,7 +71,7 @@ def test_only_the_wait_for_an_item_is_waiting_for_data() -> None:
 
 
 def test_reports_add_up_to_the_time_of_the_worker(redis: Redis) -> None:
-    totals, activity = Totals(redis), Activity()
+    totals, activity = Counters(redis), Activity()
     started = time.monotonic()
     with Reporter(totals, activity, "w1", lambda: {"gpu": "none"}) as reporter:
         with activity.doing("model"):
@@ -82,4 +82,4 @@ def test_reports_add_up_to_the_time_of_the_worker(redis: Redis) -> None:
     assert set(told) == {f"worker_seconds:{what}" for what in DOING}
     assert sum(told.values()) == pytest.approx(sum(activity.seconds().values()), abs=0.5)
     assert 0 < sum(told.values()) <= lasted + 0.5
-    assert totals.told(["w1", "w2"]) == {"w1": {"gpu": "none"}}
+    assert totals.reports(["w1", "w2"]) == {"w1": {"gpu": "none"}}

@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Callable
 
-from coreset.queue.fair_order import TURN
+from coreset.queue.fair_order import TASKS_PER_TURN
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.spec.job import JobSpec, Priority
@@ -35,8 +35,8 @@ def test_ten_shards_posted_behind_thousands_end_while_those_run(
     between = said[said.index("score small 0") : said.index("finish small")]
     meanwhile = sum(event.startswith("score large") for event in between)
     print(f"{seen - before} of large while small was posted, {meanwhile} while it ran")
-    assert 0 < meanwhile <= SMALL + 2 * TURN * WORKERS
-    assert tiny_queue.depth()["gpu"] > LARGE / 2
+    assert 0 < meanwhile <= SMALL + 2 * TASKS_PER_TURN * WORKERS
+    assert tiny_queue.census.waiting_counts()["gpu"] > LARGE / 2
 
 
 def test_two_large_jobs_get_the_same_share(
@@ -49,7 +49,7 @@ def test_two_large_jobs_get_the_same_share(
     wait(lambda: len(events("score ")) >= 150, 30)
     served = [event.split()[1] for event in events("score ")][:150]
     shares = [served.count(job) for job in ("first", "second")]
-    assert abs(shares[0] - shares[1]) <= TURN * WORKERS + WORKERS
+    assert abs(shares[0] - shares[1]) <= TASKS_PER_TURN * WORKERS + WORKERS
 
 
 def test_high_runs_before_normal_before_low_whatever_came_first(

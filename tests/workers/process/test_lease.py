@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 
 from coreset.queue.job_store import JobStore
-from coreset.queue.task_queue import GPU, TaskQueue
+from coreset.queue.task_ids import GPU
+from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
 from coreset_workers.process.lease import LeaseWorker
@@ -37,7 +38,7 @@ def test_a_whole_job_runs_each_task_once_and_finishes_last(
     assert said[0] == "prepare job1"
     assert said[-1] == "finish job1"
     assert len(said) == len(set(said)) == 1 + 2 * 130 + 3 + 1
-    assert tiny_queue.depth() == {"cpu": 0, "gpu": 0}
+    assert tiny_queue.census.waiting_counts() == {"cpu": 0, "gpu": 0}
 
 
 def test_a_killed_workers_task_runs_again_within_the_lease(
@@ -47,9 +48,9 @@ def test_a_killed_workers_task_runs_again_within_the_lease(
     tiny_queue.enqueue_scoring(job, [range(1)])
     first = start_worker()
     wait(lambda: events("score "), 60)
-    wait(lambda: tiny_queue.running(job), 5)
+    wait(lambda: tiny_queue.census.running(job), 5)
     start_worker()
-    wait(lambda: tiny_queue.workers() == 2, 60)
+    wait(lambda: tiny_queue.workers.count() == 2, 60)
     redis.hset("behaviour", "score 0", "")
     first.kill()
     seconds = wait(lambda: len(events("score ")) == 2, LEASE + 5)
@@ -113,11 +114,11 @@ def test_a_worker_makes_itself_known_again_to_an_emptied_redis(
     redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, wait: Wait
 ) -> None:
     start_worker()
-    wait(lambda: tiny_queue.worker_states(), 60)
-    before = tiny_queue.worker_states()
+    wait(lambda: tiny_queue.workers.states(), 60)
+    before = tiny_queue.workers.states()
     redis.flushall()
-    wait(lambda: tiny_queue.worker_states() == before, 10)
-    assert tiny_queue.workers() == 1
+    wait(lambda: tiny_queue.workers.states() == before, 10)
+    assert tiny_queue.workers.count() == 1
 
 
 def test_sigterm_lets_the_task_end(
@@ -130,7 +131,7 @@ def test_sigterm_lets_the_task_end(
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=10) == 0
     assert events("scored") == ["scored job1 0"]
-    assert tiny_queue.depth()["gpu"] == 1
+    assert tiny_queue.census.waiting_counts()["gpu"] == 1
 
 
 TOLD_BETWEEN_TASKS = """
@@ -149,7 +150,7 @@ def test_sigterm_is_heard_between_two_tasks(
     worker = subprocess.run([sys.executable, "-c", TOLD_BETWEEN_TASKS, redis_url], timeout=60)
     assert worker.returncode == 0
     assert events("scored") == ["scored job1 0"]
-    assert tiny_queue.depth()["gpu"] == 1
+    assert tiny_queue.census.waiting_counts()["gpu"] == 1
 
 
 def test_cancelling_ends_with_the_last_running_task(
@@ -164,10 +165,10 @@ def test_cancelling_ends_with_the_last_running_task(
     redis.hset("behaviour", "score 0", "slow 2")
     tiny_queue.enqueue_scoring(job, [range(n, n + 1) for n in range(100)])
     start_worker()
-    wait(lambda: tiny_queue.running(job), 60)
+    wait(lambda: tiny_queue.census.running(job), 60)
     store.request_cancel(job)
-    assert not tiny_queue.settle(job), "a task still runs"
-    assert tiny_queue.depth() == {"cpu": 0, "gpu": 0}
+    assert not tiny_queue.finish_cancel(job), "a task still runs"
+    assert tiny_queue.census.waiting_counts() == {"cpu": 0, "gpu": 0}
     wait(lambda: store.status(job) is JobStatus.CANCELLED, 10)
     assert events("finish") == []
     assert len(events("score ")) == 1
@@ -179,10 +180,10 @@ def test_cancelling_after_a_kill_ends_with_the_lease(
     redis.hset("behaviour", "score 0", "slow 600")
     tiny_queue.enqueue_scoring(job, [range(1)])
     worker = start_worker()
-    wait(lambda: tiny_queue.running(job), 60)
+    wait(lambda: tiny_queue.census.running(job), 60)
     store.request_cancel(job)
     worker.kill()
-    wait(lambda: tiny_queue.settle(job), LEASE + 5)
+    wait(lambda: tiny_queue.finish_cancel(job), LEASE + 5)
     assert store.status(job) is JobStatus.CANCELLED
 
 

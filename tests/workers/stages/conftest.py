@@ -12,12 +12,13 @@ from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan
 from coreset.spec.job import JobSpec
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
 from coreset_workers.model.inputs import views
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import Scorer, score_shard
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,7 @@ def summaries(plan: Plan, scorer: Scorer, loader: Loader) -> list[ShardSummary]:
 @pytest.fixture(scope="session")
 def parts(plan: Plan, results: Storage, summaries: list[ShardSummary]) -> list[pa.Table]:
     """The plan's parts as tables."""
-    return [pq.read_table(results.path(part_path(plan, summary.shard))) for summary in summaries]
+    return [pq.read_table(results.path(PlanFolder(plan.id).part(summary.shard))) for summary in summaries]
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,10 @@ from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.plan import Plan
 from coreset.schemas.trials import Setup, Trial
-from coreset.selection.select import kept_uids, pool_samples, select
-from coreset.spec.job import EvaluateSpec, JobSpec, SelectSpec
-from coreset.spec.selection import Sampling
+from coreset.selection.select import count_samples, select, selected_uids
+from coreset.spec.evaluation import EvaluateSpec
+from coreset.spec.job import JobSpec
+from coreset.spec.selection import Sampling, SelectSpec
 from coreset.storage.storage import Storage
 from coreset_workers.evaluation import plan as planning
 from coreset_workers.evaluation.plan import plan_proxies
@@ -89,7 +90,7 @@ def test_proxies_see_good_samples_once_at_their_own_resolution(
     plan: Plan, good: list[dict[str, Any]], data: ProxyData, results: Storage
 ) -> None:
     assert sorted(data.pool.uids) == sorted({row["uid"] for row in good})
-    assert pool_samples(results, plan) == len(data.pool)
+    assert count_samples(results, plan) == len(data.pool)
     assert data.pool.images.shape == (len(data.pool), 3, 32, 32)
     assert (len(data.test), data.known) == (30, 0)
 
@@ -98,7 +99,7 @@ def test_kept_uids_are_those_of_the_selection(results: Storage, plan: Plan, part
     spec = SelectSpec(k=200, by={"clip_score": 1}, sampling=Sampling(temperature=0.1, max_repeats=4))
     selection = select(results, plan, "kept", spec)
     subset = np.load(selection.files["subset.npy"].uri)
-    kept = kept_uids(results, plan, spec)
+    kept = selected_uids(results, plan, spec)
     assert sum(kept.values()) == len(subset) == 200
     assert set(kept) == {f"{int(high):016x}{int(low):016x}" for high, low in subset.tolist()}
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from coreset.browsing.summary import Summary
 from coreset.errors import PoolUnusable
 from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import File, Manifest, ShardSummary
 from coreset.schemas.plan import Plan
+from coreset.schemas.summary import Summary
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import DEFAULT_SCORES, ESTIMATORS
 from coreset.storage.storage import Storage

@@ -20,12 +20,13 @@ from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan
 from coreset.spec.scores import Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Block, Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.model.batches import Batches
 from coreset_workers.model.inputs import views
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import Scorer, score_shard
 from tests.workers.stages.test_score import by_key, quietly, replaced, shard_at, write_tar
 
 SMALL = 16
@@ -165,7 +166,7 @@ def test_other_shards_and_loaders_change_no_bit(
         path = tmp_path / f"{number}.tar"
         write_tar(path, [member for key in part for member in samples[key]])
         score_shard(scorer, request.getfixturevalue(where), shard_at(path, 200 + number), quietly)
-        rows = pq.read_table(results.path(part_path(plan, 200 + number))).to_pylist()
+        rows = pq.read_table(results.path(PlanFolder(plan.id).part(200 + number))).to_pylist()
         found |= {row["uid"]: row for row in rows if row["status"] == SampleStatus.OK}
     assert len(found) == len(good)
     names = [

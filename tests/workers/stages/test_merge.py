@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coreset.queue.merge_tree import fan_in
+from coreset.queue.merge_tree import merge_levels
 from coreset.schemas.manifest import File, ShardSummary
 from coreset.schemas.plan import PlannedShard
 from coreset_workers.stages.merge import Counts, merge_counts
@@ -47,7 +47,7 @@ def counted(index: int, outcome: Outcome | None) -> Counts:
 def merged_in_tree(counts: list[Counts]) -> Counts:
     """As the queue's tasks do it."""
     below = counts
-    for nodes in fan_in(len(counts)):
+    for nodes in merge_levels(len(counts)):
         below = [merge_counts([below[child] for child in node]) for node in nodes]
     return merge_counts(below)
 

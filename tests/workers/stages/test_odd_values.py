@@ -18,13 +18,14 @@ from PIL import Image
 from coreset.errors import AccuracyNotMet, CheckpointUnusable, PoolUnusable
 from coreset.schemas.problems import error_classes
 from coreset.spec.job import JobSpec
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence.prepared_files import Preparation, load_preparation
 from coreset_workers.model.inputs import views
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import Scorer, score_shard
 
 CPU = torch.device("cpu")
 FIRST = ["tracin", "clip_score"]
@@ -52,7 +53,7 @@ def score(scored_spec: JobSpec, tmp_path: Path) -> Score:
         score_shard(Scorer(plan, storage, CPU), loader, plan.shards[0], lambda fraction: None)
         preparation = load_preparation(storage, plan)
         assert preparation is not None
-        return Outcome(warnings, preparation, pq.read_table(storage.path(part_path(plan, 0))))
+        return Outcome(warnings, preparation, pq.read_table(storage.path(PlanFolder(plan.id).part(0))))
 
     return run
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from coreset.schemas.plan import Plan
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import DEFAULT_SCORES, Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence.prepared_files import Preparation, load_preparation
 from coreset_workers.model.precision import PRECISIONS, ladder
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import Scorer, score_shard
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 FIRST_ORDER = ["diffin", "tracin", "clip_score", "loss"]
@@ -45,7 +46,7 @@ def scored(scored_spec: JobSpec, loader: Loader, tmp_path_factory: pytest.TempPa
 
 
 def columns(results: Storage, plan: Plan) -> dict[str, NDArray[np.float64]]:
-    table = pq.read_table(results.path(part_path(plan, 0)))
+    table = pq.read_table(results.path(PlanFolder(plan.id).part(0)))
     kept = table.filter(table["status"].combine_chunks().to_numpy(zero_copy_only=False) == "ok")
     return {score.value: kept[score.value].to_numpy().astype(float) for score in plan.scores}
 

@@ -19,12 +19,13 @@ from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus, UidSource, part_schema
 from coreset.schemas.plan import Plan, PlannedShard
 from coreset.spec.scores import ESTIMATORS, Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.influence.clusters import load_centroids, nearest
-from coreset_workers.stages.score import Scorer, find_summary, part_path, part_table, score_shard
+from coreset_workers.stages.score import Scorer, find_summary, part_table, score_shard
 from demo.plan import Defect, defect_counts
 
 Row = dict[str, Any]
@@ -158,7 +159,7 @@ def test_a_shard_without_good_samples_has_a_part_too(
 ) -> None:
     write_tar(tmp_path / "0.tar", members)
     summary = score_shard(scorer, loader, shard_at(tmp_path / "0.tar", 105), quietly)
-    part = pq.read_table(results.path(part_path(plan, 105)))
+    part = pq.read_table(results.path(PlanFolder(plan.id).part(105)))
     assert part.schema.equals(part_schema(plan))
     assert part["status"].to_pylist() == ["no_image"] * len(members)
     assert (summary.read, summary.scored) == (len(members), 0)
@@ -183,7 +184,7 @@ def test_what_is_no_tar_has_no_part(
     (tmp_path / "0.tar").write_bytes(b"noise" * 1000)
     with pytest.raises(ShardUnreadable, match="is not a tar file"):
         score_shard(scorer, loader, shard_at(tmp_path / "0.tar", 107), quietly)
-    assert not results.exists(part_path(plan, 107))
+    assert not results.exists(PlanFolder(plan.id).part(107))
     assert find_summary(results, plan, 107) is None
 
 
@@ -205,7 +206,7 @@ def test_a_beat_that_raises_leaves_no_part(
         score_shard(scorer, loader, replaced(plan.shards[0], index=108), stop_late)
     assert told == sorted(told)
     assert told[0] > 0
-    assert not results.exists(part_path(plan, 108))
+    assert not results.exists(PlanFolder(plan.id).part(108))
     assert find_summary(results, plan, 108) is None
 
 

@@ -19,13 +19,14 @@ from torch import Tensor
 from coreset.schemas.part import part_schema
 from coreset.schemas.plan import Plan, PlannedModel
 from coreset.spec.scores import ESTIMATORS, Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset.uids import random_score
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.model.inputs import views
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import Scorer, score_shard
 from demo.trainset import usable_samples
 
 Row = dict[str, Any]
@@ -139,7 +140,7 @@ def test_a_clip_model_of_its_own_makes_the_clip_scores(tmp_path: Path, clip_plan
     assert prepared.load_preparation(storage, clip_plan).accuracy == {}
     told: list[float] = []
     score_shard(Scorer(clip_plan, storage, device), loader, clip_plan.shards[0], told.append)
-    part = pq.read_table(storage.path(part_path(clip_plan, 0)))
+    part = pq.read_table(storage.path(PlanFolder(clip_plan.id).part(0)))
     assert part.schema.equals(part_schema(clip_plan))
     good = [row for row in part.to_pylist() if row["status"] == "ok"]
     expected = [plain[0].cosine(row["uid"], row["uid"]) for row in good]

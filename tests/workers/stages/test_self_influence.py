@@ -11,6 +11,7 @@ from torch import Tensor
 
 from coreset.schemas.plan import Plan
 from coreset.spec.scores import Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
@@ -19,7 +20,7 @@ from coreset_workers.influence.self_influence import VECTORS, frame
 from coreset_workers.influence.trace import draw_samples, trace
 from coreset_workers.model.inputs import RUN, pairs_of_block
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import Scorer, score_shard
 from tests.diffin import oracle as oracle
 
 CPU = torch.device("cpu")
@@ -48,7 +49,7 @@ def scored(plan: Plan, loader: Loader, counted: list[str] | None, tmp_path_facto
     storage, plan = Storage(str(tmp_path_factory.mktemp("own"))), own_plan(plan, counted)
     prepare_plan(plan, storage, loader, CPU, lambda stage, share: None)
     score_shard(Scorer(plan, storage, CPU), loader, plan.shards[0], lambda share: None)
-    rows = pq.read_table(storage.path(part_path(plan, 0))).to_pylist()
+    rows = pq.read_table(storage.path(PlanFolder(plan.id).part(0))).to_pylist()
     found = prepared.load_preparation(storage, plan)
     assert found is not None
     directions = [file for file in Path(storage.path(f"plans/{plan.id}/prepared")).iterdir() if file.suffix != ".json"]

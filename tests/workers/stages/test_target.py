@@ -8,13 +8,14 @@ import torch
 
 from coreset.schemas.plan import PlannedModel
 from coreset.spec.job import JobSpec
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
-from coreset.storage.target_clusters import target_clusters
+from coreset.storage.target_clusters import load_target_clusters
 from coreset_workers.data.loader import Loader
 from coreset_workers.model.inputs import views
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import Scorer, score_shard
 
 CPU = torch.device("cpu")
 
@@ -34,12 +35,12 @@ def test_the_samples_of_a_target_that_is_the_pool_have_the_clusters_of_the_pool(
     storage, loader = Storage(str(tmp_path / "results")), Loader(views(plan), None, processes=0)
     prepare_plan(plan, storage, loader, CPU, lambda stage, fraction: None)
     score_shard(Scorer(plan, storage, CPU), loader, plan.shards[0], lambda fraction: None)
-    part = pq.read_table(storage.path(part_path(plan, 0))).to_pylist()
+    part = pq.read_table(storage.path(PlanFolder(plan.id).part(0))).to_pylist()
     clusters = [row["cluster"] for row in part if row["status"] == "ok"]
-    assert target_clusters(storage, plan) == [clusters.count(c) for c in range(5)]
-    assert max(target_clusters(storage, plan)) < len(clusters)
+    assert load_target_clusters(storage, plan) == [clusters.count(c) for c in range(5)]
+    assert max(load_target_clusters(storage, plan)) < len(clusters)
 
 
 def test_a_target_that_is_the_training_is_not_looked_at(results: Storage, scorer: Scorer) -> None:
     assert scorer.plan.target == "training"
-    assert target_clusters(results, scorer.plan) == []
+    assert load_target_clusters(results, scorer.plan) == []

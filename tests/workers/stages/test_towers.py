@@ -13,6 +13,7 @@ from torch import Tensor
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import Plan, PlannedModel
 from coreset.spec.job import JobSpec
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.loader import Loader
@@ -21,7 +22,7 @@ from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import RUN, pairs_of_block, views
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import Scorer, score_shard
 from diffin.accuracy import agreement
 from diffin.adjoint import Segment
 from diffin.batch_loss import ContrastiveLoss
@@ -220,7 +221,9 @@ def test_a_whole_job_counts_the_towers_and_uses_each_checkpoints_statistics(
 
 def check_losses(plan: Plan, storage: Storage, folder: Path, loader: Loader, reference_uids: list[str]) -> None:
     """Compare the part's losses with those of plain modules, each with its own checkpoint and running statistics."""
-    rows = {r["uid"]: r for r in pq.read_table(storage.path(part_path(plan, 0))).to_pylist() if r["status"] == "ok"}
+    rows = {
+        r["uid"]: r for r in pq.read_table(storage.path(PlanFolder(plan.id).part(0))).to_pylist() if r["status"] == "ok"
+    }
     found: dict[str, Pairs] = {}
     for shard in plan.shards:
         for block in loader.blocks(ShardReader(shard.uri), 64):

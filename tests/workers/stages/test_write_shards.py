@@ -19,9 +19,11 @@ from open_clip_train.data import get_dataset_size
 from coreset.errors import ShardUnreadable
 from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan
-from coreset.selection.select import select, selection_folder
-from coreset.spec.job import PoolSpec, SelectSpec
+from coreset.selection.select import select
+from coreset.spec.pool import PoolSpec
 from coreset.spec.scores import Score
+from coreset.spec.selection import SelectSpec
+from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset.uids import from_subset
 from coreset_workers.data.listing import list_shards
@@ -29,7 +31,7 @@ from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.outputs import shards as module
 from coreset_workers.outputs.shards import write_shards
-from coreset_workers.stages.score import part_path, part_table, summary_path
+from coreset_workers.stages.score import part_table
 from demo.pool import write_pool
 
 K = 40
@@ -80,8 +82,8 @@ def with_parts(plan: Plan, folder: Path, loader: Loader) -> Storage:
     for shard in plan.shards:
         (block,) = loader.blocks(ShardReader(shard.uri), 10**6)
         table = part_table(plan, Path(shard.uri).name, block.samples, block.good, {})
-        storage.write_with(part_path(plan, shard.index), lambda file, table=table: pq.write_table(table, file))
-        storage.write(summary_path(plan, shard.index), b"{}")
+        storage.write_with(PlanFolder(plan.id).part(shard.index), lambda file, table=table: pq.write_table(table, file))
+        storage.write(PlanFolder(plan.id).summary(shard.index), b"{}")
     return storage
 
 
@@ -95,14 +97,14 @@ def shards(storage: Storage, random_plan: Plan, selection: Selection, monkeypatc
     """The folder of the coreset's shards, of 16 samples at most."""
     monkeypatch.setattr(module, "SAMPLES_PER_SHARD", 16)
     write_shards(storage, random_plan, selection, lambda fraction: None)
-    return Path(storage.path(f"{selection_folder('job1', selection.id)}/shards"))
+    return Path(storage.path(JobFolder("job1").selection(selection.id).file("shards")))
 
 
 @pytest.fixture
 def chosen(storage: Storage, selection: Selection, pool: Path) -> dict[str, Members]:
     """The chosen samples' members by uid, as they lie in the pool."""
     members = {key: found for path in sorted(pool.glob("*.tar")) for key, found in samples_of(path).items()}
-    rows = pq.read_table(io.BytesIO(storage.read(f"{selection_folder('job1', selection.id)}/subset.parquet")))
+    rows = pq.read_table(io.BytesIO(storage.read(JobFolder("job1").selection(selection.id).subset)))
     return {row["uid"]: members[row["key"].rsplit("/", 1)[-1]] for row in rows.to_pylist()}
 
 
@@ -174,7 +176,7 @@ def test_equal_selections_have_equal_bytes_and_every_file_is_named(
     first = write_shards(storage, random_plan, selection, told.append)
     assert write_shards(storage, random_plan, selection, told.append) == first
     assert told == [0, 0.5, 0, 0.5]
-    folder = Path(storage.path(selection_folder("job1", selection.id)))
+    folder = Path(storage.path(JobFolder("job1").selection(selection.id).root))
     assert {f"shards/{path.name}" for path in (folder / "shards").iterdir()} == first.keys()
     assert first["shards/sample_ids.npy"].sha256 == selection.files["subset.npy"].sha256
 
@@ -190,7 +192,7 @@ def test_a_uid_that_the_pool_holds_twice_is_written_once(
     selection = select(storage, twice, "job1", SelectSpec(fraction=1, by={Score.RANDOM: 1.0}))
     assert selection.duplicates == selection.k > 20
     write_shards(storage, twice, selection, lambda fraction: None)
-    folder = Path(storage.path(f"{selection_folder('job1', selection.id)}/shards"))
+    folder = Path(storage.path(JobFolder("job1").selection(selection.id).file("shards")))
     assert len(samples_of(folder / "00000000.tar")) == selection.k
 
 
@@ -200,7 +202,7 @@ def test_a_sample_that_was_drawn_several_times_is_written_as_often(
     spec = {"k": 90, "by": "random", "sampling": {"temperature": 0.5, "max_repeats": 3}}
     selection = select(storage, random_plan, "job1", SelectSpec.model_validate(spec))
     write_shards(storage, random_plan, selection, lambda fraction: None)
-    folder = Path(storage.path(f"{selection_folder('job1', selection.id)}/shards"))
+    folder = Path(storage.path(JobFolder("job1").selection(selection.id).file("shards")))
     rows = pq.read_table(selection.files["subset.parquet"].uri).to_pylist()
     assert {row["copies"] for row in rows} == {1, 2, 3}
     names = [f"{row['uid']}-{i}" if row["copies"] > 1 else row["uid"] for row in rows for i in range(row["copies"])]
@@ -219,7 +221,8 @@ def test_a_shard_that_has_changed_since_it_was_scored_is_told(
     moved = [shard.model_copy(update={"uri": str(changed)}) if shard.index else shard for shard in random_plan.shards]
     other = random_plan.model_copy(update={"shards": moved})
     for shard in random_plan.shards:
-        for path in (part_path, summary_path):
-            storage.write(path(other, shard.index), storage.read(path(random_plan, shard.index)))
+        for path in (PlanFolder.part, PlanFolder.summary):
+            file = storage.read(path(PlanFolder(random_plan.id), shard.index))
+            storage.write(path(PlanFolder(other.id), shard.index), file)
     with pytest.raises(ShardUnreadable, match=r"of the coreset's 40 samples were found again: a shard has changed"):
         write_shards(storage, other, selection, lambda fraction: None)

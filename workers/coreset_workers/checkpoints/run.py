@@ -13,7 +13,8 @@ import open_clip
 
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
-from coreset.spec.job import CheckpointFile, CheckpointsSpec, ModelSpec
+from coreset.spec.job import CheckpointFile, CheckpointsSpec
+from coreset.spec.model import ModelSpec
 from coreset_workers.checkpoints import files as files
 from coreset_workers.data.opening import absolute, names_in, open_file
 

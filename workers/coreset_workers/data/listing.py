@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from coreset.errors import ShardUnreadable, Unavailable
 from coreset.schemas.plan import PlannedShard
 from coreset.spec import shard_uris
-from coreset.spec.job import PoolSpec
+from coreset.spec.pool import PoolSpec
 from coreset_workers.data.opening import REFUSALS, absolute, file_info, open_file
 from coreset_workers.data.tar import DAMAGE, Header, belongs_to_sample, split
 from coreset_workers.process.lease import stamp
@@ -34,7 +34,7 @@ def expand(uris: list[str]) -> list[str]:
         ShardUnreadable: a brace expression that cannot be read, too many shards, or one that is listed twice.
         LocationForbidden: one is not allowed.
     """
-    expanded = [absolute(uri) for uri in shard_uris.expand(uris)]
+    expanded = [absolute(uri) for uri in shard_uris.expand_uris(uris)]
     twice = sorted(uri for uri, times in Counter(expanded).items() if times > 1)
     if twice:
         raise ShardUnreadable(f"shards are listed twice: {_some(twice)}", shards=twice[:NAMED_AT_MOST])

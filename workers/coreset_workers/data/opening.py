@@ -20,7 +20,7 @@ import fsspec
 from coreset.access.addresses import require_public
 from coreset.access.locations import Location, Locations, located
 from coreset.errors import CoresetError, LocationForbidden
-from coreset.storage.complete_reads import reading_whole
+from coreset.storage.complete_reads import with_complete_reads
 
 REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """What trying again does not change; other OSErrors, such as an answer of 500, may be gone at the next attempt."""
@@ -106,10 +106,10 @@ def _resolved(uri: str) -> tuple[Any, str]:
         return fsspec.filesystem("file"), _followed(uri, _path(place))
     if place.scheme in ("http", "https"):
         fs = fsspec.filesystem(place.scheme, get_client=_client(_locations), use_listings_cache=False)
-        return reading_whole(fs), uri
+        return with_complete_reads(fs), uri
     # Without a cache of listings: a shard that was written anew since would have the size and the tag of before.
     fs = fsspec.filesystem(place.scheme, use_listings_cache=False)
-    return reading_whole(fs), fs._strip_protocol(uri)
+    return with_complete_reads(fs), fs._strip_protocol(uri)
 
 
 def _followed(uri: str, path: str) -> str:

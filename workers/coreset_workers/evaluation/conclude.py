@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 
-from coreset.browsing.summary import Summary
+from coreset.browsing.evaluated_cuts import evaluate_cuts
 from coreset.redaction import redact_model
-from coreset.schemas.evaluation import Cut, Evaluation, FailedTrial, Measured, TrialOutcome, evaluate_cuts
+from coreset.schemas.evaluation import Cut, Evaluation, FailedTrial, Measured, TrialOutcome
 from coreset.schemas.manifest import Manifest
-from coreset.schemas.trials import Trials, find_failure, find_outcome, load_trials
+from coreset.schemas.summary import Summary
+from coreset.schemas.trials import Trials
+from coreset.storage.layout import JobFolder, load_manifest
 from coreset.storage.storage import Storage
+from coreset.storage.trials import load_failure, load_outcome, load_trials
 from coreset_workers.outputs.report import write_report
 
 NAMED_AT_MOST = 3
@@ -16,20 +19,20 @@ NAMED_AT_MOST = 3
 def conclude_job(storage: Storage, job_id: str) -> tuple[Manifest, Evaluation]:
     """Write jobs/{id}/evaluation.json, and the report and the manifest anew. May run twice."""
     trials = load_trials(storage, job_id)
-    manifest = Manifest.model_validate_json(storage.read(f"jobs/{job_id}/manifest.json"))
+    manifest = load_manifest(storage, job_id)
     evaluation = redact_model(_evaluation(storage, job_id, trials))
-    file = storage.write(f"jobs/{job_id}/evaluation.json", evaluation.model_dump_json(indent=2).encode())
-    summary = Summary.model_validate_json(storage.read(f"jobs/{job_id}/summary.json"))
+    file = storage.write(JobFolder(job_id).evaluation, evaluation.model_dump_json(indent=2).encode())
+    summary = Summary.model_validate_json(storage.read(JobFolder(job_id).summary))
     warnings = [*manifest.warnings, *(text for text in evaluation.warnings if text not in manifest.warnings)]
     manifest = manifest.model_copy(update={"evaluation": file, "warnings": warnings})
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary, evaluation)})
-    storage.write(f"jobs/{job_id}/manifest.json", manifest.model_dump_json(indent=2).encode())
+    storage.write(JobFolder(job_id).manifest, manifest.model_dump_json(indent=2).encode())
     return manifest, evaluation
 
 
 def _evaluation(storage: Storage, job_id: str, trials: Trials) -> Evaluation:
     setup = trials.setup
-    outcomes = {trial.key(setup): find_outcome(storage, setup, trial) for trial in trials.all}
+    outcomes = {trial.key(setup): load_outcome(storage, setup, trial) for trial in trials.all}
     places = {key: index for index, key in enumerate(outcomes)}
     found: dict[tuple[Cut, int], TrialOutcome] = {}
     failed: list[FailedTrial] = []
@@ -39,7 +42,7 @@ def _evaluation(storage: Storage, job_id: str, trials: Trials) -> Evaluation:
         if outcome is not None:
             found[cut, seed] = outcome
             continue
-        message = find_failure(storage, job_id, places[key])
+        message = load_failure(storage, job_id, places[key])
         failed.append(FailedTrial(selection=cut.selection, fraction=cut.fraction, seed=seed, message=message))
     done = [outcome for outcome in outcomes.values() if outcome is not None]
     known = max((outcome.known for outcome in done), default=0)

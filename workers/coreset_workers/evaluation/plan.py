@@ -7,10 +7,13 @@ import torch
 from coreset.errors import InvalidSpec
 from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan, PlannedModel
-from coreset.schemas.trials import ProxyPlan, Trials, plan_trials
-from coreset.selection.select import pool_samples
-from coreset.spec.job import EvaluateSpec, ModelSpec
+from coreset.schemas.trials import ProxyPlan, Trials
+from coreset.selection.select import count_samples
+from coreset.selection.trial_plan import plan_trials
+from coreset.spec.evaluation import EvaluateSpec
+from coreset.spec.model import ModelSpec
 from coreset.spec.proxies import PROXY_MODEL, PROXY_NAME
+from coreset.storage.layout import PlanFolder, summary_name
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints.run import registered
 from coreset_workers.data.listing import list_shards
@@ -66,6 +69,6 @@ def _require_room(plan: Plan, model: PlannedModel) -> None:
 
 def make_trials(storage: Storage, plan: Plan, spec: EvaluateSpec, world: ProxyPlan, selection: Selection) -> Trials:
     """Return the trials of a job whose shards are scored."""
-    names = set(storage.names(f"plans/{plan.id}/parts"))
-    left_out = [shard.index for shard in plan.shards if plan.summary_name(shard.index) not in names]
-    return plan_trials(spec, plan, world, selection, pool_samples(storage, plan), left_out)
+    names = set(storage.names(PlanFolder(plan.id).parts))
+    left_out = [shard.index for shard in plan.shards if summary_name(shard.index) not in names]
+    return plan_trials(spec, plan, world, selection, count_samples(storage, plan), left_out)

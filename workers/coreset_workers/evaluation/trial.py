@@ -11,9 +11,10 @@ import torch
 from coreset.errors import PoolUnusable, ShardUnreadable
 from coreset.schemas.evaluation import TrialOutcome
 from coreset.schemas.plan import Plan, PlannedShard
-from coreset.schemas.trials import Setup, Trial, find_outcome, save_outcome
-from coreset.selection.select import kept_uids
+from coreset.schemas.trials import Setup, Trial
+from coreset.selection.select import selected_uids
 from coreset.storage.storage import Storage
+from coreset.storage.trials import load_outcome, save_outcome
 from coreset_workers.data.listing import changed
 from coreset_workers.data.loader import Loader
 from coreset_workers.evaluation.measure import measure
@@ -84,7 +85,7 @@ def answer_trial(
     advance: Advance,
 ) -> None:
     """Run the trial and keep its outcome under the plan, unless one is there. Raises as `data` and run_trial do."""
-    if find_outcome(storage, setup, trial) is None:
+    if load_outcome(storage, setup, trial) is None:
         save_outcome(storage, setup, trial, run_trial(storage, plan, setup, trial, data(), device, advance))
 
 
@@ -98,7 +99,9 @@ def run_trial(
         PoolUnusable: a sample that it keeps is not in the shards any more.
     """
     started = time.monotonic()
-    rows = np.arange(len(data.pool)) if trial.select is None else _rows(kept_uids(storage, plan, trial.select), data)
+    rows = (
+        np.arange(len(data.pool)) if trial.select is None else _rows(selected_uids(storage, plan, trial.select), data)
+    )
     model = train_proxy(
         setup.world.model,
         device,

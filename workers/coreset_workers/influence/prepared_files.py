@@ -10,14 +10,15 @@ from torch import Tensor
 
 from coreset.schemas.manifest import Accuracy, Steps
 from coreset.schemas.plan import Plan
-from coreset.spec.job import Strict
+from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from diffin.contrastive import Encoded
 from diffin.stencil import Coefficients, Stencil
 
 
-class Preparation(Strict):
+class Preparation(FrozenModel):
     """The outcome of preparing a plan; its file is written last, so where it is, all is there."""
 
     precision: str
@@ -46,10 +47,6 @@ class PreparedCheckpoint:
     slopes: dict[str, tuple[Encoded, Encoded]] = field(default_factory=dict)
 
 
-def folder(plan: Plan) -> str:
-    return f"plans/{plan.id}/prepared"
-
-
 def save_checkpoint(storage: Storage, plan: Plan, index: int, prepared: PreparedCheckpoint) -> None:
     tensors = {f"direction/{name}": value.contiguous().cpu() for name, value in prepared.directions.items()}
     for j, context in enumerate(prepared.contexts):
@@ -59,12 +56,12 @@ def save_checkpoint(storage: Storage, plan: Plan, index: int, prepared: Prepared
         tensors |= {f"slope/{direction}/speed/{name}": v.contiguous().cpu() for name, v in vars(speed).items()}
     stencil = json.dumps(vars(prepared.stencil))
     data = safetensors.torch.save(tensors, metadata={"stencil": stencil})
-    storage.write(f"{folder(plan)}/{index:03d}.safetensors", data)
-    storage.write(f"{folder(plan)}/{index:03d}.json", stencil.encode())
+    storage.write(PlanFolder(plan.id).prepared_checkpoint(index), data)
+    storage.write(PlanFolder(plan.id).prepared_stencil(index), stencil.encode())
 
 
 def load_checkpoint(storage: Storage, plan: Plan, index: int, device: torch.device) -> PreparedCheckpoint:
-    tensors = safetensors.torch.load(storage.read(f"{folder(plan)}/{index:03d}.safetensors"))
+    tensors = safetensors.torch.load(storage.read(PlanFolder(plan.id).prepared_checkpoint(index)))
     stencil = load_stencil(storage, plan, index)
     directions = {n.removeprefix("direction/"): v for n, v in tensors.items() if n.startswith("direction/")}
     contexts = [load_encoded(tensors, f"context/{j}/", device) for j in range(len(stencil.points))]
@@ -74,7 +71,7 @@ def load_checkpoint(storage: Storage, plan: Plan, index: int, device: torch.devi
 
 
 def load_stencil(storage: Storage, plan: Plan, index: int) -> Stencil:
-    raw = json.loads(storage.read(f"{folder(plan)}/{index:03d}.json"))
+    raw = json.loads(storage.read(PlanFolder(plan.id).prepared_stencil(index)))
     points: tuple[Coefficients, ...] = tuple(tuple((n, c) for n, c in point) for point in raw["points"])
     return Stencil(points, {name: tuple(row) for name, row in raw["weights"].items()}, tuple(raw["slopes"]))
 
@@ -85,18 +82,18 @@ def load_encoded(tensors: dict[str, Tensor], prefix: str, device: torch.device) 
 
 def save_tensors(storage: Storage, plan: Plan, name: str, tensors: dict[str, Tensor]) -> None:
     data = safetensors.torch.save({key: value.contiguous().cpu() for key, value in tensors.items()})
-    storage.write(f"{folder(plan)}/{name}.safetensors", data)
+    storage.write(PlanFolder(plan.id).prepared_tensors(name), data)
 
 
 def load_tensors(storage: Storage, plan: Plan, name: str) -> dict[str, Tensor]:
-    return safetensors.torch.load(storage.read(f"{folder(plan)}/{name}.safetensors"))
+    return safetensors.torch.load(storage.read(PlanFolder(plan.id).prepared_tensors(name)))
 
 
 def save_preparation(storage: Storage, plan: Plan, preparation: Preparation) -> None:
-    storage.write(f"{folder(plan)}/ready.json", preparation.model_dump_json(indent=2).encode())
+    storage.write(PlanFolder(plan.id).preparation, preparation.model_dump_json(indent=2).encode())
 
 
 def load_preparation(storage: Storage, plan: Plan) -> Preparation | None:
     """Return the preparation, or None if the plan is not prepared yet."""
-    name = f"{folder(plan)}/ready.json"
+    name = PlanFolder(plan.id).preparation
     return Preparation.model_validate_json(storage.read(name)) if storage.exists(name) else None

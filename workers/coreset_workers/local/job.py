@@ -9,10 +9,11 @@ from coreset.queue.progress import FINISH_SHARE
 from coreset.schemas.job import JobStatus
 from coreset.schemas.manifest import Manifest, ShardSummary
 from coreset.schemas.plan import Plan
-from coreset.schemas.trials import ProxyPlan, note_failure, save_trials
+from coreset.schemas.trials import ProxyPlan
 from coreset.spec.job import JobSpec
-from coreset.storage.plan_references import note
+from coreset.storage.plan_references import write_reference
 from coreset.storage.storage import Storage
+from coreset.storage.trials import save_failure, save_trials
 from coreset_workers.data.loader import Loader
 from coreset_workers.evaluation.conclude import conclude_job
 from coreset_workers.evaluation.plan import make_trials, plan_proxies
@@ -42,7 +43,7 @@ def run_job(spec: JobSpec, storage: Storage, tell: Tell, loader_processes: int) 
     plan, warnings = make_plan(spec)
     watch.planned(plan.id, len(plan.shards), warnings)
     world = plan_proxies(spec.evaluate, plan) if spec.evaluate else None
-    save_plan(storage, plan, watch.job.id, spec, lambda: note(storage, plan.id, watch.job.id))
+    save_plan(storage, plan, watch.job.id, spec, lambda: write_reference(storage, plan.id, watch.job.id))
     with closing(Loader(views(plan), plan.caption_field, loader_processes, plan.metadata)) as loader:
         prepare_plan(plan, storage, loader, device, watch.stage)
         watch.enter(JobStatus.SCORING)
@@ -83,7 +84,7 @@ def _evaluated(
         try:
             answer_trial(storage, plan, trials.setup, trial, data, compute_device(), advance)
         except CoresetError as error:
-            note_failure(storage, job_id, index, error.detail)
+            save_failure(storage, job_id, index, error.detail)
     return conclude_job(storage, job_id)[0]
 
 

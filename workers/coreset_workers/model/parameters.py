@@ -12,7 +12,7 @@ from torch import nn
 
 from coreset.errors import InvalidSpec
 from coreset.schemas.plan import PlannedModel
-from coreset.spec.job import ParametersSpec
+from coreset.spec.model import ParametersSpec
 from coreset_workers.model.clip import build, preprocess_cfg, tower_names, view_functions
 
 NAMED_AT_MOST = 5

@@ -11,11 +11,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from coreset import web
-from coreset.browsing.summary import Summary
 from coreset.schemas.evaluation import Evaluation
 from coreset.schemas.manifest import File, Manifest
+from coreset.schemas.summary import Summary
 from coreset.selection.agreement import DIFFIN_WITH_CLIP_SCORE
 from coreset.spec.scores import SCORES
+from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
 
 SCRIPTS = ("charts.js", "samples.js", "result.js", "evaluation.js")
@@ -47,7 +48,7 @@ def write_report(storage: Storage, manifest: Manifest, summary: Summary, evaluat
         script=script,
         policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:",
     )
-    return storage.write(f"jobs/{manifest.job_id}/report.html", page.encode())
+    return storage.write(JobFolder(manifest.job_id).report, page.encode())
 
 
 def _hash(text: str) -> str:

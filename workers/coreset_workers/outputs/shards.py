@@ -19,10 +19,9 @@ import pyarrow.parquet as pq
 from coreset.errors import ShardUnreadable
 from coreset.schemas.manifest import File, Selection
 from coreset.schemas.plan import Plan
-from coreset.selection.select import selection_folder
+from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.tar import RawSample, ShardReader
-from coreset_workers.stages.score import part_path
 
 SAMPLES_PER_SHARD = 10_000
 SHARD_FORMAT = "{:08d}.tar"
@@ -42,18 +41,18 @@ def write_shards(
     Raises:
         ShardUnreadable: a shard is gone, or no longer holds a sample that was scored.
     """
-    folder = selection_folder(selection.job_id, selection.id)
+    folder = JobFolder(selection.job_id).selection(selection.id)
     files: dict[str, File] = {}
     sizes: dict[str, int] = {}
 
     def save(name: str, content: object) -> None:
-        files[f"shards/{name}"] = storage.write(f"{folder}/shards/{name}", json.dumps(content).encode())
+        files[f"shards/{name}"] = storage.write(folder.file(f"shards/{name}"), json.dumps(content).encode())
 
-    samples = _chosen(storage, plan, f"{folder}/subset.parquet", progress)
+    samples = _chosen(storage, plan, folder.subset, progress)
     while (first := next(samples, None)) is not None:
         name = SHARD_FORMAT.format(len(sizes))
         written = _Tar(chain([first], islice(samples, SAMPLES_PER_SHARD - 1)))
-        files[f"shards/{name}"] = storage.write_with(f"{folder}/shards/{name}", written.fill)
+        files[f"shards/{name}"] = storage.write_with(folder.file(f"shards/{name}"), written.fill)
         sizes[name] = written.samples
         save(f"{name.removesuffix('.tar')}_stats.json", {"successes": written.samples})
     if sum(sizes.values()) != selection.k:
@@ -66,8 +65,8 @@ def write_shards(
         "meta.json",
         {"output_shard_count": len(sizes), "output_shard_format": SHARD_FORMAT, "output_count": selection.k},
     )
-    subset = storage.read(f"{folder}/subset.npy")
-    files["shards/sample_ids.npy"] = storage.write(f"{folder}/shards/sample_ids.npy", subset, rows=selection.k)
+    subset = storage.read(folder.uids)
+    files["shards/sample_ids.npy"] = storage.write(folder.file("shards/sample_ids.npy"), subset, rows=selection.k)
     return files
 
 
@@ -79,7 +78,7 @@ def _chosen(storage: Storage, plan: Plan, subset: str, progress: Callable[[float
     wanted = cast(dict[Place, int], dict(zip(zip(*places, strict=True), copies, strict=True)))
     for shard in plan.shards:
         progress(shard.index / len(plan.shards))
-        keys = _keys(storage, part_path(plan, shard.index), wanted)
+        keys = _keys(storage, PlanFolder(plan.id).part(shard.index), wanted)
         if not keys:
             continue
         for raw in ShardReader(shard.uri, everything=True):

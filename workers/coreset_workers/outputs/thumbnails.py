@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coreset.schemas.plan import Plan
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
-from coreset.storage.thumbnails import SCHEMA, thumbnails_path
+from coreset.storage.thumbnails import SCHEMA
 from coreset_workers.data.decode import Sample
 
 ROWS_TOGETHER = 64
@@ -19,6 +20,6 @@ def write_thumbnails(storage: Storage, plan: Plan, shard: int, samples: Sequence
     rows = [{"uid": s.uid, "row": s.row, "image": s.thumbnail} for s in samples if s.thumbnail is not None]
     table = pa.Table.from_pylist(rows, SCHEMA)
     storage.write_with(
-        thumbnails_path(plan, shard),
+        PlanFolder(plan.id).thumbnails(shard),
         lambda file: pq.write_table(table, file, row_group_size=ROWS_TOGETHER, compression="none"),
     )

@@ -9,7 +9,7 @@ from typing import Any, Self
 import structlog
 
 from coreset.errors import CoresetError
-from coreset.queue.counters import Totals
+from coreset.queue.counters import Counters
 from coreset_workers.process.activity import Activity
 
 SECONDS = 5.0
@@ -27,7 +27,7 @@ class Reporter:
         says: what the worker says of itself, as JSON; called in the thread.
     """
 
-    def __init__(self, totals: Totals, activity: Activity, worker: str, says: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, totals: Counters, activity: Activity, worker: str, says: Callable[[], dict[str, Any]]) -> None:
         self._totals = totals
         self._activity = activity
         self._worker = worker
@@ -42,7 +42,7 @@ class Reporter:
         if self._totals.add({field: value - self._told.get(field, 0.0) for field, value in seconds.items()}):
             self._told = seconds
         try:
-            self._totals.tell(self._worker, KEPT_SECONDS, self._says())
+            self._totals.save_report(self._worker, KEPT_SECONDS, self._says())
         except CoresetError as error:
             log.warning("not told", detail=error.detail)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from coreset.queue.counters import Totals
+from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.settings import WorkerSettings
@@ -18,11 +18,11 @@ class Runtime:
     store: JobStore
     queue: TaskQueue
     storage: Storage
-    totals: Totals
+    totals: Counters
 
     @classmethod
     def build(cls, settings: WorkerSettings, redis: Redis) -> "Runtime":
-        return cls(settings, redis, JobStore(redis), TaskQueue(redis), Storage(settings.storage), Totals(redis))
+        return cls(settings, redis, JobStore(redis), TaskQueue(redis), Storage(settings.storage), Counters(redis))
 
 
 _current: Runtime | None = None

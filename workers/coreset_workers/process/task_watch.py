@@ -8,7 +8,7 @@ import structlog
 from rq.job import Job as Task
 from structlog.contextvars import bound_contextvars
 
-from coreset.queue.counters import Totals
+from coreset.queue.counters import Counters
 from coreset.queue.task_queue import RETRIES
 from coreset_workers.process.activity import Activity
 
@@ -18,7 +18,7 @@ log = structlog.get_logger("workers.task")
 class TaskWatch:
     """Called with a task, gives the context in which it runs."""
 
-    def __init__(self, totals: Totals, activity: Activity) -> None:
+    def __init__(self, totals: Counters, activity: Activity) -> None:
         self._totals = totals
         self._activity = activity
 

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from coreset import __version__
-from coreset.browsing.score_table import Look
+from coreset.browsing.score_table import ScoreTable
 from coreset.browsing.summary import summarize
 from coreset.errors import PoolUnusable
 from coreset.redaction import redact_model
 from coreset.schemas.job import Job
 from coreset.schemas.manifest import Environment, Manifest
 from coreset.schemas.plan import Plan
-from coreset.selection.agreement import compare
+from coreset.selection.agreement import compare_with_clip_score
 from coreset.selection.select import save_selection, select
+from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.outputs.report import write_report
@@ -50,7 +51,7 @@ def finish_job(
         selection = selection.model_copy(update={"files": selection.files | files})
         save_selection(storage, selection)
     progress("comparing the rankings", 0.6)
-    comparisons = compare(storage, plan, selection.k - selection.repeated)
+    comparisons = compare_with_clip_score(storage, plan, selection.k - selection.repeated)
     preparation = prepared.load_preparation(storage, plan)
     assert preparation is not None
     found = Manifest(
@@ -82,12 +83,12 @@ def finish_job(
         created_at=datetime.now(UTC),
     )
     progress("writing the report", 0.8)
-    with Look(storage, plan, selection) as look:
-        summary = summarize(look)
-    storage.write(f"jobs/{job.id}/summary.json", summary.model_dump_json().encode())
+    with ScoreTable(storage, plan, selection) as table:
+        summary = summarize(table)
+    storage.write(JobFolder(job.id).summary, summary.model_dump_json().encode())
     manifest = redact_model(found)
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
-    storage.write(f"jobs/{job.id}/manifest.json", manifest.model_dump_json(indent=2).encode())
+    storage.write(JobFolder(job.id).manifest, manifest.model_dump_json(indent=2).encode())
     return manifest
 
 

@@ -7,10 +7,10 @@ from pydantic import Field
 
 from coreset.schemas.manifest import File, ShardSummary
 from coreset.schemas.plan import PlannedShard
-from coreset.spec.job import Strict
+from coreset.spec.base import FrozenModel
 
 
-class Counts(Strict):
+class Counts(FrozenModel):
     """What became of some shards.
 
     Attributes:

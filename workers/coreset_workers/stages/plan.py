@@ -9,8 +9,10 @@ from open_clip.transform import PreprocessCfg
 
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
-from coreset.spec.job import ClipModelSpec, JobSpec, ValidationTarget
+from coreset.spec.job import JobSpec, ValidationTarget
+from coreset.spec.model import ClipModelSpec
 from coreset.spec.scores import cautions
+from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints.run import plan_checkpoints, registered
 from coreset_workers.data.listing import count_samples, list_shards
@@ -62,9 +64,9 @@ def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Ca
         join: notes that the job uses the plan, before the job relies on any file of it.
     """
     noted = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
-    storage.write(f"jobs/{job_id}/plan.json", json.dumps(noted).encode())
+    storage.write(JobFolder(job_id).plan, json.dumps(noted).encode())
     join()
-    storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
+    storage.write(PlanFolder(plan.id).plan, plan.model_dump_json(indent=2).encode())
 
 
 def _clusters(spec: JobSpec) -> int:

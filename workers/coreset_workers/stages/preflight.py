@@ -19,8 +19,10 @@ from coreset.schemas.plan import Plan, PlannedShard
 from coreset.schemas.preflight import EvaluationFound, FirstShard, Outputs, Preflight, SampleFound, ShardsFound
 from coreset.schemas.problems import to_problem
 from coreset.schemas.trials import ProxyPlan
-from coreset.selection.select import selection_folder, selection_id
-from coreset.spec.job import JobSpec, SelectSpec
+from coreset.selection.select import selection_id
+from coreset.spec.job import JobSpec
+from coreset.spec.selection import SelectSpec
+from coreset.storage.layout import JobFolder, PlanFolder, summary_name
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.decode import ViewFunctions, decode
@@ -35,7 +37,6 @@ from coreset_workers.model.inputs import RUN, load_clip_weights
 from coreset_workers.process.lease import stamp
 from coreset_workers.process.runtime import current
 from coreset_workers.stages.plan import make_plan
-from coreset_workers.stages.score import part_path, summary_path
 
 SHOWN = 5
 LOOKED_AT = 32
@@ -176,15 +177,15 @@ def _fit(plan: Plan, model: ClipModel) -> None:
 
 
 def _outputs(plan: Plan, select: SelectSpec, storage: Storage) -> Outputs:
-    folder = f"plans/{plan.id}"
-    names = set(storage.names(f"{folder}/parts"))
-    done = sum(summary_path(plan, shard.index).rsplit("/", 1)[-1] in names for shard in plan.shards)
+    folder, job = PlanFolder(plan.id), JobFolder("ID")
+    names = set(storage.names(folder.parts))
+    done = sum(summary_name(shard.index) in names for shard in plan.shards)
     return Outputs(
-        plan=storage.uri(folder),
-        parts=storage.uri(part_path(plan, 0)).rsplit("/", 1)[0],
-        result=storage.uri("jobs/ID/manifest.json"),
-        report=storage.uri("jobs/ID/report.html"),
-        selection=storage.uri(selection_folder("ID", selection_id(plan, select))),
+        plan=storage.uri(folder.root),
+        parts=storage.uri(folder.parts),
+        result=storage.uri(job.manifest),
+        report=storage.uri(job.report),
+        selection=storage.uri(job.selection(selection_id(plan, select)).root),
         prepared=load_preparation(storage, plan) is not None,
         parts_existing=done,
     )

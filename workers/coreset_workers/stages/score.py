@@ -18,6 +18,7 @@ from coreset.schemas.part import SampleStatus, part_schema
 from coreset.schemas.plan import Plan, PlannedShard
 from coreset.spec.columns import CLUSTER, metadata_column
 from coreset.spec.scores import Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset.uids import random_score
 from coreset_workers.checkpoints import files as checkpoint_files
@@ -241,7 +242,9 @@ def score_shard(
     table = pa.concat_tables(tables) if tables else part_schema(plan).empty_table()
     if thumbnails:
         write_thumbnails(scorer.storage, plan, shard.index, samples)
-    part = scorer.storage.write_with(part_path(plan, shard.index), lambda file: pq.write_table(table, file), len(table))
+    part = scorer.storage.write_with(
+        PlanFolder(plan.id).part(shard.index), lambda file: pq.write_table(table, file), len(table)
+    )
     bad = dict(Counter(str(status) for status in table["status"].to_pylist()))
     scored = bad.pop(SampleStatus.OK.value, 0)
     summary = ShardSummary(
@@ -256,19 +259,11 @@ def score_shard(
         seconds=time.monotonic() - started,
         device=device_name(scorer.device),
     )
-    scorer.storage.write(summary_path(plan, shard.index), summary.model_dump_json().encode())
+    scorer.storage.write(PlanFolder(plan.id).summary(shard.index), summary.model_dump_json().encode())
     return summary
-
-
-def part_path(plan: Plan, shard: int) -> str:
-    return f"plans/{plan.id}/parts/{plan.part_name(shard)}"
-
-
-def summary_path(plan: Plan, shard: int) -> str:
-    return f"plans/{plan.id}/parts/{plan.summary_name(shard)}"
 
 
 def find_summary(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:
     """Return the summary of a shard that is done, or None."""
-    name = summary_path(plan, shard)
+    name = PlanFolder(plan.id).summary(shard)
     return ShardSummary.model_validate_json(storage.read(name)) if storage.exists(name) else None

@@ -1,0 +1,45 @@
+"""Connections to Redis, and its errors as ours."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from coreset.errors import Unavailable
+
+
+def connect(url: str, patience: int = 30) -> Redis:
+    """Return a client that survives a restart of Redis.
+
+    Args:
+        patience: tries after a lost connection, at most 2 s apart. Workers wait long (30: about a minute); the service
+            answers its caller sooner.
+    """
+    from_url = cast(Any, Redis.from_url)  # pyright: ignore[reportUnknownMemberType]
+    return from_url(
+        url,
+        retry=Retry(ExponentialBackoff(cap=2, base=0.2), patience),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError, BusyLoadingError],
+        socket_connect_timeout=5,
+        health_check_interval=30,
+    )
+
+
+@contextmanager
+def translate_redis_errors() -> Generator[None]:
+    """Raise Unavailable in place of the errors of a Redis that does not answer."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise Unavailable("Redis does not answer; try again in a few seconds") from error
+
+
+def text(value: Any) -> str:
+    """Return an answer of Redis as text."""
+    return value.decode() if isinstance(value, bytes) else str(value)

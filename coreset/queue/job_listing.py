@@ -1,0 +1,94 @@
+"""Lists of jobs: pages, newest first, and the jobs that have not ended."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from coreset.queue.connection import text, translate_redis_errors
+from coreset.queue.job_record import RawJob, read_job
+from coreset.queue.keys import JOBS, job_keys
+from coreset.queue.page_tokens import Position, decode_token, encode_token
+from coreset.schemas.job import TERMINAL, Job, JobPage, JobStatus
+from coreset.spec.job import Priority
+
+MAX_PAGE = 100
+"""Largest number of jobs on a page."""
+
+
+class JobListing:
+    """Reads many jobs at once. All methods raise Unavailable when Redis does not answer."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+
+    def read(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Return the jobs, None in the place of those that do not exist."""
+        if not job_ids:
+            return []
+        with translate_redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for job_id in job_ids:
+                keys = job_keys(job_id)
+                pipe.hgetall(keys.record)
+                pipe.hvals(keys.running)
+                pipe.smembers(keys.devices)
+                pipe.hvals(keys.failed)
+                pipe.zrange(keys.warnings, 0, -1)
+            answers: list[Any] = pipe.execute()
+        seconds, micros = answers[0]
+        now = seconds + micros / 1e6
+        rows = [answers[at : at + 5] for at in range(1, len(answers), 5)]
+        return [read_job(RawJob(*row), now) for row in rows]
+
+    def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
+        """Return a page of jobs, newest first. `size` is limited to MAX_PAGE.
+
+        Raises:
+            InvalidInput: the token is not one of ours, or belongs to another filter.
+        """
+        size = max(1, min(size, MAX_PAGE))
+        filter_name = status.value if status else ""
+        position = decode_token(token, filter_name) if token else None
+        jobs: list[tuple[Position, Job]] = []
+        for place, job in self._newest_first(position):
+            if status is None or job.status is status:
+                jobs.append((place, job))
+            if len(jobs) > size:
+                break
+        more = len(jobs) > size
+        return JobPage(
+            jobs=[job for _, job in jobs[:size]],
+            next_page_token=encode_token(jobs[size - 1][0], filter_name) if more else None,
+        )
+
+    def active(self) -> dict[str, JobStatus]:
+        """Return the jobs that have not ended, oldest first."""
+        with translate_redis_errors():
+            job_ids = [text(member) for member in self._redis.zrange(JOBS, 0, -1)]
+        statuses = {job_id: JobStatus(status) for job_id, status in self._fields(job_ids, "status").items()}
+        return {job_id: status for job_id, status in statuses.items() if status not in TERMINAL}
+
+    def priorities(self, job_ids: Sequence[str]) -> dict[str, Priority]:
+        """Return the priorities of those jobs that exist."""
+        return cast(dict[str, Priority], self._fields(job_ids, "priority"))
+
+    def _fields(self, job_ids: Sequence[str], name: str) -> dict[str, str]:
+        with translate_redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(job_keys(job_id).record, name)
+            values: list[Any] = pipe.execute()
+        return {job_id: text(value) for job_id, value in zip(job_ids, values, strict=True) if value}
+
+    def _newest_first(self, after: Position | None) -> Iterator[tuple[Position, Job]]:
+        while True:
+            upper = repr(after.created_at) if after else "+inf"
+            with translate_redis_errors():
+                rows = self._redis.zrange(
+                    JOBS, upper, "-inf", desc=True, byscore=True, withscores=True, offset=0, num=MAX_PAGE + 1
+                )
+            positions = [Position(score, text(member)) for member, score in rows]
+            older = [position for position in positions if after is None or position < after]
+            jobs = self.read([position.job_id for position in older])
+            yield from ((position, job) for position, job in zip(older, jobs, strict=True) if job)
+            if len(rows) <= MAX_PAGE or not older:
+                return
+            after = older[-1]
