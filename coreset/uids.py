@@ -3,7 +3,6 @@
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +32,6 @@ def random_score(uid: str, seed: int) -> float:
     """Return a number in [0, 1) that depends on uid and seed alone."""
     digest = hashlib.sha256(f"{seed}/{uid}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def to_subset(uids: Iterable[str]) -> npt.NDArray[np.void]:
-    """Return DataComp's subset array: shape (n,), dtype u8,u8 (high and low half of each uid), sorted."""
-    halves = np.frombuffer(bytes.fromhex("".join(uids)), ">u8").astype("u8").reshape(-1, 2)
-    ordered = halves[np.lexsort((halves[:, 1], halves[:, 0]))]
-    return np.ascontiguousarray(ordered).view(SUBSET_DTYPE).reshape(-1)
 
 
 def from_subset(subset: npt.NDArray[np.void]) -> list[str]:

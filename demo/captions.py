@@ -81,12 +81,6 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     return frame.format(body=_body(scene, names, rng), on=on, ground=_ground(scene, rng))
 
 
-def mentions(text: str, thing: Thing) -> bool:
-    """Whether some word for the object's kind and some word for its colour stand in the text."""
-    words = set(text.replace(",", " ").split())
-    return not words.isdisjoint(KIND_WORDS[thing.kind]) and not words.isdisjoint(COLOUR_WORDS[thing.colour])
-
-
 def _body(scene: Scene, names: Sequence[str], rng: np.random.Generator) -> str:
     if len(names) > 1:
         return _usual(LAYOUT_TEMPLATES[scene.layout], rng, odds=0.6).format(*names)

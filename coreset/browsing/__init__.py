@@ -1,1 +1,3 @@
-"""Reading scores and samples for people: tables, pages, summaries, exports."""
+"""Reading a job's result: score tables, summaries, samples, exports."""
+
+__all__ = ["cut_diff", "evaluated_cuts", "sample_pages", "score_query", "score_rows", "score_table", "summary"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,1 +1,18 @@
-"""What the service and the workers answer and store: models only."""
+"""Models of what the service and the workers answer and store."""
+
+__all__ = [
+    "cut_diff",
+    "diagnosis",
+    "evaluation",
+    "events",
+    "intervals",
+    "job",
+    "manifest",
+    "part",
+    "plan",
+    "preflight",
+    "problems",
+    "sample",
+    "summary",
+    "trials",
+]  # pyright: ignore[reportUnsupportedDunderAll]

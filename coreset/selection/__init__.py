@@ -1,1 +1,3 @@
-"""Selecting a subset from the scores of a plan, with DuckDB."""
+"""Selection of a subset from a plan's scores, with DuckDB."""
+
+__all__ = ["agreement", "candidates", "quota", "ranking", "requirements", "select", "trial_plan"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,1 +1,3 @@
 """Files of plans and jobs, on a folder or an object store."""
+
+__all__ = ["layout", "plan_references", "storage", "target_clusters", "thumbnails", "trials"]  # pyright: ignore[reportUnsupportedDunderAll]

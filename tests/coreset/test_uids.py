@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreset.errors import InvalidInput
-from coreset.uids import SUBSET_DTYPE, derive, from_subset, normalise, random_score, read_uids, to_subset
+from coreset.uids import SUBSET_DTYPE, derive, from_subset, normalise, random_score, read_uids
+from tests.coreset.subsets import to_subset
 
 UIDS = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
 

@@ -209,7 +209,7 @@ def test_changes_agree_with_the_summary_where_that_has_the_k(look: ScoreTable, s
 
 
 def test_an_unknown_ranking_is_refused_and_never_reaches_the_query(look: ScoreTable) -> None:
-    with pytest.raises(InvalidInput, match="there is no ranking"):
+    with pytest.raises(InvalidInput, match="unknown ranking"):
         cut_diff(look, 5, "uid; DROP TABLE looked")
 
 

@@ -260,7 +260,7 @@ def test_version_is_for_programs_too() -> None:
         (["select", "nobody", "--k", "5", "--by", "diffin=x"], "'x' is not a number"),
         (["result", "{job}"], "there is a result when it has succeeded"),
         (["select", "{job}", "--k", "5"], "there is a result when it has succeeded"),
-        (["select", "{job}"], "give either `k` or `fraction`"),
+        (["select", "{job}"], "a selection has exactly one of `k`, `fraction`"),
         (["select", "{job}", "--filter", "clip_score>0.2"], "is not COLUMN.RULE=VALUE"),
         (["select", "{job}", "--k", "5", "--filter", "clip_score.any_of=2"], "is filtered by"),
         (["select", "{job}", "--spec", "/nowhere.json"], "is not a file with a JSON object"),

@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 
 from coreset.errors import Conflict
-from coreset.queue import scripts as store_scripts
+from coreset.queue.event_entries import MAX_EVENTS
 from coreset.queue.job_store import JobStore
 from coreset.schemas.events import Ended, ShardFailed, StatusChanged, Warned
 from coreset.schemas.job import JobStatus, Reason
@@ -52,10 +52,10 @@ def test_a_change_that_is_refused_is_not_told(store: JobStore, spec: JobSpec) ->
 
 def test_the_stream_is_capped(store: JobStore, spec: JobSpec, redis: Redis) -> None:
     store.create(spec, "j1")
-    for shard in range(store_scripts.EVENTS_KEPT + 300):
+    for shard in range(MAX_EVENTS + 300):
         store.shards.fail("j1", shard, "a.tar", "no")
     kept = redis.xlen("coreset:job:j1:events")
-    assert store_scripts.EVENTS_KEPT <= kept < store_scripts.EVENTS_KEPT + 150
+    assert MAX_EVENTS <= kept < MAX_EVENTS + 150
     store.transition("j1", JobStatus.FAILED, REASON)
     first = store.events("j1")
     assert not first.complete

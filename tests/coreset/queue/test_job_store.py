@@ -64,7 +64,7 @@ def test_a_new_job_is_queued_and_holds_its_spec(store: JobStore, spec: JobSpec) 
 
 
 def test_an_unknown_job_is_not_found(store: JobStore) -> None:
-    for call in (store.get, store.version, store.status, store.touch):
+    for call in (store.get, store.version, store.status):
         with pytest.raises(NotFound):
             call("nobody")
     with pytest.raises(NotFound):

@@ -158,6 +158,11 @@ def test_a_job_with_nothing_running_is_cancelled_at_once(job: str, store: JobSto
 
 def test_no_redis_is_unavailable() -> None:
     queue = TaskQueue(connect("redis://127.0.0.1:1/0", patience=0))
-    for call in (queue.depth, queue.workers, lambda: queue.enqueue_prepare("x"), lambda: queue.finish_cancel("x")):
+    for call in (
+        queue.census.waiting_counts,
+        queue.workers.count,
+        lambda: queue.enqueue_prepare("x"),
+        lambda: queue.finish_cancel("x"),
+    ):
         with pytest.raises(Unavailable):
             call()

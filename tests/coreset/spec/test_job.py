@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from coreset.schemas import manifest as result
 from coreset.schemas.plan import Plan
-from coreset.spec import job as spec
+from coreset.spec.base import FrozenModel
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import DEFAULT_SCORES, Score
 from coreset.spec.selection import SelectSpec
@@ -53,16 +53,16 @@ def test_scores_are_one_set_whatever_their_order() -> None:
         ("typo", 1, "Extra inputs are not permitted"),
         ("pool.typo", 1, "Extra inputs are not permitted"),
         ("pool.shards", [], "at least 1 item"),
-        ("pool.shards", ["pipe:cat a.tar"], "pipe: runs a shell command"),
-        ("pool.shards", ["a.tar::pipe:cat b.tar"], "pipe: runs a shell command"),
+        ("pool.shards", ["pipe:cat a.tar"], "pipe: would run a shell command"),
+        ("pool.shards", ["a.tar::pipe:cat b.tar"], "pipe: would run a shell command"),
         ("pool.metadata", ["a.b"], "should match pattern"),
-        ("pool.metadata", ["Lang", "lang"], "the same field twice"),
+        ("pool.metadata", ["Lang", "lang"], "two fields have the same name"),
         ("clusters", 1025, "less than or equal to 1024"),
-        ("clusters", 257, "clusters are made of the reference batch: 256 at most"),
-        ("checkpoints.files", ["a.pt"], "either `run`"),
-        ("checkpoints.run", None, "either `run`"),
+        ("clusters", 257, "expected at most the reference batch's size, 256"),
+        ("checkpoints.files", ["a.pt"], "exactly one of `run`"),
+        ("checkpoints.run", None, "exactly one of `run`"),
         ("checkpoints.last", 0, "greater than or equal to 1"),
-        ("model.name", None, "give `name`, `config`, or both"),
+        ("model.name", None, "a model needs `name`, `config`, or both"),
         ("reference.size", 7, "greater than or equal to 8"),
         ("target", "validation", "Input should be 'training'"),
         ("scores", [], "at least 1 item"),
@@ -72,41 +72,53 @@ def test_scores_are_one_set_whatever_their_order() -> None:
             ["loss"],
             "select names scores that this job does not compute: diffin, clip_score",
         ),
-        ("select.fraction", 0.5, "give either `k` or `fraction`"),
-        ("select.k", None, "give either `k` or `fraction`"),
+        ("select.fraction", 0.5, "a selection has exactly one of `k`, `fraction`"),
+        ("select.k", None, "a selection has exactly one of `k`, `fraction`"),
         ("select.k", 0, "greater than or equal to 1"),
         ("select.by", {}, "at least 1 item"),
-        ("select.by", {"diffin": 0}, "a weight of 0 counts nothing: leave out diffin"),
+        ("select.by", {"diffin": 0}, "the weight of diffin is 0"),
         ("select.by", {"diffin": -1001}, "greater than or equal to -1000"),
         ("select.by", {"diffin": float("nan")}, "less than or equal to 1000"),
         ("select.combine", "sum", "Input should be 'mix'"),
-        ("select.threshold", 0.5, "give either `k` or `fraction` or `threshold`"),
+        ("select.threshold", 0.5, "a selection has exactly one of `k`, `fraction` and `threshold`"),
         ("select.winsorise", 0.5, "less than 0.5"),
-        ("select.filters", {"clip_score": {}}, "give a bound or labels"),
-        ("select.filters", {"clip_score": {"min": 2, "max": 1}}, "nothing is between 2 and 1"),
-        ("select.filters", {"clip_score": {"any_of": ["a"]}}, "clip_score is filtered by min, max, min_rank, max_rank"),
-        ("select.filters", {"caption_length": {"min_rank": 0.1}}, "caption_length is filtered by min, max, not by"),
-        ("select.filters", {"cluster": {"min": 1}}, "cluster is filtered by any_of, none_of, not by min"),
-        ("select.filters", {"nonsense": {"min": 1}}, "nonsense is nothing that parts hold"),
+        ("select.filters", {"clip_score": {}}, "the filter is empty; give a bound, or labels"),
+        ("select.filters", {"clip_score": {"min": 2, "max": 1}}, "the lower bound 2 is above the upper bound 1"),
+        (
+            "select.filters",
+            {"clip_score": {"any_of": ["a"]}},
+            "a filter on clip_score cannot have any_of; expected min, max, min_rank, max_rank",
+        ),
+        (
+            "select.filters",
+            {"caption_length": {"min_rank": 0.1}},
+            "a filter on caption_length cannot have min_rank; expected min, max",
+        ),
+        ("select.filters", {"cluster": {"min": 1}}, "a filter on cluster cannot have min; expected any_of, none_of"),
+        ("select.filters", {"nonsense": {"min": 1}}, "unknown column nonsense; expected a score"),
         ("select.filters", {"self_influence": {"min": 1}}, "does not compute: self_influence"),
-        ("select.filters", {"metadata_lang": {"min": 1}}, "the parts hold no metadata_lang; filters may name diffin"),
-        ("select.quota", {"field": "cluster"}, "give one of `max`, `max_share`, `balance` and `shares`"),
-        ("select.quota", {"field": "cluster", "max": 1, "balance": "equal"}, "give one of `max`"),
-        ("select.quota", {"field": "uid", "max": 1}, "uid is no group; take cluster, shard, caption"),
-        ("select.quota", {"field": "metadata_lang", "max": 1}, "groups may be cluster, shard, caption"),
+        (
+            "select.filters",
+            {"metadata_lang": {"min": 1}},
+            "the parts have no column metadata_lang; filters may name diffin",
+        ),
+        ("select.quota", {"field": "cluster"}, "exactly one of `max`, `max_share`, `balance` and `shares`"),
+        ("select.quota", {"field": "cluster", "max": 1, "balance": "equal"}, "exactly one of `max`"),
+        ("select.quota", {"field": "uid", "max": 1}, "uid does not group samples; expected cluster, shard, caption"),
+        ("select.quota", {"field": "metadata_lang", "max": 1}, "groups may name cluster, shard, caption"),
         ("select.quota", {"field": "shard", "shares": {"a": 0.6, "b": 0.6}}, "the shares sum to 1.2"),
-        ("select.quota", {"field": "caption", "shares": {"a": 0.6}}, "captions have no `shares`"),
+        ("select.quota", {"field": "caption", "shares": {"a": 0.6}}, "a quota on captions cannot have `shares`"),
         (
             "select",
             {"threshold": 1, "quota": {"field": "shard", "max_share": 0.5}},
-            "this quota wants to know how many",
+            "this quota needs a number of samples",
         ),
-        ("select", {"threshold": 1, "sampling": {"temperature": 1}}, "a draw wants to know how many"),
+        ("select", {"threshold": 1, "sampling": {"temperature": 1}}, "`sampling` needs a number of samples"),
         ("select.sampling", {"temperature": 0}, "greater than or equal to 0.001"),
-        ("select", {"k": 1, "scale": "raw", "combine": "union"}, "is one of ranks: leave `scale` out"),
-        ("select", {"k": 1, "sampling": {"temperature": 1}, "quota": {"field": "shard", "max": 1}}, "has no quota"),
+        ("select", {"k": 1, "scale": "raw", "combine": "union"}, "needs ranks, not scale `raw`; leave `scale` out"),
+        ("select", {"k": 1, "sampling": {"temperature": 1}, "quota": {"field": "shard", "max": 1}}, "excludes `quota`"),
         ("max_failed_shards", -1, "greater than or equal to 0"),
-        ("select", None, "Field required: say what to keep, or what to `clean`"),
+        ("select", None, "Field required: give `select`, or `clean`"),
         ("clean", {"fraction": 0}, "greater than 0"),
         ("clean", {"fraction": 1}, "less than 1"),
         ("clean", {}, "Field required"),
@@ -142,7 +154,7 @@ def test_a_job_that_cleans_keeps_all_but_its_suspects() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "Field required: say what to keep"),
+        ({}, "Field required: give `select`, or `clean`"),
         ({"clean": {"fraction": 0.1, "by": "self_influence"}}, "clean names scores that this job does not compute"),
         ({"clean": {"fraction": 0.1}, "scores": ["random"]}, "clean names scores that this job does not compute"),
     ],
@@ -154,7 +166,7 @@ def test_what_a_job_that_cleans_lacks_is_told(fields: dict[str, Any], words: str
 
 
 def strict_models() -> list[type[BaseModel]]:
-    return [spec.Strict, *spec.Strict.__subclasses__(), Plan, result.Manifest]
+    return [FrozenModel, *FrozenModel.__subclasses__(), Plan, result.Manifest]
 
 
 @pytest.mark.parametrize("model", strict_models(), ids=lambda model: model.__name__)

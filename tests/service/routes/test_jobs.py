@@ -51,7 +51,7 @@ def test_a_job_that_cleans_selects_all_but_its_suspects(api: TestClient) -> None
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({}, "say what to keep, or what to `clean`"),
+        ({}, "give `select`, or `clean`"),
         ({"clean": {"fraction": 0}}, "clean.fraction"),
         ({"clean": {"fraction": 0.1}, "select": {"k": 5}}, "give one of `clean` and `select`"),
         ({"clean": {"fraction": 0.1, "by": "self_influence"}}, "clean names scores that this job does not compute"),

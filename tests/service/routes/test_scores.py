@@ -170,7 +170,7 @@ def test_a_few_samples_are_found_by_uid_whatever_its_spelling(get: Get, stored: 
         ({"uid": "1"}, 404, f"this job has no sample with uid {'1'.zfill(32)}"),
         ({"shard": "9.tar"}, 404, "the pool has no shard 9.tar"),
         ({"uid": "xyz"}, 422, "uid.0: String should match pattern"),
-        ({"fields": "uid,nonsense"}, 422, "there is no nonsense; there are uid, shard"),
+        ({"fields": "uid,nonsense"}, 422, "unknown fields nonsense; expected some of uid, shard"),
         ({"score": "diffin"}, 422, "the job has not computed diffin; it has clip_score, tracin"),
         ({"min": 1}, 422, "`min` and `max` are of a score"),
         ({"limit": 10**30}, 422, "limit: Input should be less than or equal to"),

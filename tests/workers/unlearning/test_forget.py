@@ -15,12 +15,12 @@ import torch
 
 from coreset.errors import InvalidInput, PoolUnusable
 from coreset.spec.job import JobSpec
-from coreset.uids import to_subset
 from coreset_workers.data.decode import uid_of
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.unlearning.__main__ import words
 from coreset_workers.unlearning.removal import Forgotten, forget
+from tests.coreset.subsets import to_subset
 
 ROOT = Path(__file__).parents[3]
 
