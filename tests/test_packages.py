@@ -126,7 +126,11 @@ from coreset.errors import InvalidInput
 from coreset.uids import read_uids
 from typer.testing import CliRunner
 
-for call in (lambda: Client("http://127.0.0.1:9").scores("j1"), lambda: read_uids(Path({str(tmp_path / "uids.npy")!r}))):
+calls = [
+    lambda: Client("http://127.0.0.1:9").scores("j1"),
+    lambda: read_uids(Path({str(tmp_path / "uids.npy")!r})),
+]
+for call in calls:
     try:
         call()
     except InvalidInput as error:
