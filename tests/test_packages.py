@@ -156,7 +156,7 @@ def test_wheels_hold_nothing_generic_and_a_client_installs_alone(tmp_path: Path)
     wheels: dict[str, Path] = {}
     for name, folder in PROJECTS.items():
         out = tmp_path / name
-        subprocess.run([uv, "build", "--wheel", "--out-dir", out, folder], **run)
+        subprocess.run([uv, "build", "--out-dir", out, folder], **run)  # by way of an sdist: leaves no build/ behind
         (wheels[name],) = out.glob("*.whl")
     for name, wheel in wheels.items():
         members = zipfile.ZipFile(wheel).namelist()

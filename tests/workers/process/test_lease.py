@@ -58,6 +58,7 @@ def test_a_killed_workers_task_runs_again_within_the_lease(
     assert events("scored") == ["scored job1 0"]
 
 
+@pytest.mark.slow
 def test_a_long_task_keeps_its_lease(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_long_task_keeps_its_lease(
     assert events("score ") == ["score job1 0"]
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_worker_fails_after_three_runs(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -87,6 +89,7 @@ def test_a_task_that_kills_its_worker_fails_after_three_runs(
     assert events("scored") == ["scored job1 1"]
 
 
+@pytest.mark.slow
 def test_a_task_that_raises_is_tried_three_times_and_its_dependents_run(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events
 ) -> None:
@@ -97,6 +100,7 @@ def test_a_task_that_raises_is_tried_three_times_and_its_dependents_run(
     assert events("finish") == ["finish job1"]
 
 
+@pytest.mark.slow
 def test_a_stalled_process_ends_itself_and_the_task_runs_again(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -173,6 +177,7 @@ def test_cancelling_ends_with_the_last_running_task(
     assert len(events("score ")) == 1
 
 
+@pytest.mark.slow
 def test_cancelling_after_a_kill_ends_with_the_lease(
     job: str, redis: Redis, store: JobStore, tiny_queue: TaskQueue, start_worker: StartWorker, wait: Wait
 ) -> None:
