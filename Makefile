@@ -14,13 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/demo-ready
 	$(BIN)/python -m demo $(if $(KEEP),--keep)
 
-# One thread a process: the models are tiny, and two processes share two cores.
-test: export OMP_NUM_THREADS ?= 1
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(PYTEST)
 
 # Faults, killed workers, S3 that breaks off, trainings, the documents' pipelines, the page in a browser: tens of minutes.
-test-slow: export OMP_NUM_THREADS ?= 1
 test-slow: $(VENV)/test-ready
 	$(BIN)/pytest -n 2 --dist loadfile -m slow $(PYTEST)
 

@@ -26,8 +26,9 @@ from coreset.spec.job import JobSpec
 from coreset.storage.storage import Storage
 from coreset_service.app import create_app
 
-# Before a test imports torch: its threads then sleep while they wait for each other. Spinning ones, on a small machine
-# whose cores are busy with workers and other tests, take the time that those would need.
+# Before a test imports torch: one thread per process, since the models are tiny and other tests and workers share the
+# cores; where there are more, they sleep while they wait for each other. Worker processes inherit both.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
