@@ -34,9 +34,7 @@ def evaluate(
         list[float] | None,
         typer.Option("--fraction", help="share of the pool to keep; may be repeated; default: the job's own"),
     ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, max=20, help="proxies (small models) per selection and share")
-    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=20, help="proxies per selection and share")] = None,
     samples_seen: Annotated[int | None, typer.Option(min=1, help="training samples that each proxy sees")] = None,
     url: Url = DEFAULT_URL,
     api_key: Key = None,

@@ -44,7 +44,7 @@ def _checkout() -> Path:
         InvalidInput: the package is installed without a checkout, or libraries of the demo are missing.
     """
     folder = Path(coreset.__file__).parents[1]
-    if not (folder / "demo" / "__main__.py").is_file():
+    if not ((folder / "pyproject.toml").is_file() and (folder / "demo" / "__main__.py").is_file()):
         raise InvalidInput("coreset demo needs a checkout of the repository; clone it and run `make demo` there")
     if missing := [name for name in DEMO_MODULES if find_spec(name) is None]:
         raise InvalidInput(f"coreset demo needs {', '.join(missing)}; run `make demo` in {folder}, which installs them")

@@ -15,8 +15,8 @@ from coreset.schemas.job import JobStatus
 
 OK, JOB_FAILED, INVALID, UNAVAILABLE, JOB_CANCELLED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 TOO_MANY_REQUESTS = 429
-EXIT_CODES = """Exit codes: 0 done; 1 the job failed, or doctor found something; 2 rejected: the input, the job's state \
-or the key; 3 the service cannot be reached or is overloaded; 4 the job was cancelled; 130 interrupted."""
+EXIT_CODES = """Exit codes: 0 done; 1 the job failed, or doctor found something; 2 rejected: the input, the job's \
+state or the key; 3 the service cannot be reached or is overloaded; 4 the job was cancelled; 130 interrupted."""
 out = Console()
 err = Console(stderr=True)
 

@@ -108,7 +108,7 @@ def _weights(text: str) -> dict[str, float]:
             weights[name.strip()] = float(weight) if weight else 1.0
         except ValueError as error:
             raise InvalidInput(
-                f"--by has the weight {weight!r}; expected a number, for example diffin=1,clip_score=1"
+                f"--by has the weight {weight!r}; expected a number, as in diffin=1,clip_score=1"
             ) from error
     return weights
 

@@ -1,8 +1,8 @@
-"""The whole service on one machine: Redis, the HTTP service and workers, as child processes that are kept alive.
+"""Local stack: Redis, the HTTP service and workers on one machine, as child processes that are restarted when they die.
 
 data/redis/   the embedded Redis's append-only file
-data/logs/    a file a process
-data/plans/, data/jobs/   results (coreset.storage.storage), unless a storage of its own is given
+data/logs/    one log file per process
+data/plans/, data/jobs/   results (coreset.storage.storage), unless another storage is given
 """
 
 import shutil
@@ -29,7 +29,7 @@ LOG_LINES = 12
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs that nvidia-smi lists; 0 without it. (This package never imports torch.)"""
+    """Return the number of GPUs that nvidia-smi lists; 0 without it. Torch, which could say so, is not imported here."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return 0
@@ -101,13 +101,13 @@ class LocalStack:
     """Redis, service and workers on this machine. Start it, or use it in a `with`.
 
     Args:
-        data: folder of everything it writes.
-        environment: of the child processes; usually os.environ. CORESET_* settings in it reach them.
-        port: of the service; 0 takes a free one.
-        workers: processes; None is one a GPU, else one on the CPU.
-        redis_url: a Redis of yours; empty starts an embedded one.
+        data: folder for Redis, logs and results.
+        environment: environment of the child processes, usually os.environ, with CORESET_* settings.
+        port: port of the service; 0 takes a free one.
+        workers: number of worker processes; None is one per GPU, else one on the CPU.
+        redis_url: URL of an existing Redis; empty starts an embedded one.
         storage: root of the results; empty is `data`.
-        drain_seconds: how long running tasks get to end at the stop. Killed ones run again at the next start.
+        drain_seconds: time for running tasks to end at the stop. Killed ones run again at the next start.
     """
 
     def __init__(
@@ -138,17 +138,17 @@ class LocalStack:
         return f"http://{HOST}:{self.port}"
 
     def describe(self) -> str:
-        """Say in one line what runs where."""
+        """Return one line about the workers and the folders."""
         kind = f"on {self._gpus} GPU(s)" if self._gpus else "on the CPU"
         return f"{self._workers} worker(s) {kind}, results in {self.storage}, logs in {self.data / 'logs'}"
 
     def parts(self) -> dict[str, object]:
-        """Return the same by name. Redis's URL may hold a password, and is left out."""
+        """Return the same by name. Redis's URL is left out, since it may contain a password."""
         where = {"storage": self.storage, "logs": str(self.data / "logs")}
         return {"workers": self._workers, "gpus": self._gpus, **where}
 
     def start(self, timeout: float = 60.0) -> Self:
-        """Start all and wait until the service is ready.
+        """Start all processes and wait until the service is ready.
 
         Raises:
             InvalidInput: the data folder cannot be made.
@@ -192,7 +192,7 @@ class LocalStack:
             time.sleep(0.1)
 
     def wait(self) -> None:
-        """Block until stop() is called elsewhere, or a signal interrupts."""
+        """Block until another thread calls stop(), or a signal interrupts."""
         while not self._stopping.wait(0.5):
             pass
 

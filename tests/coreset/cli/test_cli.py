@@ -99,7 +99,7 @@ def test_a_preflight_is_shown_with_its_sources_and_what_it_takes(
         "7812 (global_step)",
         "18.2 GB of 150.0 GB free on NVIDIA H200, 4.1 GB beside it",
         "prepare 130 s, score 1,250 s",
-        "0 of 100 are there",
+        "0 of 100 exist",
         "there is one checkpoint only",
     ):
         assert told in shown, told
@@ -256,11 +256,11 @@ def test_version_is_for_programs_too() -> None:
         (["status", "nobody"], "there is no job nobody"),
         (["submit", "/nowhere.json"], "/nowhere.json cannot be read"),
         (["submit", "-"], "is not JSON"),
-        (["select", "nobody", "--k", "5", "--by", "diffin=x"], "'x' is not a number"),
+        (["select", "nobody", "--k", "5", "--by", "diffin=x"], "has the weight 'x'; expected a number"),
         (["result", "{job}"], "there is a result when it has succeeded"),
         (["select", "{job}", "--k", "5"], "there is a result when it has succeeded"),
         (["select", "{job}"], "give either `k` or `fraction`"),
-        (["select", "{job}", "--filter", "clip_score>0.2"], "is not COLUMN.RULE=VALUE"),
+        (["select", "{job}", "--filter", "clip_score>0.2"], "expected COLUMN.RULE=VALUE"),
         (["select", "{job}", "--k", "5", "--filter", "clip_score.any_of=2"], "is filtered by"),
         (["select", "{job}", "--spec", "/nowhere.json"], "is not a file with a JSON object"),
         (["report", "{job}"], "there is a result when it has succeeded"),

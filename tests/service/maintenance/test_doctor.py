@@ -42,7 +42,7 @@ def scoring(job: str, store: JobStore, queue: TaskQueue, storage: Storage) -> st
 
 
 def codes(doctor: Doctor, job: str) -> list[str]:
-    return [finding.code for finding in doctor.look(job).findings]
+    return [finding.code for finding in doctor.diagnose(job).findings]
 
 
 def score(shard: int, job: str, store: JobStore, storage: Storage) -> None:
@@ -56,14 +56,14 @@ def score(shard: int, job: str, store: JobStore, storage: Storage) -> None:
 
 def test_a_job_that_is_well_has_no_findings(scoring: str, doctor: Doctor, store: JobStore, storage: Storage) -> None:
     score(0, scoring, store, storage)
-    found = doctor.look(scoring)
+    found = doctor.diagnose(scoring)
     assert (found.findings, found.shards, found.parts) == ([], SHARDS, 1)
     assert found.tasks == {"waiting": 3, "deferred": 2, "gone": 1}
 
 
 def test_a_job_that_is_not_there_is_not_found(doctor: Doctor) -> None:
     with pytest.raises(NotFound):
-        doctor.look("job0")
+        doctor.diagnose("job0")
 
 
 def test_a_job_without_its_first_task_gets_it(job: str, doctor: Doctor, queue: TaskQueue) -> None:
