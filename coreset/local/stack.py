@@ -29,7 +29,7 @@ LOG_LINES = 12
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs that nvidia-smi lists; 0 without it. Torch, which could say so, is not imported here."""
+    """Return the number of GPUs that nvidia-smi lists; 0 without it. Does not import torch."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return 0
