@@ -38,9 +38,9 @@ def _check_exposure(settings: ServiceSettings, log: FilteringBoundLogger, keyed:
         log.warning("no API keys are set, and CORESET_OPEN is: everyone who can reach the service may use it")
     else:
         sys.exit(
-            f"error: no API keys are set, so the service may not listen on {settings.host}. Make a key with `coreset "
-            "key new --name NAME` and add its line to CORESET_API_KEYS; or, if only trusted users can reach the "
-            "service, set CORESET_OPEN=true."
+            f"error: without API keys the service listens on the loopback only, not on {settings.host}. Make a key "
+            "with `coreset key new --name NAME` and add its line to CORESET_API_KEYS; or, if only trusted users can "
+            "reach the service, set CORESET_OPEN=true."
         )
 
 

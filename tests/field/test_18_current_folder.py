@@ -2,13 +2,15 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from coreset.entry_points import LOCAL_MODULE, UNLEARNING_MODULE, WORKER_MODULE, module_command
+from coreset.entry_points import LOCAL_MODULE, SERVICE_MODULE, UNLEARNING_MODULE, WORKER_MODULE, module_command
 from coreset.local import LocalStack
 
+ROOT = Path(__file__).parents[2]
 DECOYS = ("workers", "service", "demo", "coreset_workers", "coreset_service", "redis", "httpx", "queue")
 
 
@@ -21,12 +23,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("module", [WORKER_MODULE, LOCAL_MODULE, UNLEARNING_MODULE, "demo"])
-def test_a_module_is_ours(folder: Path, module: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # as `coreset demo` sets it
-    shown = subprocess.run(module_command(module, "--help"), env=environment, capture_output=True, text=True)
+def test_a_worker_is_ours(folder: Path) -> None:
+    shown = subprocess.run(module_command(WORKER_MODULE, "--help"), capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
-    assert f"usage: python -m {module}" in shown.stdout
+    assert f"usage: python -m {WORKER_MODULE}" in shown.stdout
+
+
+def test_every_module_that_we_start_is_ours(folder: Path) -> None:
+    """`-m` looks a module up as find_spec does. The demo's folder is on the path, as `coreset demo` puts it there."""
+    modules = [SERVICE_MODULE, WORKER_MODULE, LOCAL_MODULE, UNLEARNING_MODULE, "demo", "redis", "httpx"]
+    code = f"from importlib.util import find_spec\nfor name in {modules}: print(find_spec(name).origin)"
+    flags = module_command("any")[1:-2]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    listed = subprocess.run([sys.executable, *flags, "-c", code], env=environment, capture_output=True, text=True)
+    origins = listed.stdout.splitlines()
+    assert len(origins) == len(modules), listed.stderr
+    assert [origin for origin in origins if Path(origin).parent == folder] == []
 
 
 def test_the_service_of_a_stack_is_ours(folder: Path) -> None:

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-import fsspec
 import pytest
+from fsspec import registry
 from typer.testing import CliRunner
 
 import coreset
@@ -51,7 +51,7 @@ def test_the_demo_names_its_missing_libraries(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def without_s3fs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.delitem(registry._registry, "s3", raising=False)
 
 
 @pytest.mark.usefixtures("without_s3fs")

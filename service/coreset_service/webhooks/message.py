@@ -71,7 +71,7 @@ def require_deliverable(spec: JobSpec, secret: bool, private: bool) -> None:
         return
     if not secret:
         raise InvalidSpec(
-            "this service sends no webhooks: CORESET_WEBHOOK_SECRET is not set",
+            "this service sends no webhooks: its operator has set no webhook secret",
             field="webhook",
         )
     try:
