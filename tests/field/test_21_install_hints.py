@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from fsspec import registry
 from typer.testing import CliRunner
 
 import coreset
@@ -51,7 +50,7 @@ def test_the_demo_names_its_missing_libraries(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def without_s3fs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(registry._registry, "s3", raising=False)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
 
 
 @pytest.mark.usefixtures("without_s3fs")
