@@ -66,4 +66,4 @@ faults: $(VENV)/test-ready
 
 # docs/openapi.json and docs/problems.md, which a test compares with the code.
 api-docs: $(VENV)/test-ready
-	$(BIN)/python -m coreset_service.api_docs.openapi docs
+	$(BIN)/python -m coreset_service.export_docs docs
