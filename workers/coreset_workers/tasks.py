@@ -31,6 +31,7 @@ from coreset_workers.evaluation.plan import make_trials, plan_proxies
 from coreset_workers.evaluation.trial import Advance, ProxyData, answer_trial, load_data
 from coreset_workers.model.device import compute_device, device_name
 from coreset_workers.model.inputs import views
+from coreset_workers.outputs.parts import find_summary
 from coreset_workers.process.lease import stamp
 from coreset_workers.process.runtime import Runtime, current
 from coreset_workers.process.task_watch import attempt_of, ids_of, name_of
@@ -38,7 +39,8 @@ from coreset_workers.stages.finish import finish_job
 from coreset_workers.stages.merge import Counts, merge_counts
 from coreset_workers.stages.plan import make_plan, save_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, find_summary, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 
 log = structlog.get_logger("coreset_workers.tasks")
 

@@ -20,11 +20,13 @@ from coreset_workers.evaluation.trial import answer_trial, load_data
 from coreset_workers.local.watch import Tell, Watch
 from coreset_workers.model.device import compute_device, device_name
 from coreset_workers.model.inputs import views
+from coreset_workers.outputs.parts import find_summary
 from coreset_workers.stages.finish import finish_job
 from coreset_workers.stages.merge import Counts, merge_counts
 from coreset_workers.stages.plan import make_plan, save_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, find_summary, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 
 
 def run_job(spec: JobSpec, storage: Storage, tell: Tell, loader_processes: int) -> Manifest:

@@ -1,13 +1,11 @@
 """From the job spec to the plan: shards, checkpoints, architecture, and N, as they are now."""
 
 import json
-import math
 from collections.abc import Callable
 
 import open_clip
 from open_clip.transform import PreprocessCfg
 
-from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
 from coreset.spec.job import ClipModelSpec, JobSpec, ValidationTarget
 from coreset.spec.scores import cautions
@@ -121,13 +119,3 @@ def _doubts(plan: Plan) -> list[str]:
     if plan.checkpoints[-1].optimizer is None:
         warnings.append("the checkpoints hold no Adam state: diffin takes the run for plain SGD (P = 1)")
     return warnings
-
-
-def require_finite(value: float, name: str, uri: str) -> None:
-    """Raise CheckpointUnusable if a number of a checkpoint is not finite."""
-    if not math.isfinite(value):
-        raise not_finite(f"{name} ({value})", uri)
-
-
-def not_finite(name: str, uri: str) -> CheckpointUnusable:
-    return CheckpointUnusable(f"{uri}: {name} is not finite; the run diverged here, leave this checkpoint out", uri=uri)

@@ -32,10 +32,10 @@ from coreset_workers.influence.prepared_files import load_preparation
 from coreset_workers.model.clip import ClipModel, view_functions
 from coreset_workers.model.device import compute_device
 from coreset_workers.model.inputs import RUN, load_clip_weights
+from coreset_workers.outputs.parts import part_path, summary_path
 from coreset_workers.process.lease import stamp
 from coreset_workers.process.runtime import current
 from coreset_workers.stages.plan import make_plan
-from coreset_workers.stages.score import part_path, summary_path
 
 SHOWN = 5
 LOOKED_AT = 32
