@@ -62,9 +62,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queues", nargs="+", choices=QUEUES, default=list(QUEUES), help="in order of preference")
     parser.add_argument("--device", metavar="N", help="the GPU this worker sees (CUDA_VISIBLE_DEVICES)")
     parser.add_argument("--burst", action="store_true", help="stop when the queues are empty")
-    parser.add_argument(
-        "--healthy", action="store_true", help="start no worker; exit 0 if one on this host is alive"
-    )
+    parser.add_argument("--healthy", action="store_true", help="start no worker; exit 0 if one on this host is alive")
     return parser.parse_args(arguments)
 
 
