@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 
 from coreset.errors import CoresetError, Unavailable
 from coreset.schemas.job import JobStatus
@@ -26,7 +27,7 @@ def telling() -> Generator[None]:
     try:
         yield
     except CoresetError as error:
-        err.print("[red]error:[/red]", error.detail, highlight=False, soft_wrap=True)
+        err.print("[red]error:[/red]", escape(error.detail), highlight=False, soft_wrap=True)
         away = isinstance(error, Unavailable) or error.status >= 500 or error.status == TOO_MANY_REQUESTS
         raise typer.Exit(UNAVAILABLE if away else INVALID) from None
     except KeyboardInterrupt:

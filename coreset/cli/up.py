@@ -3,25 +3,32 @@
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coreset.cli.options import AsJson
 from coreset.cli.output import err, out, telling
-from coreset.local.stack import LocalStack
-from coreset.settings import StackSettings
+from coreset.errors import needs_extra
+
+if TYPE_CHECKING:
+    from coreset.local.stack import LocalStack
+    from coreset.settings import StackSettings
 
 
 @dataclass(frozen=True)
 class UpContext:
-    """What the entry point took from the environment."""
+    """Environment of the process, which the entry point alone reads.
 
-    settings: StackSettings
+    Attributes:
+        settings: reads the CORESET_* variables; called by `coreset up` alone, since it needs the `engine` extra.
+    """
+
+    settings: "Callable[[], StackSettings]"
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -37,7 +44,10 @@ def up(
     With --json a line of JSON comes when all is up.
     """
     chosen: UpContext = context.obj
-    settings = chosen.settings
+    with telling(), needs_extra("engine", "coreset up"):
+        from coreset.local.stack import LocalStack
+
+        settings = chosen.settings()
     stack = LocalStack(
         data=data or settings.data,
         environment=chosen.environment,
@@ -58,7 +68,7 @@ def up(
             stack.stop()
 
 
-def _tell_up(stack: LocalStack, as_json: bool) -> None:
+def _tell_up(stack: "LocalStack", as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"url": stack.url, **stack.parts()}))
     else:

@@ -4,10 +4,9 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
-import pyarrow as pa
 
 from coreset.client.blocking import HTTP_SECONDS
 from coreset.client.effects import Ask, Flow, Pause, Step, Tell
@@ -20,6 +19,9 @@ from coreset.schemas.manifest import Manifest, Selection, SelectionPage
 from coreset.schemas.preflight import Preflight
 from coreset.schemas.sample import LARGEST_PAGE, SamplePage, SampleView
 from coreset.spec.job import JobSpec, SelectSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Value = TypeVar("Value")
 
@@ -97,7 +99,7 @@ class AsyncClient:
     async def evaluation(self, job_id: str) -> Evaluation:
         return await self._run(self._calls.evaluation(job_id))
 
-    async def scores(self, job_id: str, columns: list[str] | None = None) -> pa.Table:
+    async def scores(self, job_id: str, columns: list[str] | None = None) -> "pa.Table":
         """Return the rows of all parts. Files are read in a thread."""
         return await self._run(self._calls.scores(job_id, columns))
 

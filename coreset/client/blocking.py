@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
-import pyarrow as pa
 
 from coreset.client.effects import Ask, Flow, Pause, Step, Tell
 from coreset.client.event_stream import Listening, Told
@@ -18,6 +17,9 @@ from coreset.schemas.manifest import Manifest, Selection, SelectionPage
 from coreset.schemas.preflight import Preflight
 from coreset.schemas.sample import LARGEST_PAGE, SamplePage, SampleView
 from coreset.spec.job import JobSpec, SelectSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 HTTP_SECONDS = 30.0
 """For any silence; longer than a long poll, and than the pause between the comments of an event stream."""
@@ -139,10 +141,11 @@ class Client:
         """
         return self._run(self._calls.evaluation(job_id))
 
-    def scores(self, job_id: str, columns: list[str] | None = None) -> pa.Table:
+    def scores(self, job_id: str, columns: list[str] | None = None) -> "pa.Table":
         """Return the rows of all parts, bad samples too, in pool order (columns: coreset.schemas.part).
 
         The parts are read where the manifest says they are, if this machine can; else the service sends the rows.
+        Needs the `scores` extra (pyarrow); raises InvalidInput without it.
         """
         return self._run(self._calls.scores(job_id, columns))
 

@@ -3,16 +3,14 @@
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
-import pyarrow as pa
 
 from coreset.client.effects import Ask, Flow, Pause, Tell, Work, answered
 from coreset.client.responses import read
-from coreset.client.scores import from_answer, from_parts
 from coreset.client.specs import plain
-from coreset.errors import Unavailable
+from coreset.errors import Unavailable, needs_extra
 from coreset.schemas.diagnosis import Diagnosis
 from coreset.schemas.evaluation import Evaluation
 from coreset.schemas.job import TERMINAL, Job, JobPage, JobStatus
@@ -20,6 +18,9 @@ from coreset.schemas.manifest import Manifest, Selection, SelectionPage
 from coreset.schemas.preflight import Preflight
 from coreset.schemas.sample import Order, SamplePage
 from coreset.spec.job import JobSpec, SelectSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CHECK_SECONDS = 660.0
 """Longer than the service's longest wait for a check (settings.check_seconds)."""
@@ -111,7 +112,9 @@ class Calls:
         path = f"/v1/jobs/{job_id}/selections/{selection_id}/files/{name}"
         return (yield from self._send("GET", path)).content
 
-    def scores(self, job_id: str, columns: list[str] | None) -> Flow[pa.Table]:
+    def scores(self, job_id: str, columns: list[str] | None) -> "Flow[pa.Table]":
+        with needs_extra("scores", "Client.scores"):
+            from coreset.client.scores import from_answer, from_parts
         manifest = yield from self.result(job_id)
         table: pa.Table | None = yield Work(lambda: from_parts(manifest.parts, columns))
         if table is not None:

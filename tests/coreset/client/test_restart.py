@@ -76,6 +76,7 @@ def test_a_wait_and_a_stream_outlive_the_service(stack: LocalStack, own_store: J
     assert stack.children[0].restarts == 1
 
 
+@pytest.mark.slow
 def test_the_same_awaited(stack: LocalStack, own_store: JobStore, spec: JobSpec) -> None:
     outage, told, seen = Outage(stack, own_store), [], []
 

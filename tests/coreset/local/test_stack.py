@@ -33,6 +33,7 @@ def until(true: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_stack_serves_revives_its_worker_and_keeps_jobs_over_a_restart(tmp_path: Path) -> None:
     with LocalStack(tmp_path, environment(), port=0, workers=1) as stack, Client(stack.url) as client:
         worker = stack.children[1]
