@@ -20,7 +20,7 @@ UNLEARNING_MODULE = "coreset_workers.unlearning"
 TASKS_MODULE = "coreset_workers.tasks"
 """Module of the functions that RQ messages name."""
 
-PREFLIGHT_TASK = "coreset_workers.stages.preflight.check"
+PREFLIGHT_TASK = "coreset_workers.tasks.check"
 """The function that RQ messages of a preflight name."""
 
 
