@@ -4,13 +4,16 @@ import hashlib
 import posixpath
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from coreset.errors import InvalidInput, needs_extra
 
-from coreset.errors import InvalidInput
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-SUBSET_DTYPE = np.dtype("u8,u8")
+SUBSET_DTYPE = "u8,u8"
+"""Layout of a row of DataComp's subset file: the high and the low half of a uid."""
 
 _HEX = re.compile(r"[0-9a-fA-F]{1,32}")
 
@@ -34,7 +37,7 @@ def random_score(uid: str, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def from_subset(subset: npt.NDArray[np.void]) -> list[str]:
+def from_subset(subset: "npt.NDArray[np.void]") -> list[str]:
     """Return the uids of a DataComp subset array, in its order."""
     return [f"{int(high):016x}{int(low):016x}" for high, low in subset.tolist()]
 
@@ -56,6 +59,8 @@ def read_uids(path: Path) -> list[str]:
 
 
 def _read_subset(path: Path) -> list[str]:
+    with needs_extra("scores", f"reading {path}"):
+        import numpy as np
     try:
         subset = np.load(path, allow_pickle=False)
     except ValueError as error:

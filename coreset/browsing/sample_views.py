@@ -1,4 +1,4 @@
-"""Views of samples for people to browse, from rows of a plan's parts and their thumbnails."""
+"""SampleViews of samples for people to browse, from rows of a plan's parts and their thumbnails."""
 
 import base64
 import posixpath

@@ -1,10 +1,9 @@
 """Columns of a part, as filters and groups of a selection name them, with their SQL."""
 
 from collections.abc import Iterable
+from ctypes import c_float
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 from coreset.spec.scores import Score
 
@@ -31,8 +30,7 @@ MAX_COUNT = 2**53
 
 def float32(number: float) -> float:
     """Return the nearest float32, the precision of scores."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(number))
+    return c_float(number).value
 
 
 def metadata_column(field: str) -> str:

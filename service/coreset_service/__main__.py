@@ -1,4 +1,4 @@
-"""`python -m coreset_service`: serve HTTP until told to stop. Settings are CORESET_* variables (coreset.settings)."""
+"""`python -m coreset_service`: the HTTP service. Settings are CORESET_* variables (coreset.settings)."""
 
 import sys
 
@@ -14,6 +14,7 @@ from coreset_service.app import create_app
 
 
 def main() -> None:
+    """Serve until a signal ends the process."""
     settings = ServiceSettings()
     configure(settings.log_format, settings.log_level)
     log = structlog.get_logger("service")
@@ -23,22 +24,22 @@ def main() -> None:
         sys.exit(f"error: {error.detail}")
     _check_exposure(settings, log, keyed=bool(app.state.context.keyring))
     log.info("service starts", host=settings.host, port=settings.port)
-    # Long polls last up to a minute; they are cut off when the service stops.
+    # Long polls last up to a minute; the service does not wait for them when it stops.
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=3)
 
 
 def _check_exposure(settings: ServiceSettings, log: FilteringBoundLogger, keyed: bool) -> None:
-    """End the process rather than serve strangers without keys."""
+    """Exit if the service would be reachable from other machines without keys."""
     if keyed:
         return
     if is_loopback(settings.host):
-        log.warning("there are no API keys, so the service listens on the loopback only", host=settings.host)
+        log.warning("no API keys are set; the service listens on the loopback only", host=settings.host)
     elif settings.open:
-        log.warning("there are no API keys, and CORESET_OPEN is set: whoever reaches the service may use it")
+        log.warning("no API keys are set, and CORESET_OPEN is: everyone who can reach the service may use it")
     else:
         sys.exit(
             f"error: without API keys the service listens on the loopback only, not on {settings.host}. Make a key "
-            "with `coreset key new --name NAME` and put its line into CORESET_API_KEYS; or, where only friends can "
+            "with `coreset key new --name NAME` and add its line to CORESET_API_KEYS; or, if only trusted users can "
             "reach the service, set CORESET_OPEN=true."
         )
 

@@ -1,4 +1,4 @@
-"""Cache of the score tables of the jobs that were read last."""
+"""Cache of the score tables of the jobs that users browse."""
 
 import threading
 from collections import OrderedDict
@@ -7,25 +7,26 @@ from coreset.browsing.score_table import ScoreTable
 from coreset.storage.layout import load_result
 from coreset.storage.storage import Storage
 
-MAX_OPEN_TABLES = 2
+MAX_TABLES = 2
+"""Tables kept in memory at the same time."""
 
 
-class ScoreTableCache:
-    """The tables of the MAX_OPEN_TABLES jobs that were read last.
+class ScoreTables:
+    """Least recently used cache of score tables, by job.
 
-    A table that makes room is dropped, not closed: a thread may still read it, and the last one closes it.
+    An evicted table is dropped, not closed: a thread may still read it, and the last reader closes it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tables: OrderedDict[str, ScoreTable] = OrderedDict()
 
-    def get(self, storage: Storage, job_id: str) -> ScoreTable:
+    def of(self, storage: Storage, job_id: str) -> ScoreTable:
         """Return the table of a job that has succeeded."""
         with self._lock:
             table = self._tables.pop(job_id, None) or _open(storage, job_id)
             self._tables[job_id] = table
-            while len(self._tables) > MAX_OPEN_TABLES:
+            while len(self._tables) > MAX_TABLES:
                 self._tables.popitem(last=False)
             return table
 

@@ -1,7 +1,7 @@
-"""Webhooks that are to be told: put there in the script that ends a job, and kept until they were told or given up.
+"""Transactional outbox of webhook deliveries: added by the script that ends a job, removed when sent or given up.
 
-Whoever sends takes a delivery on a lease. A sender that dies lets it run out, so a job's end is told at least once;
-receivers know a repeated message by its id.
+A sender takes a delivery under a lease. If it dies, the lease expires and another one sends the message. So each is
+delivered at least once; receivers recognise a repeated one by its id.
 """
 
 import json
@@ -19,10 +19,11 @@ from coreset.schemas.job import JobStatus, Reason
 
 @dataclass(frozen=True)
 class Delivery:
-    """A job's end that somebody wants to be told of.
+    """A job's end to be delivered to a URL.
 
     Attributes:
-        attempts: those before this one.
+        at: time of the job's end.
+        attempts: number of earlier attempts.
     """
 
     job_id: str
@@ -34,10 +35,10 @@ class Delivery:
 
 
 class Outbox:
-    """All methods raise Unavailable when Redis does not answer.
+    """Deliveries in Redis. All methods raise Unavailable if Redis does not answer.
 
     Args:
-        redis: a client from `coreset.queue.task_queue.connect`.
+        redis: a client from `coreset.queue.connection.connect`.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -45,7 +46,7 @@ class Outbox:
         self._scripts = Scripts(self._redis)
 
     def take(self, lease_seconds: float) -> Delivery | None:
-        """Return a delivery that is due, and keep others from it for the time of the lease; None if there is none."""
+        """Lease the next delivery that is due; None if there is none."""
         with translate_redis_errors():
             job_id = self._scripts.run("take_delivery", [DELIVERIES], [lease_seconds]).decode()
             if not job_id:
@@ -53,29 +54,29 @@ class Outbox:
             key = DELIVERY.format(id=job_id)
             attempts = self._redis.hincrby(key, "attempts", 1) - 1
             fields: dict[bytes, bytes] = self._redis.hgetall(key)
-        told = json.loads(fields[b"data"])
+        outcome = json.loads(fields[b"data"])
         return Delivery(
             job_id=job_id,
             url=fields[b"url"].decode(),
             at=datetime.fromtimestamp(float(fields[b"at"]), UTC),
-            status=JobStatus(told["status"]),
-            reason=Reason.model_validate(told["reason"]) if told["reason"] else None,
+            status=JobStatus(outcome["status"]),
+            reason=Reason.model_validate(outcome["reason"]) if outcome["reason"] else None,
             attempts=attempts,
         )
 
     def postpone(self, job_id: str, seconds: float) -> None:
-        """Let it be due again after these seconds."""
+        """Make a delivery due again after some seconds."""
         with translate_redis_errors():
             self._scripts.run("postpone_delivery", [DELIVERIES], [job_id, seconds])
 
     def remove(self, job_id: str) -> None:
-        """Take out what was told, or is given up."""
+        """Remove a delivery that succeeded or was given up."""
         with translate_redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(DELIVERIES, job_id)
             pipe.delete(DELIVERY.format(id=job_id))
             pipe.execute()
 
     def waiting(self) -> int:
-        """Return how many are not told yet."""
+        """Return the number of deliveries in the outbox."""
         with translate_redis_errors():
             return int(self._redis.zcard(DELIVERIES))

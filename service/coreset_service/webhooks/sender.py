@@ -1,7 +1,7 @@
-"""Sends webhooks from the outbox, in threads of the service.
+"""Sender of the webhooks in the outbox, in threads of the service.
 
-An answer of 2xx takes a message out; anything else, and no answer within TIMEOUT_SECONDS, leaves it for another try,
-for a day at most. Redirects are not followed: they lead where nobody has looked.
+An answer of 2xx completes a delivery. After any other answer, or none within TIMEOUT_SECONDS, it is tried again, for a
+day at most. Redirects are not followed, since their addresses are unchecked.
 """
 
 import asyncio
@@ -14,28 +14,30 @@ import httpx
 import structlog
 
 from coreset.errors import AddressForbidden, CoresetError, Unavailable
-from coreset_service.webhooks.message import address_of, body_of, signed_headers
+from coreset_service.webhooks.message import checked_address, signed_headers, webhook_body
 from coreset_service.webhooks.outbox import Delivery, Outbox
 
 PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 21_600)
-"""Seconds between tries, 23.6 hours together: those that Standard Webhooks proposes, cut at a day."""
+"""Seconds between attempts, 23.6 hours in all: the schedule of Standard Webhooks, cut at a day."""
 
 TIMEOUT_SECONDS = 15.0
 LEASE_SECONDS = 60.0
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 THREADS = 4
-"""So that a few receivers that do not answer keep no others waiting."""
+"""Sending threads: a few receivers that do not answer must not delay the others."""
 
 GONE = 410
-"""The receiver wants no more: no other try."""
+"""Status of a receiver that wants no further messages, so that the delivery is given up."""
 
 log = structlog.get_logger("coreset_service.webhooks.sender")
 
 
 class WebhookSender:
-    """Args:
-    secret: `whsec_` and the base64 of the key.
-    private: also send to addresses that are not public.
+    """Threads that deliver due messages.
+
+    Args:
+        secret: `whsec_` and the base64 of the key.
+        private: also send to addresses that are not public.
     """
 
     def __init__(self, outbox: Outbox, secret: str, private: bool) -> None:
@@ -50,58 +52,58 @@ class WebhookSender:
             threading.Thread(target=self._run, name=f"webhooks-{number}", daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more. What is on its way is not waited for: if it gets lost, it is sent again."""
+        """Take no further deliveries. Those under way are not awaited: an interrupted one is sent again."""
         self._stopping.set()
 
     def send_due(self) -> int:
-        """Send what is due. Returns how many were told. Raises Unavailable when Redis does not answer."""
-        told = 0
+        """Send the due messages and return how many arrived. Raises Unavailable if Redis does not answer."""
+        delivered = 0
         while not self._stopping.is_set() and (delivery := self._outbox.take(LEASE_SECONDS)) is not None:
-            told += self._told(delivery)
-        return told
+            delivered += self._deliver(delivery)
+        return delivered
 
-    def _told(self, delivery: Delivery) -> bool:
+    def _deliver(self, delivery: Delivery) -> bool:
         outcome = self._send(delivery)
         about = {"job": delivery.job_id, "url": delivery.url, "outcome": outcome, "attempt": delivery.attempts + 1}
         if isinstance(outcome, int) and 200 <= outcome < 300:
-            log.info("webhook told", **about)
+            log.info("webhook delivered", **about)
             self._outbox.remove(delivery.job_id)
             return True
         if outcome == GONE or delivery.attempts >= len(PAUSES):
             log.error("webhook given up", **about)
             self._outbox.remove(delivery.job_id)
             return False
-        pause = PAUSES[delivery.attempts] * random.uniform(0.9, 1.0)  # many jobs' tries do not come in one moment
-        log.warning("webhook not told", again_in=round(pause), **about)
+        pause = PAUSES[delivery.attempts] * random.uniform(0.9, 1.0)  # jitter, so that the attempts of many jobs spread
+        log.warning("webhook not delivered", again_in=round(pause), **about)
         self._outbox.postpone(delivery.job_id, pause)
         return False
 
     def _send(self, delivery: Delivery) -> int | str:
-        """Return the answer's status, or what went wrong."""
-        body = body_of(delivery)
+        """Return the answer's status, or the error."""
+        body = webhook_body(delivery)
         headers = signed_headers(self._secret, f"msg_{delivery.job_id}", int(time.time()), body)
         url = httpx.URL(delivery.url)
         try:
-            return asyncio.run(_post(url, address_of(url, self._private), headers, body))
+            return asyncio.run(_post(url, checked_address(url, self._private), headers, body))
         except (httpx.HTTPError, TimeoutError) as error:
             return type(error).__name__
         except (AddressForbidden, Unavailable) as error:
             return error.detail
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
+        while not self._stopping.wait(POLL_SECONDS):
             try:
                 self.send_due()
             except CoresetError as error:
-                log.warning("cannot send webhooks", detail=error.detail)
+                log.warning("webhooks cannot be sent", detail=error.detail)
             except Exception:
                 log.exception("sending webhooks failed")
 
 
 async def _post(url: httpx.URL, address: str | None, headers: Mapping[str, str], body: bytes) -> int:
-    """Post to an address that was checked, under the host's name: by now the name may resolve to another one.
+    """Post to a checked address under the host's name, which may resolve to another address by now.
 
-    The time is that of the whole exchange; httpx's own would begin anew with every byte of a receiver that drips.
+    The timeout is that of the whole exchange; httpx's own restarts with every byte that a slow receiver sends.
     """
     to = url if address is None else url.copy_with(host=address)
     named = {**headers, "Host": url.netloc.decode()}

@@ -26,7 +26,8 @@ from coreset_workers.data.loader import Block, Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.model.batches import Batches
 from coreset_workers.model.inputs import views
-from coreset_workers.stages.score import Scorer, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 from tests.workers.stages.test_score import by_key, quietly, replaced, shard_at, write_tar
 
 SMALL = 16

@@ -26,7 +26,8 @@ from coreset_workers.data.loader import Loader
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.model.inputs import views
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 from demo.trainset import usable_samples
 
 Row = dict[str, Any]

@@ -15,7 +15,8 @@ from coreset_workers.data.loader import Loader
 from coreset_workers.model.inputs import views
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 
 CPU = torch.device("cpu")
 
