@@ -1,4 +1,5 @@
 """Jobs and tasks in Redis and RQ: the only room that knows either."""
+# pyright: reportUnsupportedDunderAll=false
 
 __all__ = [
     "connection",
@@ -14,4 +15,4 @@ __all__ = [
     "scripts",
     "task_ids",
     "task_queue",
-]  # pyright: ignore[reportUnsupportedDunderAll]
+]

@@ -1,4 +1,5 @@
 """Models of what the service and the workers answer and store."""
+# pyright: reportUnsupportedDunderAll=false
 
 __all__ = [
     "cut_diff",
@@ -15,4 +16,4 @@ __all__ = [
     "sample",
     "summary",
     "trials",
-]  # pyright: ignore[reportUnsupportedDunderAll]
+]

@@ -1,4 +1,5 @@
 """The job spec: what a caller may ask for."""
+# pyright: reportUnsupportedDunderAll=false
 
 __all__ = [
     "base",
@@ -13,4 +14,4 @@ __all__ = [
     "scores",
     "selection",
     "shard_uris",
-]  # pyright: ignore[reportUnsupportedDunderAll]
+]
