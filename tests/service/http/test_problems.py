@@ -73,7 +73,7 @@ def test_a_fault_is_500_and_keeps_its_text(app: FastAPI, monkeypatch: pytest.Mon
     def broken(*arguments: object) -> None:
         raise RuntimeError("password is hunter2")
 
-    monkeypatch.setattr(context.store, "page", broken)
+    monkeypatch.setattr(context.store.listing, "page", broken)
     with TestClient(app, raise_server_exceptions=False) as api:
         answer = api.get("/v1/jobs")
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal-error")

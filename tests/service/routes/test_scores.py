@@ -172,7 +172,7 @@ def test_a_few_samples_are_found_by_uid_whatever_its_spelling(get: Get, stored: 
         ({"uid": "xyz"}, 422, "uid.0: String should match pattern"),
         ({"fields": "uid,nonsense"}, 422, "unknown fields nonsense; expected some of uid, shard"),
         ({"score": "diffin"}, 422, "the job has not computed diffin; it has clip_score, tracin"),
-        ({"min": 1}, 422, "`min` and `max` are of a score"),
+        ({"min": 1}, 422, "`min` and `max` bound a score"),
         ({"limit": 10**30}, 422, "limit: Input should be less than or equal to"),
         ({"typo": 1}, 422, "typo: Extra inputs are not permitted"),
         ({"accept": "image/png"}, 406, "the answer cannot be given in a form that the request accepts"),

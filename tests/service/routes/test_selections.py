@@ -47,7 +47,7 @@ def test_what_the_parts_do_not_hold_is_an_invalid_spec(api: TestClient, succeede
     wish = {"k": 1, "filters": {"image_width": {"min": 3}}}
     answer = api.post(f"/v1/jobs/{succeeded}/selections", json=wish)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-spec")
-    assert answer.json()["detail"].endswith("This job was scored before parts held more: post it again")
+    assert answer.json()["detail"].endswith("of an older version with fewer columns: post the job again")
 
 
 def test_selections_are_listed_newest_first_in_pages(api: TestClient, storage: Storage, succeeded: str) -> None:
