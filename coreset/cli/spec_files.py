@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from coreset.errors import InvalidInput, InvalidSpec
+from coreset.spec.json_text import parse_json
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
@@ -32,7 +33,9 @@ def read_spec(job_file: str) -> Any:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise InvalidInput(f"{job_file} cannot be read: {reason}") from error
     try:
-        return absolute(json.loads(text), folder)
+        return absolute(parse_json(text), folder)
+    except InvalidSpec as error:
+        raise InvalidSpec(f"{job_file}: {error.detail}", **error.data) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise InvalidSpec(f"{job_file} is not JSON: {error.msg} at {place}") from error

@@ -34,7 +34,7 @@ from coreset_workers.model.inputs import views
 from coreset_workers.process.lease import stamp
 from coreset_workers.process.runtime import Runtime, current
 from coreset_workers.process.task_watch import attempt_of, ids_of, name_of
-from coreset_workers.stages.finish import finish_job
+from coreset_workers.stages.finish import finish_job, pool_warnings
 from coreset_workers.stages.merge import Counts, merge_counts
 from coreset_workers.stages.plan import make_plan, save_plan
 from coreset_workers.stages.prepare import prepare_plan
@@ -176,6 +176,9 @@ def finish(job_id: str) -> None:
         counts = merge_counts([_read_counts(run.storage, job_id, top, i) for i in range(len(tree[top]))])
         progress, share = _progress(run, job_id), FINISH_SHARE if job.spec.evaluate else 1.0
         manifest = finish_job(run.storage, plan, job, counts, lambda stage, f: progress(stage, share * f))
+        run.store.set_duplicates(job_id, manifest.duplicates)
+        for warning in pool_warnings(counts, manifest.duplicates):
+            run.store.warn(job_id, warning)
         if job.spec.evaluate is not None:
             world = load_world(run.storage, job_id)
             trials = make_trials(run.storage, plan, job.spec.evaluate, world, manifest.selection)

@@ -20,7 +20,7 @@ from coreset_workers.evaluation.trial import answer_trial, load_data
 from coreset_workers.local.watch import Tell, Watch
 from coreset_workers.model.device import compute_device, device_name
 from coreset_workers.model.inputs import views
-from coreset_workers.stages.finish import finish_job
+from coreset_workers.stages.finish import finish_job, pool_warnings
 from coreset_workers.stages.merge import Counts, merge_counts
 from coreset_workers.stages.plan import make_plan, save_plan
 from coreset_workers.stages.prepare import prepare_plan
@@ -47,11 +47,13 @@ def run_job(spec: JobSpec, storage: Storage, tell: Tell, loader_processes: int) 
         prepare_plan(plan, storage, loader, device, watch.stage)
         watch.enter(JobStatus.SCORING)
         scorer = Scorer(plan, storage, device)
-        counts = [Counts.of(plan.shards[i], _scored(scorer, loader, watch, i)) for i in range(len(plan.shards))]
+        each = [Counts.of(plan.shards[i], _scored(scorer, loader, watch, i)) for i in range(len(plan.shards))]
+    counts = merge_counts(each)
     watch.enter(JobStatus.REDUCING)
     share = FINISH_SHARE if spec.evaluate else 1.0
     stage = lambda words, fraction: watch.stage(words, share * fraction)  # noqa: E731
-    manifest = finish_job(storage, plan, watch.job, merge_counts(counts), stage)
+    manifest = finish_job(storage, plan, watch.job, counts, stage)
+    watch.finished(manifest.duplicates, pool_warnings(counts, manifest.duplicates))
     if world is not None:
         manifest = _evaluated(storage, plan, world, manifest, watch, loader_processes)
     watch.enter(JobStatus.SUCCEEDED)

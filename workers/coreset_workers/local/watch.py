@@ -58,6 +58,11 @@ class Watch:
             self._add("samples_resumed", summary.scored)
         self._changed()
 
+    def finished(self, duplicates: int, warnings: list[str]) -> None:
+        """Record the number of duplicates, and warnings that only the whole pool gives rise to."""
+        self._record["samples_duplicates"] = str(duplicates)
+        self._changed(warnings=[*self.job.warnings, *warnings])
+
     def shard_failed(self, shard: int, uri: str, message: str) -> None:
         self._running = []
         self._add("shards_failed", 1)

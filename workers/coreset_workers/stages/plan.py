@@ -29,8 +29,8 @@ def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
     Raises:
         InvalidInput: a shard or a checkpoint that cannot be used; names it.
     """
-    shards = list_shards(spec.pool)
-    target = list_shards(spec.target.pool) if isinstance(spec.target, ValidationTarget) else []
+    shards = list_shards(spec.pool, stamp)
+    target = list_shards(spec.target.pool, stamp) if isinstance(spec.target, ValidationTarget) else []
     stamp()
     checkpoints, model, warnings = plan_checkpoints(spec.checkpoints, spec.model, stamp)
     plan = Plan(
