@@ -14,6 +14,7 @@ from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan
 from coreset.settings import ServiceSettings
 from coreset.spec.job import SelectSpec
+from coreset.spec.json_text import parse_json
 from coreset.storage.storage import Storage
 from coreset_service.score_tables import Looks
 
@@ -42,3 +43,11 @@ def context_of(request: Request) -> Context:
 
 
 Ctx = Annotated[Context, Depends(context_of)]
+
+
+async def require_single_keys(request: Request) -> None:
+    """Raise InvalidSpec if a key stands twice in one object of the JSON body; FastAPI's parser takes the last."""
+    parse_json(await request.body())
+
+
+SINGLE_KEYS = Depends(require_single_keys)

@@ -16,7 +16,7 @@ from coreset.schemas.manifest import Manifest
 from coreset.schemas.preflight import Preflight
 from coreset.spec.job import JobSpec
 from coreset_service.api_docs import examples
-from coreset_service.dependencies import Context, Ctx
+from coreset_service.dependencies import SINGLE_KEYS, Context, Ctx
 from coreset_service.http.auth import caller_of
 from coreset_service.maintenance.retention import Retention
 from coreset_service.webhooks.message import require_deliverable
@@ -40,6 +40,7 @@ IdempotencyKey = Annotated[
 @router.post(
     "",
     status_code=202,
+    dependencies=[SINGLE_KEYS],
     response_model=Job,
     responses={
         **examples.answers(examples.JOB, 202),

@@ -29,6 +29,9 @@ REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectory
 MAX_MATCHES = 4_000_000
 """Files that one pattern may match."""
 
+MAX_STARS = 3
+"""Folders and names of a pattern with `*`: each more is a level of folders that is listed whole."""
+
 _locations = Locations()
 
 
@@ -96,8 +99,11 @@ def matching(pattern: str) -> list[str]:
         place = _located(pattern)
     if place.scheme in ("http", "https"):
         raise ShardUnreadable(f"{pattern}: http lists no files; write a brace range instead of *", uri=pattern)
+    if "**" in pattern or sum("*" in piece for piece in pattern.split("/")) > MAX_STARS:
+        raise ShardUnreadable(f"{pattern}: give at most {MAX_STARS} folders or names with *, and no **", uri=pattern)
     with _own_errors():
         if place.scheme == "file":
+            _followed(pattern, posixpath.dirname(_path(place).split("*", 1)[0]))
             found = fsspec.filesystem("file").glob(_path(place))
         else:
             fs = fsspec.filesystem(place.scheme, use_listings_cache=False)

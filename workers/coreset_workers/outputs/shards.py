@@ -11,7 +11,6 @@ shards/sample_ids.npy               the uids, as subset.npy
 """
 
 import json
-import tarfile
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import BinaryIO, cast
@@ -111,7 +110,7 @@ class _Tar:
         self.samples = 0
 
     def fill(self, file: BinaryIO) -> None:
-        options = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "format": tarfile.PAX_FORMAT}
+        options = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "format": "PAX_FORMAT"}
         with TarWriter(file, encoder=False, keep_meta=True, **options) as tar:
             for name, raw in self._chosen:
                 self.samples += 1
