@@ -13,12 +13,14 @@ import pytest
 from coreset.errors import CheckpointUnusable, CoresetError, LocationForbidden, ShardUnreadable
 from coreset.spec.job import PoolSpec
 from coreset_workers.checkpoints.files import load
-from coreset_workers.data import announced
 from coreset_workers.data.listing import list_shards
+from coreset_workers.data.parquet_counts import MAX_ROWS, ParquetCounter
 from coreset_workers.data.tar import ShardReader
 from tests.field.pools import sample, write_tar
+from tests.fuzz.parquets import mutated
 
 MEGABYTE = 2**20
+SEED = 9
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-@pytest.mark.parametrize(("text", "rows"), [("success", announced.MAX_ROWS + 1), ("s" * 10**6, 10**5)])
+@pytest.mark.parametrize(("text", "rows"), [("success", MAX_ROWS + 1), ("s" * 10**6, 10**5)])
 def test_a_small_parquet_of_many_rows_or_a_long_text_takes_no_memory(shard: Path, text: str, rows: int) -> None:
     path = shard.with_suffix(".parquet")
     write_statuses(path, text, rows)
@@ -54,6 +56,17 @@ def test_the_successes_of_a_parquet_are_counted(shard: Path) -> None:
     statuses = ["success", "failed_to_download", None, "success"]
     pq.write_table(pa.table({"status": statuses}), shard.with_suffix(".parquet"))
     assert expected(shard) == 2
+
+
+def test_mutated_parquets_give_a_count_or_none_and_leave_this_process_alive() -> None:
+    """Arrow ends the process that reads seed SEED; the next file gets a new one."""
+    counter = ParquetCounter()
+    try:
+        found = [counter.count(mutated(seed)) for seed in (*range(SEED + 1), 10**6)]
+    finally:
+        counter.close()
+    assert found[SEED] is None
+    assert any(one is not None for one in found)
 
 
 @pytest.mark.parametrize("successes", [10**9, 10**6, True, 1e3])

@@ -7,37 +7,29 @@ announces nothing.
 import json
 import posixpath
 import tarfile
-from typing import Any, BinaryIO, cast
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from typing import Any
 
 from coreset.errors import LocationForbidden
-from coreset_workers.data.opening import file_info, open_file
+from coreset_workers.data.opening import open_file
+from coreset_workers.data.parquet_counts import ParquetCounter
 from coreset_workers.data.tar_stream import max_unpacked
 
 MAX_SAMPLES = 100_000_000
 """Samples of one shard; a larger number is taken for damage."""
 
 MAX_JSON_BYTES = 2**24
-MAX_PARQUET_BYTES = 2**28
-MAX_ROWS = 10_000_000
-MAX_STATUS_BYTES = 2**26
-"""Of the column `status` unpacked; img2dataset's takes a few kB, since a dozen texts fill it."""
-BATCH_ROWS = 65_536
-_ENCODINGS = {"PLAIN", "RLE", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
-"""Without DELTA_BYTE_ARRAY, by which each value of a few bytes repeats a long one."""
-
-SUCCESS = "success"
+MAX_PARQUET_BYTES = 2**26
 
 
 class AnnouncedSamples:
-    """The announced number of samples per shard. Keeps each folder's sizes.json."""
+    """The announced number of samples per shard. Keeps each folder's sizes.json; close it at the end."""
 
     def __init__(self) -> None:
         self._sizes: dict[str, dict[str, Any]] = {}
+        self._parquets = ParquetCounter()
+
+    def close(self) -> None:
+        self._parquets.close()
 
     def of(self, uri: str, size: int) -> tuple[int | None, str | None]:
         """Return the number of samples of a shard and the kind of file that announces it, or (None, None).
@@ -55,7 +47,8 @@ class AnnouncedSamples:
             self._sizes[folder] = _json(f"{folder}/sizes.json")
         if _is_count(self._sizes[folder].get(name), most):
             return self._sizes[folder][name], "sizes.json"
-        count = _successes(f"{folder}/{stem}.parquet")
+        data = _content(f"{folder}/{stem}.parquet", MAX_PARQUET_BYTES)
+        count = self._parquets.count(data) if data else None
         return (count, "parquet") if _is_count(count, most) else (None, None)
 
 
@@ -71,50 +64,17 @@ def _is_count(value: object, most: int) -> bool:
 
 def _json(uri: str) -> dict[str, Any]:
     try:
-        with open_file(uri) as file:
-            value = json.loads(file.read(MAX_JSON_BYTES))
-    except (OSError, ValueError, RecursionError, LocationForbidden):
+        value = json.loads(_content(uri, MAX_JSON_BYTES) or b"{}")
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _successes(uri: str) -> int | None:
-    """Return the number of rows of img2dataset's parquet whose status is success."""
+def _content(uri: str, most: int) -> bytes | None:
+    """Return a file's bytes; None if it cannot be opened or has more than `most`."""
     try:
-        if file_info(uri)["size"] > MAX_PARQUET_BYTES:
-            return None
         with open_file(uri) as file:
-            return _count_successes(file)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, LocationForbidden):
+            data = file.read(most + 1)
+    except (OSError, ValueError, LocationForbidden):
         return None
-
-
-def _count_successes(file: BinaryIO) -> int | None:
-    """Count them batch by batch, as indices into the few texts of the column: a long text is not repeated per row."""
-    parquet = pq.ParquetFile(
-        file,
-        read_dictionary=["status"],
-        thrift_string_size_limit=MAX_JSON_BYTES,
-        thrift_container_size_limit=MAX_ROWS,
-    )
-    if "status" not in parquet.schema_arrow.names or not _is_bounded(parquet.metadata):
-        return None
-    count = 0
-    for batch in parquet.iter_batches(BATCH_ROWS, columns=["status"], use_threads=False):
-        column = cast(pa.DictionaryArray, batch.column(0))
-        place = cast(int, pc.index(column.dictionary, pa.scalar(SUCCESS, column.dictionary.type)).as_py())
-        count += int(np.count_nonzero(column.indices.drop_null().to_numpy() == place))
-    return count
-
-
-def _is_bounded(metadata: pq.FileMetaData) -> bool:
-    """Return whether the metadata announces a column `status` that is small unpacked."""
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    columns = [group.column(index) for group in groups for index in range(group.num_columns)]
-    status = [column for column in columns if column.path_in_schema == "status"]
-    return (
-        metadata.num_rows <= MAX_ROWS
-        and sum(group.num_rows for group in groups) <= MAX_ROWS
-        and sum(column.total_uncompressed_size for column in status) <= MAX_STATUS_BYTES
-        and all(_ENCODINGS.issuperset(column.encodings) for column in status)
-    )
+    return data if len(data) <= most else None

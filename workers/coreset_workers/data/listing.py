@@ -4,6 +4,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, TypeVar
 
 from coreset.errors import ShardUnreadable, Unavailable
@@ -73,9 +74,9 @@ def list_shards(pool: PoolSpec, heartbeat: Heartbeat = lambda: None) -> list[Pla
             "a remote folder, write FOLDER/*.tar.",
             shards=missing[:MAX_NAMED],
         )
-    announced = AnnouncedSamples()
     sizes = [int(info["size"] or 0) for info in infos]
-    expected = _each(lambda shard: announced.of(*shard), list(zip(uris, sizes, strict=True)), heartbeat)
+    with closing(AnnouncedSamples()) as announced:
+        expected = _each(lambda shard: announced.of(*shard), list(zip(uris, sizes, strict=True)), heartbeat)
     found = zip(uris, sizes, infos, expected, strict=True)
     return [
         PlannedShard(index=index, uri=uri, size=size, etag=_etag(info), expected=count, expected_source=source)

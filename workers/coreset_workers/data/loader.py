@@ -4,8 +4,6 @@ The processes come from a fork server, never from this process, which may hold a
 """
 
 import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor
 
 from coreset.schemas.part import SampleStatus
+from coreset_workers.data.child_process import end_with_parent
 from coreset_workers.data.decode import Sample, ViewFunctions, decode
 from coreset_workers.data.prefetch import prefetch
 from coreset_workers.data.tar import RawSample
@@ -175,17 +174,9 @@ def _modules(views: Mapping[str, View]) -> list[str]:
 def _start(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> None:
     """Build a loader process's functions once."""
     global _loaded
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     _loaded = _load(views, caption_field, metadata)
-
-
-def _die_with_parent() -> None:
-    """End this process when the worker is gone: a killed worker cannot stop its loader processes."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _ready() -> None:
