@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from coreset.browsing.score_query import Format
 from coreset.spec.columns import kind_of
+from coreset.storage.byte_sink import ByteSink
 
 ROWS = 20_000
 """Rows of a piece."""
@@ -56,47 +57,17 @@ _WRITERS: dict[str, Callable[..., Any]] = {
 
 
 def _written(reader: pa.RecordBatchReader, open_writer: Callable[..., Any]) -> Iterator[bytes]:
-    sink = _Sink()
+    pieces: list[bytes] = []
+    sink = ByteSink(lambda data: pieces.append(bytes(data)))
     with open_writer(sink, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)
-            yield sink.take()
-    yield sink.take()
+            yield _taken(pieces)
+    yield _taken(pieces)
 
 
-class _Sink:
-    """A file to write to, whose bytes are taken away as they come."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-        self._position = 0
-
-    def write(self, data: bytes) -> int:
-        self._held.append(bytes(data))
-        self._position += len(self._held[-1])
-        return len(self._held[-1])
-
-    def take(self) -> bytes:
-        taken = b"".join(self._held)
-        self._held.clear()
-        return taken
-
-    def tell(self) -> int:
-        return self._position
-
-    def flush(self) -> None:
-        """Hold nothing back."""
-
-    def close(self) -> None:
-        """Stay open: what is left is taken later."""
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
+def _taken(pieces: list[bytes]) -> bytes:
+    """Empty the list and return what was in it as one."""
+    joined = b"".join(pieces)
+    pieces.clear()
+    return joined

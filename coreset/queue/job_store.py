@@ -271,6 +271,10 @@ class JobStore:
         """Raises NotFound."""
         self._set(job_id, "plan_id", plan_id, "shards_total", shards_total)
 
+    def set_duplicates(self, job_id: str, duplicates: int) -> None:
+        """Record how many scored samples have the uid of an earlier one. Raises NotFound."""
+        self._set(job_id, "samples_duplicates", duplicates)
+
     def set_tasks(self, job_id: str, tasks: int) -> None:
         """Record how many score tasks the job has, for the queue. Raises NotFound."""
         self._set(job_id, "tasks", tasks)

@@ -53,11 +53,13 @@ class SampleCounts(Strict):
 
     Attributes:
         read: all samples met, `scored` and bad ones together.
+        duplicates: scored samples whose uid an earlier sample has; counted when all shards are done.
         bad: number of bad samples by SampleStatus.
     """
 
     read: int = 0
     scored: int = 0
+    duplicates: int = 0
     bad: dict[str, int] = Field(default_factory=dict)
 
 

@@ -16,8 +16,9 @@ from coreset.spec.scores import Score
 SCORING_VERSION = 3
 """Raised by every change of the code that changes a score: parts of older code are then not taken for new ones."""
 
-PART_VERSION = 2
-"""Raised by every change of a part's columns. 2: image_width, image_height, metadata, cluster."""
+PART_VERSION = 3
+"""Raised by every change of what a part's columns mean. 2: image_width, image_height, metadata, cluster. 3: uids by
+content, and by every spelling of 128 bits."""
 
 MAX_TASKS = 16_000
 """Tasks that one job puts on the queue at most; more shards than that are grouped."""

@@ -48,9 +48,16 @@ class SampleFound(Strict):
 
 
 class FirstShard(Strict):
-    """The first samples of the pool's first shard."""
+    """The first samples of the pool's first shard.
+
+    Attributes:
+        read: samples that were read for the check; `samples` are the first of them.
+        duplicates: of those read, the samples whose uid an earlier one has.
+    """
 
     uri: str
+    read: int = 0
+    duplicates: int = 0
     samples: list[SampleFound]
 
 

@@ -16,6 +16,7 @@ from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan
 from coreset.settings import ServiceSettings
 from coreset.spec.job import SelectSpec
+from coreset.spec.json_text import parse_json
 from coreset.storage.storage import Storage
 from coreset_service.score_tables import ScoreTables
 
@@ -70,3 +71,11 @@ def plan_of(context: Context, job_id: str) -> Plan:
     if job.plan_id is None:
         raise Conflict(f"job {job_id} has no plan", id=job_id)
     return Plan.from_json(context.storage.read(f"plans/{job.plan_id}/plan.json"))
+
+
+async def require_single_keys(request: Request) -> None:
+    """Raise InvalidSpec if a key stands twice in one object of the JSON body; FastAPI's parser takes the last."""
+    parse_json(await request.body())
+
+
+SINGLE_KEYS = Depends(require_single_keys)

@@ -16,7 +16,7 @@ from coreset.schemas.preflight import Preflight
 from coreset.spec.job import JobSpec
 from coreset_service.api_docs import examples
 from coreset_service.conditional import NOT_MODIFIED
-from coreset_service.dependencies import Context, Ctx, JobId, require_success
+from coreset_service.dependencies import SINGLE_KEYS, Context, Ctx, JobId, require_success
 from coreset_service.http.auth import caller_of
 from coreset_service.job_links import with_links
 from coreset_service.maintenance import Retention
@@ -40,6 +40,7 @@ IdempotencyKey = Annotated[
 @router.post(
     "",
     status_code=202,
+    dependencies=[SINGLE_KEYS],
     response_model=Job,
     responses={
         **examples.answers(examples.JOB, 202),

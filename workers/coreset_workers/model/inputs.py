@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import open_clip
@@ -14,7 +15,7 @@ from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Block, View
 from coreset_workers.data.opening import file_info
-from coreset_workers.model.clip import ClipModel, Weights, build, preprocess_cfg
+from coreset_workers.model.clip import ClipModel, Weights, build, preprocess_cfg, view_functions
 from diffin.contrastive import Pairs
 
 RUN, CLIP = "run", "clip"
@@ -31,7 +32,7 @@ def views(plan: Plan) -> dict[str, View]:
 
 def view_of(model: PlannedModel) -> View:
     """Return how a model wants its samples."""
-    return View(model, preprocess_cfg(model, build(model)))
+    return partial(view_functions, model, preprocess_cfg(model, build(model)))
 
 
 def pairs_of_block(block: Block, view: str) -> Pairs:

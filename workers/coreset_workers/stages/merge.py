@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from coreset.schemas.manifest import File, ShardSummary
+from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedShard
 from coreset.spec.job import Strict
 from coreset.storage.storage import Storage
+from coreset_workers.data.oddities import merged
 
 
 class Counts(Strict):
@@ -20,6 +22,7 @@ class Counts(Strict):
         missing: URIs of the shards without a part.
         damaged: damage of a tar, by URI of the shard.
         short: number of announced samples that were missing, by URI of the shard.
+        oddities: what was left aside or replaced, by OddityKind.
         parts: files of the parts, by index of the shard.
         seconds: scoring time, summed over all workers.
         devices: number of shards scored, by device.
@@ -34,6 +37,7 @@ class Counts(Strict):
     missing: list[str] = Field(default_factory=list)
     damaged: dict[str, str] = Field(default_factory=dict)
     short: dict[str, int] = Field(default_factory=dict)
+    oddities: dict[str, Oddity] = Field(default_factory=dict[str, Oddity])
     parts: dict[int, File] = Field(default_factory=dict)
     seconds: float = 0.0
     devices: dict[str, int] = Field(default_factory=dict)
@@ -53,6 +57,7 @@ class Counts(Strict):
             announced=int(summary.expected is not None),
             damaged={shard.uri: summary.damage} if summary.damage else {},
             short={shard.uri: missing} if missing > 0 else {},
+            oddities=summary.oddities,
             parts={shard.index: summary.part},
             seconds=summary.seconds,
             devices={summary.device: 1},
@@ -85,6 +90,7 @@ def merge_counts(counts: Sequence[Counts]) -> Counts:
         missing=sorted(uri for c in counts for uri in c.missing),
         damaged={uri: c.damaged[uri] for c in counts for uri in c.damaged},
         short={uri: c.short[uri] for c in counts for uri in c.short},
+        oddities=merged(c.oddities for c in counts),
         parts=dict(sorted((index, c.parts[index]) for c in counts for index in c.parts)),
         seconds=sum(c.seconds for c in counts),
         devices=_summed([c.devices for c in counts]),
