@@ -17,6 +17,7 @@
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
     coreset:open:{name}          set     none  ids of a caller's jobs, ended ones until the next   create         create
     coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
+    coreset:probe                string  60 s  shows that Redis takes writes                       probe          -
     coreset:totals               hash    none  counters of all jobs and workers since ever     shard_*, Totals Totals
     coreset:worker:{name}        string  short what a living worker says of itself, JSON       Totals         Totals
 
@@ -36,15 +37,15 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn, cast
 
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
-from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs, Unavailable
+from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs
 from coreset.logs import request_id
 from coreset.queue import scripts as lua
 from coreset.queue.job_record import RawJob, read_job
 from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.queue.progress import FINISH_SHARE, STAGES
+from coreset.queue.redis_errors import unavailable
 from coreset.redaction import redact, redact_model
 from coreset.schemas.events import News, failure_entry, read_entry, status_entry, warning_entry
 from coreset.schemas.job import TERMINAL, TRANSITIONS, FailedShard, Job, JobPage, JobStatus, Reason
@@ -60,6 +61,7 @@ DELIVERY = "coreset:delivery:{id}"
 OPEN_JOBS = "coreset:open:{name}"
 IDEMPOTENCY = "coreset:idempotency:{key}"
 TURN = "coreset:turn:{name}"
+PROBE = "coreset:probe"
 TOTALS = "coreset:totals"
 WORKER = "coreset:worker:{name}"
 IDEMPOTENCY_SECONDS = 24 * 3600
@@ -93,15 +95,17 @@ class Caller(NamedTuple):
 
 @contextmanager
 def answering() -> Generator[None]:
-    """Turn a Redis that does not answer into our own error.
+    """Turn a Redis that cannot be reached, or takes no writes, into our own error.
 
     Raises:
-        Unavailable: Redis cannot be reached.
+        Unavailable: names the cause.
     """
     try:
         yield
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        raise Unavailable("Redis does not answer; try again in a few seconds") from error
+    except RedisError as error:
+        if (found := unavailable(error)) is None:
+            raise
+        raise found from error
 
 
 class JobStore:
@@ -387,10 +391,10 @@ class JobStore:
         with answering():
             self._redis.zrem(REMOVALS, job_id)
 
-    def ping(self) -> None:
-        """Raises Unavailable."""
+    def probe(self) -> None:
+        """Write something, since a full or read-only Redis answers a ping. Raises Unavailable."""
         with answering():
-            self._redis.ping()
+            self._redis.set(PROBE, "written", ex=60)
 
     def _set(self, job_id: str, *fields: str | float) -> None:
         self._run(lua.SET_FIELDS, [_job(job_id)], list(fields), job_id)

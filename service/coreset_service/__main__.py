@@ -1,4 +1,4 @@
-"""`python -m coreset_service`: serve HTTP until told to stop. Settings are CORESET_* variables (coreset.settings)."""
+"""`python -m coreset_service`: serve HTTP until a signal stops it. Settings: CORESET_* variables (coreset.settings)."""
 
 import sys
 
@@ -11,35 +11,50 @@ from coreset.errors import CoresetError
 from coreset.logs import configure
 from coreset.settings import ServiceSettings
 from coreset_service.app import create_app
+from coreset_service.http.connections import BACKLOG, MAX_CONNECTIONS, bounded, quieten, raise_file_limit
 
 
 def main() -> None:
     settings = ServiceSettings()
     configure(settings.log_format, settings.log_level)
+    quieten()
     log = structlog.get_logger("service")
     try:
         app = create_app(settings)
     except CoresetError as error:
         sys.exit(f"error: {error.detail}")
     _check_exposure(settings, log, keyed=bool(app.state.context.keyring))
-    log.info("service starts", host=settings.host, port=settings.port)
-    # Long polls last up to a minute; they are cut off when the service stops.
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=3)
+    # A quarter of the files is left for Redis, the storage and the connections that are being accepted.
+    max_connections = min(MAX_CONNECTIONS, raise_file_limit() * 3 // 4)
+    log.info("service starts", host=settings.host, port=settings.port, max_connections=max_connections)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        http=bounded(max_connections),
+        loop="asyncio",
+        ws="none",
+        backlog=BACKLOG,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_graceful_shutdown=3,  # long polls last up to a minute; they are cut off when the service stops
+    )
 
 
 def _check_exposure(settings: ServiceSettings, log: FilteringBoundLogger, keyed: bool) -> None:
-    """End the process rather than serve strangers without keys."""
+    """Exit rather than serve the network without keys."""
     if keyed:
         return
     if is_loopback(settings.host):
         log.warning("there are no API keys, so the service listens on the loopback only", host=settings.host)
     elif settings.open:
-        log.warning("there are no API keys, and CORESET_OPEN is set: whoever reaches the service may use it")
+        log.warning("there are no API keys, and CORESET_OPEN is set: everyone who reaches the service may use it")
     else:
         sys.exit(
             f"error: without API keys the service listens on the loopback only, not on {settings.host}. Make a key "
-            "with `coreset key new --name NAME` and put its line into CORESET_API_KEYS; or, where only friends can "
-            "reach the service, set CORESET_OPEN=true."
+            "with `coreset key new --name NAME` and put its line into CORESET_API_KEYS; or, if only trusted callers "
+            "can reach the service, set CORESET_OPEN=true."
         )
 
 

@@ -24,7 +24,10 @@ from coreset_service.api_docs.openapi import describe
 from coreset_service.dependencies import Context, Select
 from coreset_service.http import problems
 from coreset_service.http.auth import Guard
-from coreset_service.http.middleware import BodyLimit, Envelope
+from coreset_service.http.bodies import BODIES_PER_MINUTE, Bodies
+from coreset_service.http.limits import Rates
+from coreset_service.http.middleware import Envelope
+from coreset_service.http.sessions import Sessions
 from coreset_service.maintenance.reconciler import Reconciler
 from coreset_service.maintenance.retention import Retention
 from coreset_service.metrics import RequestMeter, registry_of
@@ -85,16 +88,18 @@ def create_app(
     metrics = registry_of(store, queue, Totals(redis))
     keyring = read_keyring(settings.api_keys, settings.api_keys_file)
     locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
-    app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations)
+    sessions = Sessions(redis, keyring)
+    rates = Rates(settings.rate_per_minute, BODIES_PER_MINUTE * settings.max_body_bytes)
+    app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations, sessions, rates)
     for resource in (jobs, events, selections, scores, browsing, evaluation, diagnosis):
         app.include_router(resource.router, dependencies=[Security(API_KEY)])
     for resource in (health, page, reference, login):
         app.include_router(resource.router)
     problems.install(app)
     describe(app)
-    # From the inside out: who may not call is refused before their body is read.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Guard, keyring=keyring, rate=settings.rate_per_minute)
+    # From the inside out: callers without a valid key are refused before their body is read.
+    app.add_middleware(Bodies, max_bytes=settings.max_body_bytes, rates=rates)
+    app.add_middleware(Guard, keyring=keyring, sessions=sessions, rates=rates)
     app.add_middleware(Envelope, answered=RequestMeter(metrics).answered)
     return app
 

@@ -15,6 +15,8 @@ from coreset.schemas.plan import Plan
 from coreset.settings import ServiceSettings
 from coreset.spec.job import SelectSpec
 from coreset.storage.storage import Storage
+from coreset_service.http.limits import Costly, Rates
+from coreset_service.http.sessions import Sessions
 from coreset_service.score_tables import Looks
 
 
@@ -34,6 +36,9 @@ class Context:
     metrics: CollectorRegistry
     keyring: Keyring
     locations: Locations
+    sessions: Sessions
+    rates: Rates
+    costly: Costly = field(default_factory=Costly)
     looks: Looks = field(default_factory=Looks)
 
 

@@ -1,4 +1,4 @@
-"""For load balancers and operators: alive, ready, which version, what problem types mean."""
+"""Probes for load balancers and operators, metrics, version, and the meaning of problem types."""
 
 import platform
 
@@ -18,14 +18,14 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process answers. Asks nothing of anybody."""
+    """Answer while the process runs; Redis and the storage are not asked."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 def readyz(context: Ctx) -> dict[str, object]:
-    """Redis and the storage answer. A service without workers is ready: it takes jobs that wait."""
-    context.store.ping()
+    """Redis takes writes and the storage answers. A service without workers is ready: it takes jobs that wait."""
+    context.store.probe()
     context.storage.exists("jobs")
     waiting, running = context.queue.depth(), context.queue.leased()
     tasks = sum(waiting.values()) + sum(running.values())
@@ -54,7 +54,7 @@ async def problem_type(slug: str) -> JSONResponse:
     """What one problem type means."""
     types = problems.all_types()
     if slug not in types:
-        raise NotFound(f"there is no problem type {slug}", slug=slug)
+        raise NotFound(f"unknown problem type {slug!r}; GET /problems lists all", slug=slug)
     title, status = types[slug]
     text = TEXTS[slug]
     said = {"type": f"/problems/{slug}", "title": title, "status": status, "when": text.when, "what_to_do": text.mend}
