@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import secrets
 import shutil
 import socket
 import subprocess
@@ -51,7 +52,11 @@ def free_port() -> int:
 
 
 class EmbeddedRedis:
-    """A server on the loopback, every write in an append-only file below `data`.
+    """A server on the loopback with a random password, every write in an append-only file below `data`.
+
+    Everybody on the machine reaches the loopback, and whoever writes to this Redis decides what workers do. The password
+    goes to the server by its standard input, and to the children of `coreset up` by their environment: both are
+    readable by the same user alone, other than a command line.
 
     Args:
         data: folder of its files; made if need be.
@@ -61,22 +66,30 @@ class EmbeddedRedis:
     def __init__(self, data: Path, port: int = 0) -> None:
         self.data = data
         self.port = port or free_port()
+        self._password = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self, timeout: float = 20.0) -> Self:
         """Raises Unavailable when no server is found or it does not answer in time."""
         lock = self._lock()
         command = [find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.data)]
-        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no", "-"]
         with (self.data / "redis.log").open("ab") as log:
             # Its own session: a Ctrl-C must not reach Redis before the workers have put their state away.
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock.fileno()]
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+                umask=0o077,
             )
+        _configure(self._process, f"requirepass {self._password}\n")
         lock.close()
         self._wait(timeout)
         return self
@@ -119,6 +132,7 @@ class EmbeddedRedis:
     def _lock(self) -> IO[str]:
         """Take the folder. The server inherits the lock and holds it for as long as it lives, even without us."""
         self.data.mkdir(parents=True, exist_ok=True)
+        self.data.chmod(0o700)
         lock = (self.data / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,7 +143,7 @@ class EmbeddedRedis:
 
     def _wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        client = cast(Any, Redis(port=self.port))
+        client = cast(Any, Redis(port=self.port, password=self._password))
         try:
             while not _answers(client):
                 if not self.alive() or time.monotonic() > deadline:
@@ -138,6 +152,13 @@ class EmbeddedRedis:
                 time.sleep(0.02)
         finally:
             client.close()
+
+
+def _configure(process: subprocess.Popen[bytes], text: str) -> None:
+    """Write the configuration that a server reads from its standard input."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:  # it has ended: _wait says so
+        process.stdin.write(text.encode())
 
 
 def _answers(client: Any) -> bool:

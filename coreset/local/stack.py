@@ -55,7 +55,7 @@ class Child:
         with self.log.open("ab") as log:
             # Its own session: Ctrl-C reaches us alone, and we tell the children in the right order.
             self.process = subprocess.Popen(
-                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True, umask=0o077
             )
 
     def keep_alive(self) -> None:
@@ -146,7 +146,8 @@ class LocalStack:
         """
         check_free(self.port)
         self._stopping.clear()
-        (self.data / "logs").mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.data / "logs").mkdir(mode=0o700, exist_ok=True)
         try:
             if self.redis is not None:
                 self.redis.start()

@@ -42,7 +42,7 @@ from redis.exceptions import RedisError
 from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs
 from coreset.logs import request_id
 from coreset.queue import scripts as lua
-from coreset.queue.job_record import RawJob, read_job
+from coreset.queue.job_record import RawJob, read_job, status_of
 from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.queue.progress import FINISH_SHARE, STAGES
 from coreset.queue.redis_errors import unavailable
@@ -196,7 +196,7 @@ class JobStore:
             version, status = self._redis.hmget(_job(job_id), "version", "status")
         if version is None or status is None:
             _missing(job_id)
-        return int(version), JobStatus(_text(status))
+        return int(version), status_of(status)
 
     def status(self, job_id: str) -> JobStatus:
         """Raises NotFound."""
@@ -209,7 +209,7 @@ class JobStore:
             for job_id in job_ids:
                 pipe.hget(_job(job_id), "status")
             statuses: list[Any] = pipe.execute()
-        known = {job_id: JobStatus(_text(status)) for job_id, status in zip(job_ids, statuses, strict=True) if status}
+        known = {job_id: status_of(status) for job_id, status in zip(job_ids, statuses, strict=True) if status}
         return {job_id: status for job_id, status in known.items() if status not in TERMINAL}
 
     def priorities(self, job_ids: Sequence[str]) -> dict[str, Priority]:
@@ -264,7 +264,7 @@ class JobStore:
             status = self._redis.hget(_job(job_id), "status")
         if status is None:
             return True
-        return JobStatus(_text(status)) in TERMINAL | {JobStatus.CANCELLING}
+        return status_of(status) in TERMINAL | {JobStatus.CANCELLING}
 
     def set_stage(self, job_id: str, stage: str, fraction: float) -> None:
         """Say in words what preparing or reducing is at, and how far it is (0 to 1 of that phase). Raises NotFound."""
@@ -356,7 +356,7 @@ class JobStore:
             (version, status), entries = pipe.execute()
         if version is None or status is None:
             _missing(job_id)
-        now = JobStatus(_text(status))
+        now = status_of(status)
         complete = now in TERMINAL and len(entries) < lua.EVENTS_KEPT
         return News(int(version), now, [read_entry(*entry) for entry in entries], complete)
 
@@ -369,7 +369,11 @@ class JobStore:
         """
         own = [*_shard_keys(job_id)[1:], _trials(job_id), f"{_job(job_id)}:warnings", _events(job_id)]
         keys = [JOBS, REMOVALS, EXPIRIES, *own]
-        answer = self._run(lua.DELETE, [_job(job_id), *keys], [job_id, *(one.value for one in TERMINAL)], job_id)
+        legal = [one.value for one in TERMINAL]
+        if self.get(job_id).status is JobStatus.UNREADABLE:
+            with answering():
+                legal.append(_text(self._redis.hget(_job(job_id), "status") or ""))
+        answer = self._run(lua.DELETE, [_job(job_id), *keys], [job_id, *legal], job_id)
         if answer != "ok":
             raise Conflict(
                 f"job {job_id} is {answer}; cancel it and wait for its end, then delete it", id=job_id, status=answer

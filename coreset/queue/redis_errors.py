@@ -25,6 +25,7 @@ _TEXTS = {
     "invalid username-password pair": "WRONGPASS",
     "invalid password": "WRONGPASS",
     "Authentication required": "NOAUTH",
+    "must be called with the client already authenticated": "NOAUTH",
     "called without any password configured": "WRONGPASS",
 }
 """redis-py takes the code off the messages of errors that have a class of their own."""

@@ -6,6 +6,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -38,6 +39,7 @@ def describe(app: FastAPI) -> None:
     app.webhooks.post("job-ended", status_code=204, responses={"4XX": {}, "5XX": {}})(_job_ended)
     plain = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
         description = plain()
         _share_problems(description)

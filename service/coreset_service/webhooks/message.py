@@ -1,4 +1,4 @@
-"""What a webhook says: a job's end, signed as Standard Webhooks (standardwebhooks.com) asks; and where it may go."""
+"""Messages of webhooks, signed as Standard Webhooks (standardwebhooks.com) asks, and the check of receivers."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class JobEnded(Strict):
-    """What a webhook tells of a job; the rest is at `links.self`."""
+    """The job in a webhook; the rest is at `links.self`."""
 
     id: str
     object: Literal["job"] = "job"
@@ -64,7 +64,7 @@ def signed_headers(secret: str, message_id: str, timestamp: int, body: bytes) ->
 
 
 def require_deliverable(spec: JobSpec, secret: bool, private: bool) -> None:
-    """Refuse a job whose end could not be told.
+    """Validate that the end of a job could be sent to its webhook.
 
     Raises:
         InvalidSpec: this service has no secret to sign with, or the host cannot be found.
@@ -73,11 +73,15 @@ def require_deliverable(spec: JobSpec, secret: bool, private: bool) -> None:
     if spec.webhook is None:
         return
     if not secret:
-        raise InvalidSpec("this service sends no webhooks: its operator has set no webhook secret", field="webhook")
+        raise InvalidSpec(
+            "this service sends no webhooks, since it has no CORESET_WEBHOOK_SECRET; leave `webhook` out",
+            field="webhook",
+        )
     try:
         address_of(httpx.URL(spec.webhook.url), private)
     except httpx.InvalidURL as error:
-        raise InvalidSpec(f"webhook.url is no URL: {error}", field="webhook.url") from error
+        detail = f"webhook.url is not a URL: {error}; expected https://HOST/PATH"
+        raise InvalidSpec(detail, field="webhook.url") from error
     except Unavailable as error:
         raise InvalidSpec(f"webhook.url: {error.detail}", field="webhook.url") from error
 

@@ -1,7 +1,7 @@
-"""Webhooks that are to be told: put there in the script that ends a job, and kept until they were told or given up.
+"""Transactional outbox of webhook deliveries: filled by the script that ends a job, emptied by the sender.
 
-Whoever sends takes a delivery on a lease. A sender that dies lets it run out, so a job's end is told at least once;
-receivers know a repeated message by its id.
+A sender takes a delivery on a lease. If the sender dies the lease runs out, so each delivery is sent at least once;
+receivers recognise a repeated message by its id.
 """
 
 import json
@@ -18,7 +18,7 @@ from coreset.schemas.job import JobStatus, Reason
 
 @dataclass(frozen=True)
 class Delivery:
-    """A job's end that somebody wants to be told of.
+    """The end of a job, and the URL to send it to.
 
     Attributes:
         attempts: those before this one.
@@ -53,13 +53,13 @@ class Outbox:
             key = DELIVERY.format(id=job_id)
             attempts = self._redis.hincrby(key, "attempts", 1) - 1
             fields: dict[bytes, bytes] = self._redis.hgetall(key)
-        told = json.loads(fields[b"data"])
+        ended = json.loads(fields[b"data"])
         return Delivery(
             job_id=job_id,
             url=fields[b"url"].decode(),
             at=datetime.fromtimestamp(float(fields[b"at"]), UTC),
-            status=JobStatus(told["status"]),
-            reason=Reason.model_validate(told["reason"]) if told["reason"] else None,
+            status=JobStatus(ended["status"]),
+            reason=Reason.model_validate(ended["reason"]) if ended["reason"] else None,
             attempts=attempts,
         )
 
@@ -68,14 +68,20 @@ class Outbox:
         with answering():
             self._postpone(keys=[DELIVERIES], args=[job_id, seconds])
 
+    def put_back(self, job_id: str, seconds: float) -> None:
+        """Let a delivery that was taken, but not tried, be due again after these seconds."""
+        with answering():
+            self._redis.hincrby(DELIVERY.format(id=job_id), "attempts", -1)
+        self.postpone(job_id, seconds)
+
     def remove(self, job_id: str) -> None:
-        """Take out what was told, or is given up."""
+        """Remove a delivery that was sent, or is given up."""
         with answering(), self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(DELIVERIES, job_id)
             pipe.delete(DELIVERY.format(id=job_id))
             pipe.execute()
 
     def waiting(self) -> int:
-        """Return how many are not told yet."""
+        """Return the number of deliveries that are waiting."""
         with answering():
             return int(self._redis.zcard(DELIVERIES))

@@ -34,7 +34,7 @@ def expand(uris: list[str]) -> list[str]:
         ShardUnreadable: a brace expression that cannot be read, too many shards, or one that is listed twice.
         LocationForbidden: one is not allowed.
     """
-    expanded = [absolute(uri) for uri in shard_uris.expand(uris)]
+    expanded = [absolute(uri) for uri in shard_uris.expand_uris(uris)]
     twice = sorted(uri for uri, times in Counter(expanded).items() if times > 1)
     if twice:
         raise ShardUnreadable(f"shards are listed twice: {_some(twice)}", shards=twice[:NAMED_AT_MOST])

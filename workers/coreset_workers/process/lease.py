@@ -24,6 +24,8 @@ from rq.job import Job as Task
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
+from coreset_workers.process.own_tasks import OwnTask
+
 MAINTENANCE_SECONDS = 10
 """Of the lock under which one worker looks for lost tasks. RQ holds it for 899 s when that worker is killed."""
 
@@ -80,6 +82,7 @@ class LeaseWorker(SimpleWorker):
         around: gives the context in which a task runs (coreset_workers.process.task_watch).
         task_ended: called with the RQ id of each task when it has ended, well or not.
         on_stall: called instead of ending the process; for tests.
+        task_class: of the messages, which decides about the functions that they may name.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class LeaseWorker(SimpleWorker):
         around: Callable[[Task], AbstractContextManager[object]] = lambda _: nullcontext(),
         task_ended: Callable[[str], object] = lambda _: None,
         on_stall: Callable[[float, str], None] = _die,
+        task_class: type[Task] = OwnTask,
     ) -> None:
         self.lease = lease
         self.beat = lease / 3
@@ -103,6 +107,7 @@ class LeaseWorker(SimpleWorker):
             connection=connection,
             serializer=JSONSerializer,
             queue_class=_Queue,
+            job_class=task_class,
             worker_ttl=DEQUEUE_MARGIN + max(1, min(10, round(self.beat))),
             maintenance_interval=max(1, round(self.beat)),
             log_job_description=False,
