@@ -48,12 +48,13 @@ def _position(order: Order, row: dict[str, Any]) -> list[Any]:
 def _after(values: list[Any]) -> list[Any]:
     try:
         value, uid, place = values
-        after = [float(value), str(uid).encode().decode(), int(place)]
+        number, row = float(value), int(place)
+        name = str(uid).encode().decode()
     except (ValueError, TypeError, OverflowError) as error:
         raise _no_token() from error
-    if not abs(after[2]) < 2**63:
+    if not abs(row) < 2**63:
         raise _no_token()
-    return after
+    return [number, name, row]
 
 
 def _no_token() -> InvalidInput:

@@ -54,9 +54,9 @@ def free_port() -> int:
 class EmbeddedRedis:
     """A server on the loopback with a random password, every write in an append-only file below `data`.
 
-    Everybody on the machine reaches the loopback, and whoever writes to this Redis decides what workers do. The password
-    goes to the server by its standard input, and to the children of `coreset up` by their environment: both are
-    readable by the same user alone, other than a command line.
+    Every user of the machine reaches the loopback, and writing to this Redis makes workers run tasks. The password
+    goes to the server by its standard input, and to the children of `coreset up` by their environment. Only the same
+    user can read these; a command line is readable by all.
 
     Args:
         data: folder of its files; made if need be.
