@@ -128,10 +128,10 @@ def _folder(pattern: str) -> str:
 
     They may change a host, a scheme or the first folder, an escape of braces, and percent-encoded characters.
     """
-    head, slash, _ = pattern.partition("{")[0].rpartition("/")
-    remote = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://(.*)", head)
-    named = bool(remote[1]) if remote else bool(slash)
-    return f"{head}/" if named and not set("\\%") & set(pattern) else ""
+    before = pattern.partition("{")[0]
+    remote = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://(.*)", before)
+    named = remote[1].find("/") > 0 if remote else "/" in before
+    return before[: before.rfind("/") + 1] if named and not set("\\%") & set(pattern) else ""
 
 
 def _named_in(spec: JobSpec) -> Iterator[str]:

@@ -49,7 +49,7 @@ class BoundedProtocol(H11Protocol):
         self.opened_at = time.monotonic()
         self._watch_head()
         if len(self.connections) > self.max_connections:
-            _one_to_close(self).transport.abort()
+            _close_one(self)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -84,13 +84,15 @@ def bounded(max_connections: int) -> type[BoundedProtocol]:
     return type("BoundedProtocol", (BoundedProtocol,), {"max_connections": max_connections})
 
 
-def _one_to_close(new: BoundedProtocol) -> BoundedProtocol:
-    connections = cast(set[BoundedProtocol], new.connections)
+def _close_one(new: BoundedProtocol) -> None:
+    """Close a connection unless enough are about to be closed: those leave the set one turn of the loop later."""
+    connections = [one for one in cast(set[BoundedProtocol], new.connections) if not one.transport.is_closing()]
+    if len(connections) <= new.max_connections:
+        return
     idle = [one for one in connections if one is not new and not one.serving]
-    if not idle:
-        return new
     per_address = Counter(_address(one) for one in idle)
-    return min(idle, key=lambda one: (-per_address[_address(one)], one.opened_at))
+    oldest = min(idle, key=lambda one: (-per_address[_address(one)], one.opened_at), default=new)
+    oldest.transport.abort()
 
 
 def _address(connection: BoundedProtocol) -> str:
