@@ -66,6 +66,8 @@ TOTALS = "coreset:totals"
 WORKER = "coreset:worker:{name}"
 IDEMPOTENCY_SECONDS = 24 * 3600
 MAX_PAGE = 100
+PAGE_BYTES = 2 * 1024 * 1024
+"""Largest sum of the specs on a page of several jobs; a spec may have a megabyte."""
 
 _TIME_FIELD = {JobStatus.PREPARING: "started_at", JobStatus.SCORING: "scoring_at", JobStatus.REDUCING: "reducing_at"}
 
@@ -166,7 +168,7 @@ class JobStore:
         return self._jobs([job_id])[0] or _missing(job_id)
 
     def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
-        """Return jobs, newest first. `size` is cut to MAX_PAGE.
+        """Return up to `size` jobs, newest first; fewer if their specs have more than PAGE_BYTES. MAX_PAGE at most.
 
         Raises:
             InvalidInput: the token is not one of ours, or belongs to another filter.
@@ -174,16 +176,18 @@ class JobStore:
         size = max(1, min(size, MAX_PAGE))
         filter_name = status.value if status else ""
         position = decode_token(token, filter_name) if token else None
-        jobs: list[tuple[Position, Job]] = []
-        for found, job in self._newest_first(position):
-            if status is None or job.status is status:
-                jobs.append((found, job))
-            if len(jobs) > size:
+        chosen: list[Position] = []
+        weight = 0
+        more = False
+        for place, weighs in self._newest_first(position, status):
+            if len(chosen) == size or (chosen and weight + weighs > PAGE_BYTES):
+                more = True
                 break
-        more = len(jobs) > size
+            chosen.append(place)
+            weight += weighs
         return JobPage(
-            jobs=[job for _, job in jobs[:size]],
-            next_page_token=encode_token(jobs[size - 1][0], filter_name) if more else None,
+            jobs=[job for job in self._jobs([place.job_id for place in chosen]) if job],
+            next_page_token=encode_token(chosen[-1], filter_name) if more else None,
         )
 
     def version(self, job_id: str) -> int:
@@ -412,7 +416,8 @@ class JobStore:
             _missing(job_id)
         return answer
 
-    def _newest_first(self, after: Position | None) -> Iterator[tuple[Position, Job]]:
+    def _newest_first(self, after: Position | None, status: JobStatus | None) -> Iterator[tuple[Position, int]]:
+        """Yield the jobs of that status, or all, and the bytes of their specs; no spec is read."""
         while True:
             upper = repr(after.created_at) if after else "+inf"
             with answering():
@@ -421,8 +426,14 @@ class JobStore:
                 )
             positions = [Position(score, _text(member)) for member, score in rows]
             older = [position for position in positions if after is None or position < after]
-            jobs = self._jobs([position.job_id for position in older])
-            yield from ((position, job) for position, job in zip(older, jobs, strict=True) if job)
+            with answering(), self._redis.pipeline(transaction=False) as pipe:
+                for position in older:
+                    pipe.hget(_job(position.job_id), "status")
+                    pipe.hstrlen(_job(position.job_id), "spec")
+                answers: list[Any] = pipe.execute()
+            for position, stored, weighs in zip(older, answers[::2], answers[1::2], strict=True):
+                if stored is not None and (status is None or status_of(stored) is status):
+                    yield position, int(weighs)
             if len(rows) <= MAX_PAGE or not older:
                 return
             after = older[-1]

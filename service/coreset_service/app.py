@@ -70,9 +70,8 @@ def create_app(
     """Make the app. What is not given is made from the settings."""
     redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
     store, queue, storage = JobStore(redis), TaskQueue(redis), storage or Storage(settings.storage)
-    threads: list[Thread] = [
-        Reconciler(store, queue, settings.reconcile_seconds, [Retention(store, queue, storage).look])
-    ]
+    chores = [Retention(store, queue, storage).look, queue.drop_abandoned_checks]
+    threads: list[Thread] = [Reconciler(store, queue, settings.reconcile_seconds, chores)]
     if settings.webhook_secret is not None:
         secret = settings.webhook_secret.get_secret_value()
         threads.append(WebhookSender(Outbox(redis), secret, settings.webhook_private))

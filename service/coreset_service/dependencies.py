@@ -1,5 +1,6 @@
 """What the routes work with, one of each a process, kept on the app."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, cast
 
@@ -15,6 +16,7 @@ from coreset.schemas.plan import Plan
 from coreset.settings import ServiceSettings
 from coreset.spec.job import SelectSpec
 from coreset.storage.storage import Storage
+from coreset_service.http.auth import payer_of
 from coreset_service.http.limits import Costly, Rates
 from coreset_service.http.sessions import Sessions
 from coreset_service.score_tables import Looks
@@ -47,3 +49,13 @@ def context_of(request: Request) -> Context:
 
 
 Ctx = Annotated[Context, Depends(context_of)]
+
+
+async def _turn(request: Request) -> AsyncGenerator[None]:
+    """Wait for the caller's turn at costly answers, and keep it until the answer is sent."""
+    async with context_of(request).costly.turn(payer_of(request.scope)):
+        yield
+
+
+COSTLY = Depends(_turn)
+"""For routes that read many rows, cut selections or check long specs."""

@@ -17,7 +17,7 @@ from coreset.schemas.preflight import Preflight
 from coreset.spec.job import JobSpec
 from coreset_service.api_docs import examples
 from coreset_service.dependencies import Context, Ctx
-from coreset_service.http.auth import caller_of
+from coreset_service.http.auth import caller_of, payer_of
 from coreset_service.maintenance.retention import Retention
 from coreset_service.webhooks.message import require_deliverable
 
@@ -64,7 +64,8 @@ async def post_job(
     what is doubtful; no job is made, and an Idempotency-Key is not used. What would make the job fail is refused as it
     would be. Where the check takes long or workers are busy, the answer is 503; the same request again joins it.
     """
-    await run_in_threadpool(context.locations.check_spec, spec)
+    async with context.costly.turn(payer_of(request.scope)):
+        await run_in_threadpool(context.locations.check_spec, spec)
     if spec.webhook is not None:
         await run_in_threadpool(_require_webhook, context, spec)
     await run_in_threadpool(_require_room, context)
@@ -196,7 +197,7 @@ def linked(job: Job) -> Job:
 async def _preflight(context: Context, request: Request, spec: JobSpec) -> Response:
     """Wait for a worker's answer. Raises what it found wrong, and Unavailable if there is none in time."""
     deadline = time.monotonic() + context.settings.check_seconds
-    while (found := await run_in_threadpool(context.queue.check, spec)) is None:
+    while (found := await run_in_threadpool(context.queue.check, spec, payer_of(request.scope))) is None:
         if time.monotonic() >= deadline or await request.is_disconnected():
             if await run_in_threadpool(context.queue.check_runs, spec):
                 raise Unavailable("the check takes longer; the same request again waits for it", check="running")

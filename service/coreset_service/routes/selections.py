@@ -16,7 +16,7 @@ from coreset.schemas.plan import Plan
 from coreset.selection.requirements import require_held
 from coreset.spec.job import SelectSpec
 from coreset_service.api_docs import examples
-from coreset_service.dependencies import Context, Ctx
+from coreset_service.dependencies import COSTLY, Context, Ctx
 from coreset_service.routes.jobs import JobId, require_success
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/selections", tags=["selections"])
@@ -33,7 +33,7 @@ AT_ONCE = CapacityLimiter(2)
 NOT_CHANGED = {304: {"description": "Not changed since If-None-Match"}}
 
 
-@router.post("", status_code=201, responses=examples.answers(examples.SELECTION, 201))
+@router.post("", status_code=201, dependencies=[COSTLY], responses=examples.answers(examples.SELECTION, 201))
 async def post_selection(
     context: Ctx,
     response: Response,
