@@ -1,4 +1,5 @@
-# Two images of one code base: `service` (HTTP, no torch) and `worker` (torch with CUDA; runs on a CPU too).
+# Two images: `service` (coreset and coreset-service: HTTP, no torch) and `worker` (coreset and coreset-workers: torch with
+# CUDA; runs on a CPU too).
 #
 #   DOCKER_BUILDKIT=1 docker build --target service -t coreset-service:latest .
 #   DOCKER_BUILDKIT=1 docker build --target worker  -t coreset-worker:latest .
@@ -30,20 +31,25 @@ WORKDIR /build
 COPY . .
 RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=cache,target=/root/.cache/uv \
-    /opt/uv/bin/uv build --wheel --build-constraints constraints.txt --out-dir /wheel
+    /opt/uv/bin/uv build --all-packages --wheel --build-constraints constraints.txt --out-dir /wheel
 
-# In both images what is installed changes with pyproject.toml and constraints.txt only; the code comes after it.
+# The libraries of an image change with the pyproject.toml files and constraints.txt only; the code comes after them.
+# The override leaves out `coreset` itself, which comes as a wheel.
 FROM python AS service
 ARG UV_DEFAULT_INDEX
 RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=type=bind,source=service/pyproject.toml,target=/build/service/pyproject.toml \
+    --mount=type=bind,source=workers/pyproject.toml,target=/build/workers/pyproject.toml \
     --mount=type=bind,source=constraints.txt,target=/build/constraints.txt \
-    cd /build && /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode \
-    -c constraints.txt -r pyproject.toml --extra service --extra s3
+    cd /build && echo "coreset ; python_version < '3'" > /tmp/override \
+    && /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode -c constraints.txt --override /tmp/override \
+    -r pyproject.toml --extra engine --extra s3 -r service/pyproject.toml && rm /tmp/override
 RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    /opt/uv/bin/uv pip install --no-cache --no-deps --compile-bytecode /wheel/*.whl
+    /opt/uv/bin/uv pip install --no-cache --no-deps --compile-bytecode \
+    /wheel/coreset-*.whl /wheel/coreset_service-*.whl
 USER coreset
 ENV OMP_WAIT_POLICY=PASSIVE \
     CORESET_HOST=0.0.0.0 \
@@ -60,12 +66,16 @@ ARG UV_TORCH_BACKEND
 RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=type=bind,source=service/pyproject.toml,target=/build/service/pyproject.toml \
+    --mount=type=bind,source=workers/pyproject.toml,target=/build/workers/pyproject.toml \
     --mount=type=bind,source=constraints.txt,target=/build/constraints.txt \
-    cd /build && /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode \
-    -c constraints.txt -r pyproject.toml --extra workers --extra s3
+    cd /build && echo "coreset ; python_version < '3'" > /tmp/override \
+    && /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode -c constraints.txt --override /tmp/override \
+    -r pyproject.toml --extra engine --extra s3 -r workers/pyproject.toml && rm /tmp/override
 RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    /opt/uv/bin/uv pip install --no-cache --no-deps --compile-bytecode /wheel/*.whl
+    /opt/uv/bin/uv pip install --no-cache --no-deps --compile-bytecode \
+    /wheel/coreset-*.whl /wheel/coreset_workers-*.whl
 USER coreset
 # NVIDIA_*: what the container toolkit gives to a container that is started with a GPU.
 ENV OMP_WAIT_POLICY=PASSIVE \

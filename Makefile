@@ -1,4 +1,4 @@
-# Two commands do all: `make demo` runs the main job on a pool of its own, `make test` passes the tests.
+# Two commands do all: `make demo` runs the main job on a pool of its own, `make test` the linters and the fast tests.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,13 +9,20 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # The first import compiles, the others need not: a loader process starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint environment clean compose-test faults fuzz api-docs
+.PHONY: demo test test-slow test-all lint environment clean compose-test faults fuzz api-docs
 
 demo: $(VENV)/demo-ready
 	$(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(PYTEST)
+
+# Faults, killed workers, S3 that breaks off, trainings, the documents' pipelines, the page in a browser: tens of minutes.
+test-slow: $(VENV)/test-ready
+	$(BIN)/pytest -n 2 --dist loadfile -m slow $(PYTEST)
+
+test-all: test
+	$(MAKE) test-slow
 
 lint: $(VENV)/test-ready
 	$(BIN)/ruff check .
@@ -59,4 +66,4 @@ faults: $(VENV)/test-ready
 
 # docs/openapi.json and docs/problems.md, which a test compares with the code.
 api-docs: $(VENV)/test-ready
-	$(BIN)/python -m coreset_service.api_docs.openapi docs
+	$(BIN)/python -m coreset_service.export_docs docs

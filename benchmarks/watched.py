@@ -13,7 +13,7 @@ from coreset_workers.data.decode import Sample, ViewFunctions, decode
 from coreset_workers.data.loader import BLOCK_SAMPLES, Block, Loader, View
 from coreset_workers.data.tar import RawSample
 from coreset_workers.model.clip import view_functions
-from coreset_workers.stages.score import Beat, Scorer
+from coreset_workers.stages.scorer import Beat, Scorer
 
 T = TypeVar("T")
 

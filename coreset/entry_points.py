@@ -3,6 +3,8 @@
 tests/test_entry_points.py checks that each of them resolves.
 """
 
+import sys
+
 SERVICE_MODULE = "coreset_service"
 """`python -m` this serves HTTP."""
 
@@ -18,5 +20,13 @@ UNLEARNING_MODULE = "coreset_workers.unlearning"
 TASKS_MODULE = "coreset_workers.tasks"
 """Module of the functions that RQ messages name."""
 
-PREFLIGHT_TASK = "coreset_workers.stages.preflight.check"
+PREFLIGHT_TASK = "coreset_workers.tasks.check"
 """The function that RQ messages of a preflight name."""
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command line that runs a module in a process of its own.
+
+    With -P the current folder is not on the path: a `coreset_workers.py` or `redis.py` there is not imported instead.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]

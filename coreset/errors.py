@@ -19,6 +19,8 @@ CoresetError
 └── Unavailable             503  Redis or the storage does not answer
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from coreset.redaction import redact, redact_all
@@ -104,3 +106,21 @@ class Conflict(CoresetError):
 
 class Unavailable(CoresetError):
     type, title, status = "unavailable", "The service cannot reach what it needs", 503
+
+
+@contextmanager
+def needs_extra(extra: str, what: str) -> Generator[None]:
+    """Name the extra to install if an import in this block fails for a library that is not installed.
+
+    Raises:
+        InvalidInput: a library of the extra is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "a library").partition(".")[0]
+        raise InvalidInput(
+            f"{what} needs {library}, which is not installed: pip install 'coreset[{extra}]'",
+            library=library,
+            extra=extra,
+        ) from error

@@ -5,13 +5,16 @@ import posixpath
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from coreset.errors import InvalidInput, needs_extra
 
-from coreset.errors import InvalidInput
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-SUBSET_DTYPE = np.dtype("u8,u8")
+SUBSET_DTYPE = "u8,u8"
+"""Layout of a row of DataComp's subset file: the high and the low half of a uid."""
 
 _HEX = re.compile(r"[0-9a-fA-F]{1,32}")
 
@@ -35,14 +38,16 @@ def random_score(uid: str, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def to_subset(uids: Iterable[str]) -> npt.NDArray[np.void]:
+def to_subset(uids: Iterable[str]) -> "npt.NDArray[np.void]":
     """Return DataComp's subset array: shape (n,), dtype u8,u8 (high and low half of each uid), sorted."""
+    import numpy as np
+
     halves = np.frombuffer(bytes.fromhex("".join(uids)), ">u8").astype("u8").reshape(-1, 2)
     ordered = halves[np.lexsort((halves[:, 1], halves[:, 0]))]
     return np.ascontiguousarray(ordered).view(SUBSET_DTYPE).reshape(-1)
 
 
-def from_subset(subset: npt.NDArray[np.void]) -> list[str]:
+def from_subset(subset: "npt.NDArray[np.void]") -> list[str]:
     """Return the uids of a DataComp subset array, in its order."""
     return [f"{int(high):016x}{int(low):016x}" for high, low in subset.tolist()]
 
@@ -64,6 +69,8 @@ def read_uids(path: Path) -> list[str]:
 
 
 def _read_subset(path: Path) -> list[str]:
+    with needs_extra("scores", f"reading {path}"):
+        import numpy as np
     try:
         subset = np.load(path, allow_pickle=False)
     except ValueError as error:

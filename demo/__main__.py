@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from coreset.cli.progress_bars import wait_live
+from coreset.cli.progress_bars import wait_with_progress
 from coreset.client import Client
 from coreset.errors import CoresetError
 from coreset.local.stack import LocalStack, check_free
@@ -55,7 +55,7 @@ def main() -> None:
     try:
         run(options.keep, options.json)
     except CoresetError as error:
-        console.print(f"[red]{error.detail}[/red]")
+        console.print(error.detail, style="red", markup=False)
         raise SystemExit(1) from None
 
 
@@ -77,7 +77,7 @@ def run(keep: bool, as_json: bool) -> None:
         console.rule(f"2  the job, over HTTP at {stack.url}", align="left")
         job = client.submit(job_spec(pool, validation, logs / "demo"))
         console.print(f"POST /v1/jobs → {job.id}")
-        manifest = _finished(client, wait_live(client, job.id))
+        manifest = _finished(client, wait_with_progress(client, job.id))
         console.rule("3  the result", align="left")
         methods = compare_methods(client, manifest, pool / "defects.parquet")
         show_methods(console, manifest, methods)

@@ -19,8 +19,8 @@ from coreset.spec.pool import PoolSpec
 from coreset.storage.storage import Storage
 from coreset_workers.data.listing import list_shards
 from coreset_workers.data.loader import Loader
+from coreset_workers.evaluation.decoded import DecodedSamples, decode_shards
 from coreset_workers.evaluation.measure import measure
-from coreset_workers.evaluation.packed import Packed, pack
 from coreset_workers.evaluation.train import Rows, train_proxy
 from coreset_workers.model.inputs import RUN, view_of
 
@@ -79,12 +79,12 @@ def _qualities(text: bytes) -> dict[str, Quality]:
 
 
 @cache
-def _packed(work: Path, pool: str) -> dict[str, Packed]:
+def _packed(work: Path, pool: str) -> dict[str, DecodedSamples]:
     """Return the splits of a pool as tensors, made once."""
     storage, name = Storage(str(work)), f"{pool}/packed-{SIDE}.pt"
     if not storage.exists(name):
         loader = Loader({RUN: view_of(PROXY)}, None, processes=0)
         shards = {split: list_shards(PoolSpec(shards=shards_in(work / pool / split))) for split in ("pool", *TESTS)}
-        packed = {split: asdict(pack(found, loader)) for split, found in shards.items()}
+        packed = {split: asdict(decode_shards(found, loader)) for split, found in shards.items()}
         storage.write_with(name, lambda file: torch.save(packed, file))
-    return {split: Packed(**fields) for split, fields in torch.load(work / name, weights_only=True).items()}
+    return {split: DecodedSamples(**fields) for split, fields in torch.load(work / name, weights_only=True).items()}

@@ -5,7 +5,7 @@ from typing import Any
 
 from coreset.schemas.job import JobStatus, Reason
 from coreset.schemas.manifest import File, ShardSummary
-from coreset_workers.process.lease import stamp
+from coreset_workers.process.lease import mark_progress
 from coreset_workers.process.runtime import Runtime, current
 
 SLEEP = "scale:sleep"
@@ -22,7 +22,7 @@ def score(job_id: str, task: int) -> None:
     seconds = _first(run, job_id)
     run.store.shard_started(job_id, task, "none")
     if seconds:
-        stamp()
+        mark_progress()
         time.sleep(seconds)
     part = File(uri=f"{task:06d}.parquet", size=0, sha256="")
     run.store.shard_done(

@@ -1,4 +1,4 @@
-"""The commands, by group: jobs, results, and what runs on this machine."""
+"""The `coreset` command: its subcommands by group, with examples."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""`coreset doctor`: what is wrong with a job."""
+"""`coreset doctor`: diagnosis of a job."""
 
 from typing import Annotated
 
@@ -6,18 +6,21 @@ import typer
 from rich.markup import escape
 
 from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Url
-from coreset.cli.output import JOB_FAILED, out, print_json, telling
+from coreset.cli.output import JOB_FAILED, error_reporting, out, print_json
 from coreset.client import Client
-from coreset.schemas.diagnosis import Diagnosis
+from coreset.schemas.diagnosis import Diagnosis, Finding
 
-Mend = Annotated[bool, typer.Option("--mend", help="mend what can be mended")]
+Mend = Annotated[bool, typer.Option("--mend", help="repair what can be repaired")]
 
 
 def doctor(
     job_id: JobId, mend: Mend = False, url: Url = DEFAULT_URL, api_key: Key = None, as_json: AsJson = False
 ) -> None:
-    """Compare a job's record, the queue and the storage; say what is wrong. 1 if something is and stays."""
-    with telling(), Client(url, api_key) as client:
+    """Compare a job's record, the queue and the storage, and list what is wrong.
+
+    Exit code 1 if a fault remains.
+    """
+    with error_reporting(), Client(url, api_key) as client:
         found = client.mend(job_id) if mend else client.diagnosis(job_id)
     print_json(found) if as_json else _show(found, mend)
     if any(not (mend and finding.mendable) for finding in found.findings):
@@ -25,12 +28,16 @@ def doctor(
 
 
 def _show(found: Diagnosis, mended: bool) -> None:
+    for finding in found.findings:
+        _show_finding(finding, mended)
     tasks = ", ".join(f"{count:,} {state}" for state, count in found.tasks.items())
     out.print(f"{found.id}: {found.status.value}; tasks: {tasks or 'none'}", highlight=False)
-    out.print(f"{found.parts:,} of {found.shards:,} parts are there", highlight=False)
-    for finding in found.findings:
-        mark = "[green]mended[/green]" if mended and finding.mendable else f"[red]{finding.code}[/red]"
-        way = finding.cure if mended or not finding.mendable else f"{finding.cure}, with --mend"
-        out.print(f"{mark}: {escape(finding.what)} ({escape(way)})", highlight=False, soft_wrap=True)
+    out.print(f"{found.parts:,} of {found.shards:,} parts are complete", highlight=False)
     if not found.findings:
-        out.print("nothing is wrong", highlight=False)
+        out.print("no fault found", highlight=False)
+
+
+def _show_finding(finding: Finding, mended: bool) -> None:
+    mark = "[green]repaired[/green]" if mended and finding.mendable else f"[red]{finding.code}[/red]"
+    way = finding.cure if mended or not finding.mendable else f"{finding.cure}, with --mend"
+    out.print(f"{mark}: {escape(finding.what)} ({escape(way)})", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands about the jobs of a service."""
+"""`coreset submit`, `check`, `status`, `events`, `list`, `cancel`, `delete`: the jobs of a service."""
 
 import json
 from typing import Annotated
@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from coreset.cli.options import DEFAULT_URL, AsJson, JobFile, JobId, Key, Url, Wait
-from coreset.cli.output import exit_with, out, print_json, telling
+from coreset.cli.output import error_reporting, exit_for, out, print_json
 from coreset.cli.preflight import show_preflight
-from coreset.cli.progress_bars import wait_live
+from coreset.cli.progress_bars import wait_with_progress
 from coreset.cli.spec_files import read_spec
 from coreset.cli.tables import event_line, show_job, show_jobs
 from coreset.client import Client, validate_spec
@@ -26,15 +26,15 @@ def submit(
     api_key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a job. Relative paths in the file are relative to the file's folder."""
-    with telling(), Client(url, api_key) as client:
+    """Start a job. Relative paths in the file are resolved against the file's folder."""
+    with error_reporting(), Client(url, api_key) as client:
         job = client.submit(validate_spec(read_spec(job_file)), idempotency_key)
         _report(client, job, wait, as_json)
 
 
 def check(job_file: JobFile, url: Url = DEFAULT_URL, api_key: Key = None, as_json: AsJson = False) -> None:
-    """Plan a job without starting it: what is found, what is doubtful, what it would take. 2 if it would fail."""
-    with telling(), Client(url, api_key) as client:
+    """Plan a job without starting it: its inputs, its memory and time, warnings. Exit code 2 if it would fail."""
+    with error_reporting(), Client(url, api_key) as client:
         found = client.check(validate_spec(read_spec(job_file)))
         print_json(found) if as_json else show_preflight(found)
 
@@ -42,58 +42,58 @@ def check(job_file: JobFile, url: Url = DEFAULT_URL, api_key: Key = None, as_jso
 def status(
     job_id: JobId, wait: Wait = False, url: Url = DEFAULT_URL, api_key: Key = None, as_json: AsJson = False
 ) -> None:
-    """Show a job, or follow it with --wait. Ctrl-C ends the command, not the job."""
-    with telling(), Client(url, api_key) as client:
+    """Show a job; with --wait follow it until it has ended. Ctrl-C ends the command, not the job."""
+    with error_reporting(), Client(url, api_key) as client:
         _report(client, client.get(job_id), wait, as_json)
 
 
 def events(
     job_id: JobId,
-    after: Annotated[str, typer.Option(metavar="EVENT", help="go on after this event, by its id")] = "",
+    after: Annotated[str, typer.Option(metavar="EVENT", help="id of the last known event; continue after it")] = "",
     url: Url = DEFAULT_URL,
     api_key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a job's events as they happen, a line each, until it has ended. With --json a JSON object a line."""
-    with telling(), Client(url, api_key) as client:
+    """Print a job's events as they happen, one per line, until it has ended. With --json each line is an object."""
+    with error_reporting(), Client(url, api_key) as client:
         for event_id, event in client.events(job_id, after):
             if as_json:
                 typer.echo(json.dumps({"id": event_id, **event.model_dump(mode="json")}))
             else:
-                out.print(event_line(event), highlight=False, soft_wrap=True)
+                out.print(event_line(event), soft_wrap=True)
             if isinstance(event, Ended):
-                exit_with(event.status)
+                exit_for(event.status)
 
 
 def list_jobs(
     only: Annotated[JobStatus | None, typer.Option("--status", help="only jobs in this state")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="number of jobs")] = 20,
     url: Url = DEFAULT_URL,
     api_key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    with telling(), Client(url, api_key) as client:
+    with error_reporting(), Client(url, api_key) as client:
         page = client.page(limit, status=only)
         print_json(page) if as_json else show_jobs(page.jobs)
 
 
 def cancel(job_id: JobId, url: Url = DEFAULT_URL, api_key: Key = None, as_json: AsJson = False) -> None:
-    """Stop a job; the parts it has written stay."""
-    with telling(), Client(url, api_key) as client:
+    """Stop a job. The parts that it has written stay."""
+    with error_reporting(), Client(url, api_key) as client:
         job = client.cancel(job_id)
         print_json(job) if as_json else show_job(job)
 
 
 def delete(job_id: JobId, url: Url = DEFAULT_URL, api_key: Key = None, as_json: AsJson = False) -> None:
     """Delete a job that has ended: its result, its selections, and its scores unless another job uses them."""
-    with telling(), Client(url, api_key) as client:
+    with error_reporting(), Client(url, api_key) as client:
         client.delete(job_id)
         print_json({"id": job_id, "deleted": True}) if as_json else out.print(f"{job_id} is deleted", highlight=False)
 
 
 def _report(client: Client, job: Job, wait: bool, as_json: bool) -> None:
     if wait:
-        job = client.wait(job.id) if as_json else wait_live(client, job.id)
+        job = wait_with_progress(client, job.id)
     print_json(job) if as_json else show_job(job)
-    exit_with(job.status)
+    exit_for(job.status)

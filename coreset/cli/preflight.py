@@ -1,4 +1,4 @@
-"""A preflight for the eye: what was found with its sources, what the job would take, what is doubtful."""
+"""A preflight as tables: inputs with their sources, memory, time, outputs, warnings."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -9,6 +9,7 @@ from coreset.schemas.preflight import DEVICE, HOST, MemoryEstimate, Preflight, S
 
 
 def show_preflight(found: Preflight) -> None:
+    """Print a preflight."""
     counted, total = found.parameters_counted, found.parameters_total
     rows = {
         "shards": _shards(found.shards),
@@ -24,7 +25,7 @@ def show_preflight(found: Preflight) -> None:
         rows["test"] = _shards(found.evaluation.test_shards)
     if found.clip_model:
         rows["CLIP score by"] = found.clip_model.name
-    show_rows({name: escape(text) for name, text in rows.items()})
+    show_rows(rows)
     _show_samples(found)
     _show_checkpoints(found)
     _show_memory(found.memory)
@@ -33,11 +34,11 @@ def show_preflight(found: Preflight) -> None:
 
 
 def _shards(shards: ShardsFound) -> str:
-    told = {source: number for source, number in shards.announced.items() if source != "nothing"}
-    if not told:
+    announced = {source: number for source, number in shards.announced.items() if source != "nothing"}
+    if not announced:
         return f"{shards.number:,}, {size(shards.bytes)}, number of samples not announced by files beside them"
-    announced = ", ".join(f"{source} of {number:,}" for source, number in told.items())
-    return f"{shards.number:,}, {size(shards.bytes)}, {shards.samples:,} samples announced (by {announced})"
+    sources = ", ".join(f"{source} of {number:,}" for source, number in announced.items())
+    return f"{shards.number:,}, {size(shards.bytes)}, {shards.samples:,} samples announced (by {sources})"
 
 
 def _show_samples(found: Preflight) -> None:
@@ -49,7 +50,9 @@ def _show_samples(found: Preflight) -> None:
 
 
 def _sample(sample: SampleFound) -> tuple[str, ...]:
-    members = " ".join(f"{ext} {'not read' if held is None else size(held)}" for ext, held in sample.members.items())
+    members = " ".join(
+        f"{ext} {'not read' if length is None else size(length)}" for ext, length in sample.members.items()
+    )
     image = "x".join(map(str, sample.image_size)) if sample.image_size else ""
     uid = f"{sample.uid[:8]}... ({sample.uid_source})"
     return sample.key, sample.status, members, image, uid, (sample.caption or "")[:60]
@@ -64,7 +67,7 @@ def _show_checkpoints(found: Preflight) -> None:
 
 
 def _show_memory(memory: MemoryEstimate) -> None:
-    """Show the stages; the items of the largest one."""
+    """Print the stages, and the items of the largest one."""
     table = _table("memory", "", "device", "host")
     largest = max(memory.stages, key=lambda stage: stage.sum_of(DEVICE, HOST))
     for stage in memory.stages:
@@ -78,7 +81,9 @@ def _show_memory(memory: MemoryEstimate) -> None:
 
 
 def _times(time: TimeEstimate) -> dict[str, str]:
-    passes = f"{time.forwards} forward passes a sample, {time.gflops:,.1f} GFLOP each, {time.samples_per_second:,.1f}/s"
+    passes = (
+        f"{time.forwards} forward passes per sample, {time.gflops:,.1f} GFLOP each, {time.samples_per_second:,.1f}/s"
+    )
     return {
         "passes": passes,
         "time": f"prepare {time.prepare_seconds:,.0f} s, score {time.score_seconds:,.0f} s: {time.assumption}",
@@ -86,13 +91,13 @@ def _times(time: TimeEstimate) -> dict[str, str]:
 
 
 def _outputs(found: Preflight) -> dict[str, str]:
-    there = f"{found.outputs.parts_existing:,} of {found.shards.number:,} are there and would be kept"
+    there = f"{found.outputs.parts_existing:,} of {found.shards.number:,} exist and would be used again"
     return {
-        "plan": found.plan_id + (" (prepared already)" if found.outputs.prepared else ""),
-        "parts": escape(f"{found.outputs.parts} ({there})"),
-        "result": escape(found.outputs.result),
-        "report": escape(found.outputs.report),
-        "selection": escape(found.outputs.selection),
+        "plan": found.plan_id + (" (already prepared)" if found.outputs.prepared else ""),
+        "parts": f"{found.outputs.parts} ({there})",
+        "result": found.outputs.result,
+        "report": found.outputs.report,
+        "selection": found.outputs.selection,
     }
 
 
@@ -104,7 +109,7 @@ def _table(*headings: str) -> Table:
 
 
 def size(count: float) -> str:
-    """Return bytes in words."""
+    """Return a number of bytes with a decimal unit."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

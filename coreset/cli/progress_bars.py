@@ -1,26 +1,39 @@
-"""A job on its way, as bars on stderr: the whole job with its stage, and its shards with rate and time left."""
+"""Progress of a job on stderr: bars on a terminal, dated lines elsewhere."""
 
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from coreset.cli.output import err
+from coreset.cli.tables import job_line, local_time, shard_facts
 from coreset.client import Client
-from coreset.schemas.job import Job
+from coreset.schemas.job import TERMINAL, Job
 
 COLUMNS = (TextColumn("{task.description:>10}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+LINE_SECONDS = 30.0
+"""Seconds between the lines about a job whose state does not change."""
 
 
-def wait_live(client: Client, job_id: str) -> Job:
-    """Wait with live bars."""
-    with job_bars() as update:
+def wait_with_progress(client: Client, job_id: str) -> Job:
+    """Wait until the job has ended, and show its progress on stderr."""
+    with job_progress() as update:
         return client.wait(job_id, progress=update)
 
 
 @contextmanager
+def job_progress() -> Generator[Callable[[Job], None]]:
+    """Yield a function that shows a job's newest state."""
+    with job_bars() if err.is_terminal else job_lines() as update:
+        yield update
+
+
+@contextmanager
 def job_bars() -> Generator[Callable[[Job], None]]:
-    """Give a function that shows a job as it is now."""
+    """Show two bars: the whole job with its stage, and its shards with rate and time left."""
     with Progress(*COLUMNS, TextColumn("{task.fields[facts]}"), console=err) as bars:
         whole = bars.add_task("queued", total=1.0, facts="")
         shards = bars.add_task("shards", total=None, facts="", visible=False)
@@ -40,13 +53,41 @@ def job_bars() -> Generator[Callable[[Job], None]]:
         yield update
 
 
-def shard_facts(job: Job) -> str:
-    """Return what is known of the shards, in one line."""
-    progress = job.progress
-    counts = progress.shards
-    facts = [f"{counts.done}/{counts.total}"]
-    facts += [f"{counts.running} running"] if counts.running else []
-    facts += [f"{counts.failed} failed"] if counts.failed else []
-    facts += [f"{progress.samples_per_second:,.0f} samples/s"] if progress.samples_per_second else []
-    facts += [f"{progress.eta_seconds:,.0f} s left"] if progress.eta_seconds is not None else []
-    return " · ".join(facts)
+@contextmanager
+def job_lines(seconds: float = LINE_SECONDS) -> Generator[Callable[[Job], None]]:
+    """Print a line at each change of the job's status or stage, and one every `seconds`.
+
+    A thread prints the latter: a long poll answers changes only, and one stage may last for minutes.
+    """
+    newest: list[Job] = []
+    lock, stopping = threading.Lock(), threading.Event()
+
+    def update(job: Job) -> None:
+        with lock:
+            changed = not newest or _state(newest[0]) != _state(job)
+            newest[:] = [job]
+            if changed:
+                _print_line(job)
+
+    def repeat() -> None:
+        while not stopping.wait(seconds):
+            with lock:
+                if newest and newest[0].status not in TERMINAL:
+                    _print_line(newest[0])
+
+    thread = threading.Thread(target=repeat, name="progress-lines", daemon=True)
+    thread.start()
+    try:
+        yield update
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def _state(job: Job) -> tuple[str, str]:
+    return job.status.value, job.progress.stage
+
+
+def _print_line(job: Job) -> None:
+    facts = f"{job.status.value} {job.progress.fraction:.0%} {job_line(job)}"
+    err.print(Text(f"{local_time(datetime.now(UTC))}  {job.id}  {facts}"), soft_wrap=True)

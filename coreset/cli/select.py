@@ -1,4 +1,4 @@
-"""`coreset select`: another coreset from a job's scores."""
+"""`coreset select`: a further coreset from a job's scores."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Out, Url
-from coreset.cli.output import print_json, telling
+from coreset.cli.output import error_reporting, print_json
 from coreset.cli.results import save
 from coreset.cli.tables import show_selection
 from coreset.client import Client
@@ -19,9 +19,9 @@ RULE = re.compile(r"(?P<field>[\w-]+)\.(?P<rule>\w+)=(?P<value>.*)")
 
 def select(
     job_id: JobId,
-    k: Annotated[int | None, typer.Option("--k", min=1, help="number of samples")] = None,
-    fraction: Annotated[float | None, typer.Option(help="share of the rankable samples")] = None,
-    threshold: Annotated[float | None, typer.Option(help="lowest value to keep")] = None,
+    k: Annotated[int | None, typer.Option("--k", min=1, help="number of samples to keep")] = None,
+    fraction: Annotated[float | None, typer.Option(help="share of the rankable samples to keep")] = None,
+    threshold: Annotated[float | None, typer.Option(help="lowest ranking value to keep")] = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -29,55 +29,59 @@ def select(
             show_default=False,
         ),
     ] = None,
-    combine: Annotated[Literal["mix", "intersection", "union"] | None, typer.Option(help="of several scores")] = None,
-    within: Annotated[
-        str | None, typer.Option(metavar="SCORE=COLUMN,...", help="groups that a score's rank is taken within")
+    combine: Annotated[
+        Literal["mix", "intersection", "union"] | None, typer.Option(help="how several scores are combined")
     ] = None,
-    scale: Annotated[Literal["rank", "zscore", "raw"] | None, typer.Option(help="what is put together")] = None,
-    winsorise: Annotated[float | None, typer.Option(help="share of each score's extremes to pull in")] = None,
+    within: Annotated[
+        str | None, typer.Option(metavar="SCORE=COLUMN,...", help="rank a score within groups; '': among all samples")
+    ] = None,
+    scale: Annotated[
+        Literal["rank", "zscore", "raw"] | None, typer.Option(help="what is combined: ranks, z-scores or raw scores")
+    ] = None,
+    winsorise: Annotated[float | None, typer.Option(help="share of each score's extremes to clip")] = None,
     filters: Annotated[
         list[str] | None,
         typer.Option(
             "--filter",
             metavar="COLUMN.RULE=VALUE",
-            help="what a sample must have: min, max, min_rank, max_rank, any_of, none_of; may be repeated",
+            help="condition on a column: min, max, min_rank, max_rank, any_of, none_of; may be repeated",
         ),
     ] = None,
     quota: Annotated[
         str | None,
-        typer.Option(metavar="FIELD.RULE=VALUE", help="of a group: max, max_share, balance, shares (a:0.5,b:0.2)"),
+        typer.Option(metavar="FIELD.RULE=VALUE", help="limit per group: max, max_share, balance, shares (a:0.5,b:0.2)"),
     ] = None,
     distinct: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="no second sample of one label before one of every other"),
+        typer.Option(metavar="COLUMN", help="deduplicate: one sample of each label before a second of any"),
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="draw by chance, at this temperature")] = None,
-    max_repeats: Annotated[int | None, typer.Option(min=1, help="how often a draw may take one sample")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="of the draw")] = None,
-    spec: Annotated[Path | None, typer.Option(help="the wish as a JSON file; other options go over it")] = None,
+    temperature: Annotated[float | None, typer.Option(help="sample at random, at this temperature")] = None,
+    max_repeats: Annotated[int | None, typer.Option(min=1, help="largest number of draws of one sample")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed of the sampling")] = None,
+    spec: Annotated[Path | None, typer.Option(help="selection as a JSON file; other options override it")] = None,
     out: Out = None,
     url: Url = DEFAULT_URL,
     api_key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cut another coreset from a job's scores: seconds, and no GPU. docs/selection.md shows every way."""
-    with telling(), Client(url, api_key) as client:
+    """Select a further coreset from a job's scores, in seconds and without a GPU. All ways: docs/selection.md."""
+    with error_reporting(), Client(url, api_key) as client:
         sampling = _given(temperature=temperature, max_repeats=max_repeats, seed=seed)
-        wish = _read(spec) | _given(
+        wanted = _read(spec) | _given(
             k=k,
             fraction=fraction,
             threshold=threshold,
             by=_weights(by) if by is not None else None,
             combine=combine,
             scale=scale,
-            within=_within(within) if within else None,
+            within=_within(within) if within is not None else None,
             winsorise=winsorise,
             filters=_filters(filters) if filters else None,
             distinct=distinct,
             quota=_quota(quota) if quota else None,
             sampling=sampling or None,
         )
-        selection = client.select(job_id, wish)
+        selection = client.select(job_id, wanted)
         save(client, selection, out)
         print_json(selection) if as_json else show_selection(selection)
 
@@ -90,7 +94,7 @@ def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(f"--spec {path} is not a file with a JSON object: {error}") from error
 
@@ -103,15 +107,17 @@ def _weights(text: str) -> dict[str, float]:
         try:
             weights[name.strip()] = float(weight) if weight else 1.0
         except ValueError as error:
-            raise InvalidInput(f"--by: {weight!r} is not a number; write for example diffin=1,clip_score=1") from error
+            raise InvalidInput(
+                f"--by has the weight {weight!r}; expected a number, as in diffin=1,clip_score=1"
+            ) from error
     return weights
 
 
 def _within(text: str) -> dict[str, str]:
-    """Read `clip_score=cluster,loss=cluster`. Raises InvalidInput."""
-    pairs = [item.partition("=") for item in text.split(",")]
+    """Read `clip_score=cluster,loss=cluster`; an empty text is no grouping at all. Raises InvalidInput."""
+    pairs = [item.partition("=") for item in text.split(",")] if text.strip() else []
     if not all(score and column for score, _, column in pairs):
-        raise InvalidInput(f"--within {text!r} is not SCORE=COLUMN,..., for example clip_score=cluster")
+        raise InvalidInput(f"unknown --within {text!r}; expected SCORE=COLUMN,..., for example clip_score=cluster")
     return {score.strip(): column.strip() for score, _, column in pairs}
 
 
@@ -135,12 +141,12 @@ def _quota(text: str) -> dict[str, Any]:
 def _split(option: str, text: str) -> tuple[str, str, str]:
     found = RULE.fullmatch(text)
     if found is None:
-        raise InvalidInput(f"{option} {text!r} is not COLUMN.RULE=VALUE, for example clip_score.min=0.2")
+        raise InvalidInput(f"unknown {option} {text!r}; expected COLUMN.RULE=VALUE, for example clip_score.min=0.2")
     return found["field"], found["rule"], found["value"]
 
 
 def _value(text: str) -> float | int | str:
-    """Return a number, or the text as it is: the service says what is wrong with it, and where."""
+    """Return a number, or the text unchanged: the service validates it."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,7 +1,7 @@
-"""Relative paths of a job file. Workers read the paths, in another folder, so they must be absolute when sent.
+"""Job files: reading one, and making its relative paths absolute, since workers run in another folder.
 
-A relative path is meant relative to the folder of the job file (to the current folder when the spec comes from stdin).
-What has a scheme (s3://, gs://, hf://, https://, pipe:) is left as it is.
+A relative path is resolved against the folder of the job file, or the current folder if the spec comes from stdin.
+URIs with a scheme (s3://, gs://, hf://, https://, pipe:) are left unchanged.
 """
 
 import json
@@ -13,6 +13,9 @@ from typing import Any, cast
 
 from coreset.errors import InvalidInput, InvalidSpec
 
+BYTE_ORDER_MARK = "\ufeff"
+"""First character of a UTF-8 file as Windows editors write it; the API accepts it too."""
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -20,14 +23,15 @@ def read_spec(job_file: str) -> Any:
     """Return a job file, or stdin for `-`, as parsed JSON with absolute paths.
 
     Raises:
-        InvalidInput, InvalidSpec: it cannot be read, or is not JSON.
+        InvalidInput: the file cannot be read.
+        InvalidSpec: it is not JSON.
     """
     if job_file == "-":
-        text, folder = sys.stdin.read(), Path.cwd()
+        text, folder = sys.stdin.read().removeprefix(BYTE_ORDER_MARK), Path.cwd()
     else:
         path = Path(job_file)
         try:
-            text, folder = path.read_text(encoding="utf-8"), path.parent
+            text, folder = path.read_text(encoding="utf-8-sig"), path.parent
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise InvalidInput(f"{job_file} cannot be read: {reason}") from error
@@ -39,7 +43,7 @@ def read_spec(job_file: str) -> Any:
 
 
 def absolute(spec: Any, folder: Path) -> Any:
-    """Return the spec, as parsed JSON, with absolute local paths. What is not shaped like a spec is left alone."""
+    """Return the spec, as parsed JSON, with absolute local paths. Values of another type are left unchanged."""
     if not isinstance(spec, dict):
         return spec
     spec = cast(dict[str, Any], spec)
@@ -89,7 +93,7 @@ def _evaluate(evaluate: Any, folder: Path) -> Any:
 
 
 def _clip_model(model: Any, folder: Path) -> Any:
-    """`pretrained` is a tag of open_clip's or a file: a file if there is one."""
+    """Resolve `pretrained` if there is such a file; otherwise it is a tag of open_clip's."""
     if not isinstance(model, dict):
         return model
     model = cast(dict[str, Any], model)

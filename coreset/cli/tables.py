@@ -1,12 +1,13 @@
-"""Jobs, results and selections for the eye."""
+"""Jobs, results and selections as lines and tables for people."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from coreset.cli.output import out
-from coreset.cli.progress_bars import shard_facts
 from coreset.schemas.events import Ended, JobEvent, Progressed, StatusChanged, Warned
 from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import SUSPECTS, Manifest, Selection
@@ -15,33 +16,47 @@ COLOURS = {JobStatus.SUCCEEDED: "green", JobStatus.FAILED: "red", JobStatus.CANC
 
 
 def job_line(job: Job) -> str:
-    """Return the facts that change, in one line."""
+    """Return the stage and, while there are shards, their progress."""
     stage = job.progress.stage
     return f"{stage} · shards {shard_facts(job)}" if job.progress.shards.total else stage
 
 
-def event_line(event: JobEvent) -> str:
+def shard_facts(job: Job) -> str:
+    """Return the counts of the shards, the rate and the time left, in one line."""
+    progress = job.progress
+    counts = progress.shards
+    facts = [f"{counts.done}/{counts.total}"]
+    facts += [f"{counts.running} running"] if counts.running else []
+    facts += [f"{counts.failed} failed"] if counts.failed else []
+    facts += [f"{progress.samples_per_second:,.0f} samples/s"] if progress.samples_per_second else []
+    facts += [f"{progress.eta_seconds:,.0f} s left"] if progress.eta_seconds is not None else []
+    return " · ".join(facts)
+
+
+def event_line(event: JobEvent) -> Text:
     """Return an event as one line with its time."""
     if isinstance(event, StatusChanged | Ended):
-        colour = COLOURS.get(event.status, "cyan")
-        told = f"[{colour}]{event.status.value}[/{colour}]"
-        told += escape(f" {event.reason.code}: {event.reason.message}") if event.reason else ""
+        reason = f" {event.reason.code}: {event.reason.message}" if event.reason else ""
+        text = Text.assemble(_coloured(event.status), reason)
     elif isinstance(event, Progressed):
         counts = event.progress.shards
-        told = f"{event.progress.fraction:.0%} {event.progress.stage}"
-        told += f", shards {counts.done}/{counts.total}" if counts.total else ""
+        shards = f", shards {counts.done}/{counts.total}" if counts.total else ""
+        text = Text(f"{event.progress.fraction:.0%} {event.progress.stage}{shards}")
     elif isinstance(event, Warned):
-        told = f"[yellow]warning[/yellow] {escape(event.text)}"
+        text = Text.assemble(("warning", "yellow"), " ", event.text)
     else:
-        told = f"[red]shard failed[/red] {escape(f'{event.uri}: {event.message}')}"
-    return f"{when(event.at)}  {told}"
+        text = Text.assemble(("shard failed", "red"), f" {event.uri}: {event.message}")
+    return Text.assemble(f"{local_time(event.at)}  ", text)
 
 
 def show_job(job: Job) -> None:
-    colour = COLOURS.get(job.status, "cyan")
-    rows = {"job": job.id, "status": f"[{colour}]{job.status.value}[/{colour}]  {job.progress.fraction:.0%}"}
+    """Print a job's status, reason or progress, counts, failed shards and warnings."""
+    rows: dict[str, str | Text] = {
+        "job": job.id,
+        "status": Text.assemble(_coloured(job.status), f"  {job.progress.fraction:.0%}"),
+    }
     if job.reason:
-        rows["reason"] = escape(f"{job.reason.code}: {job.reason.message}")
+        rows["reason"] = f"{job.reason.code}: {job.reason.message}"
     else:
         rows["progress"] = job_line(job)
     samples = job.progress.samples
@@ -54,23 +69,24 @@ def show_job(job: Job) -> None:
         rows["suspects"] = f"coreset report {job.id} --open; coreset result {job.id} --out {SUSPECTS}"
     show_rows(rows)
     for failure in job.failed_shards:
-        show_rows({"failed": escape(f"{failure.uri}: {failure.message}")})
+        show_rows({"failed": f"{failure.uri}: {failure.message}"})
     show_warnings(job.warnings)
 
 
 def show_jobs(jobs: list[Job]) -> None:
+    """Print one table row per job."""
     table = Table(box=None)
     for heading in ("job", "status", "progress", "created"):
         table.add_column(heading, no_wrap=True, overflow="fold")
-    table.add_column("what")
+    table.add_column("stage")
     for job in jobs:
-        colour = COLOURS.get(job.status, "cyan")
-        status = f"[{colour}]{job.status.value}[/{colour}]"
-        table.add_row(job.id, status, f"{job.progress.fraction:.0%}", when(job.created_at), job_line(job))
+        created, stage = local_time(job.created_at), escape(job_line(job))
+        table.add_row(job.id, _coloured(job.status), f"{job.progress.fraction:.0%}", created, stage)
     out.print(table, highlight=False)
 
 
 def show_result(manifest: Manifest) -> None:
+    """Print a result's counts, files and warnings, and its selection."""
     rows = {
         "samples": f"{manifest.scored:,} scored of {manifest.read:,}",
         "parts": f"{len(manifest.parts):,} Parquet files",
@@ -83,6 +99,7 @@ def show_result(manifest: Manifest) -> None:
 
 
 def show_selection(selection: Selection) -> None:
+    """Print a selection's size, rule, files and warnings."""
     by = " + ".join(f"{weight:g} {score.value}" for score, weight in selection.spec.by.items())
     rows = {
         "selection": selection.id,
@@ -94,15 +111,21 @@ def show_selection(selection: Selection) -> None:
 
 
 def show_warnings(warnings: list[str]) -> None:
+    """Print one line per warning."""
     for warning in warnings:
-        show_rows({"warning": f"[yellow]{escape(warning)}[/yellow]"})
+        show_rows({"warning": Text(warning, "yellow")})
 
 
-def show_rows(rows: dict[str, str]) -> None:
-    """Print a line each, never cut or broken: people copy paths from them."""
+def show_rows(rows: Mapping[str, str | Text]) -> None:
+    """Print one line per row, never cut or broken, since people copy paths from them. Strings are not markup."""
     for name, value in rows.items():
-        out.print(f"{name:<15} {value}", highlight=False, soft_wrap=True)
+        out.print(Text.assemble(f"{name:<15} ", value), soft_wrap=True)
 
 
-def when(moment: datetime) -> str:
+def local_time(moment: datetime) -> str:
+    """Return a time as the user's clock shows it."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _coloured(status: JobStatus) -> Text:
+    return Text(status.value, COLOURS.get(status, "cyan"))

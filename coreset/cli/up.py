@@ -1,43 +1,55 @@
-"""`coreset up`: everything on this machine, until Ctrl-C."""
+"""`coreset up`: Redis, service and workers on this machine, until Ctrl-C."""
 
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coreset.cli.options import AsJson
-from coreset.cli.output import err, out, telling
-from coreset.local.stack import LocalStack
-from coreset.settings import StackSettings
+from coreset.cli.output import err, error_reporting, out
+from coreset.errors import needs_extra
+
+if TYPE_CHECKING:
+    from coreset.local.stack import LocalStack
+    from coreset.settings import StackSettings
 
 
 @dataclass(frozen=True)
 class UpContext:
-    """What the entry point took from the environment."""
+    """Environment of the process, which the entry point alone reads.
 
-    settings: StackSettings
+    Attributes:
+        settings: reads the CORESET_* variables; called by `coreset up` alone, since it needs the `engine` extra.
+    """
+
+    settings: "Callable[[], StackSettings]"
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def up(
     context: typer.Context,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="of the service; 0 takes a free one")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="default: one a GPU, else one on the CPU")] = None,
-    data: Annotated[Path | None, typer.Option(help="folder of results, Redis's files and logs")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="port of the service; 0 takes a free one")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="number of workers; default: one per GPU, else one on the CPU")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="folder of the results, Redis's files and the logs")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start Redis (unless CORESET_REDIS_URL is set), the service and workers, and keep them up until Ctrl-C.
+    """Start Redis (unless CORESET_REDIS_URL is set), the service and workers; restart what dies, until Ctrl-C.
 
-    With --json a line of JSON comes when all is up.
+    With --json one line of JSON is printed when all of them are ready.
     """
     chosen: UpContext = context.obj
-    settings = chosen.settings
+    with error_reporting(), needs_extra("engine", "coreset up"):
+        from coreset.local.stack import LocalStack
+
+        settings = chosen.settings()
     stack = LocalStack(
         data=data or settings.data,
         environment=chosen.environment,
@@ -47,18 +59,19 @@ def up(
         storage=settings.storage,
     )
     signal.signal(signal.SIGTERM, _as_interrupt)
-    with telling():
+    with error_reporting():
         try:
             stack.start()
-            _tell_up(stack, as_json)
+            stack.wait_for_workers()
+            _print_parts(stack, as_json)
             stack.wait()
         except KeyboardInterrupt:
-            (err if as_json else out).print("stopping; running tasks get a moment to end")
+            (err if as_json else out).print("stopping; running tasks have a few seconds to end")
         finally:
             stack.stop()
 
 
-def _tell_up(stack: LocalStack, as_json: bool) -> None:
+def _print_parts(stack: "LocalStack", as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"url": stack.url, **stack.parts()}))
     else:

@@ -1,6 +1,8 @@
-"""What a client does, one thing after another: a flow yields steps, gets each one's outcome, and returns a value.
+"""Effects of a client operation: what to send, when to retry and what an answer means, written once for both clients.
 
-So what to send, when to try again and what an answer means is written once; how to send and to pause is the client's.
+An operation is a generator that yields effects, receives the outcome of each, and returns a value. Client and
+AsyncClient only perform the effects. Generating one client from the other's source would need a build step and a second
+copy in the repository for the same result: what the two repeat is one line per method, whose signatures editors read.
 """
 
 import time
@@ -10,7 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from coreset.client.responses import checked, retry_after
+from coreset.client.responses import raise_for_problem, retry_after
 from coreset.errors import InvalidInput, Unavailable
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
@@ -18,8 +20,8 @@ RETRY_STATUS = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Send a request. Outcome: the response, or the error of a lost connection. `options` are httpx's."""
+class SendRequest:
+    """Send a request. Outcome: the response, or the error of a lost connection. `options` are those of httpx."""
 
     method: str
     path: str
@@ -27,36 +29,38 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Pause:
+class Sleep:
+    """Sleep for some seconds."""
+
     seconds: float
 
 
 @dataclass(frozen=True)
-class Tell:
-    """Call the caller's function with the job; AsyncClient awaits what it returns, if that can be awaited."""
+class CallListener:
+    """Call the caller's function; AsyncClient awaits its result if that is awaitable."""
 
     listener: Callable[[Any], object]
     value: object
 
 
 @dataclass(frozen=True)
-class Work:
-    """Call a function that blocks. Outcome: what it returns."""
+class CallBlocking:
+    """Call a function that blocks. Outcome: its result."""
 
     function: Callable[[], Any]
 
 
-Step = Ask | Pause | Tell | Work
+Effect = SendRequest | Sleep | CallListener | CallBlocking
 Value = TypeVar("Value")
-Flow = Generator[Step, Any, Value]
+Operation = Generator[Effect, Any, Value]
 
 
-class Patience:
-    """How long to try again, and how long to pause before each try.
+class Backoff:
+    """Pauses before the next attempts, until the patience is over.
 
     Args:
         url: of the service, for the error.
-        seconds: for which lost connections and answers of RETRY_STATUS are tried again.
+        seconds: how long lost connections and answers of RETRY_STATUS are retried.
     """
 
     def __init__(self, url: str, seconds: float) -> None:
@@ -65,11 +69,11 @@ class Patience:
         self._pause = FIRST_PAUSE
 
     def pause_after(self, outcome: httpx.Response | httpx.TransportError) -> float:
-        """Return the seconds to pause: what the service asks for, or twice the last pause.
+        """Return the seconds until the next attempt: what the service asks for, or twice the last pause.
 
         Raises:
-            CoresetError: what the answer says, or Unavailable, when the pause would end after the time.
-            InvalidInput: the URL is none.
+            InvalidInput: the URL has no known scheme.
+            CoresetError: the problem in the answer, or Unavailable, if the pause would end after the deadline.
         """
         if isinstance(outcome, httpx.UnsupportedProtocol):
             raise InvalidInput(f"{self._url} is not the URL of a service; write http://HOST:PORT") from outcome
@@ -81,16 +85,16 @@ class Patience:
 
     def _give_up(self, outcome: httpx.Response | httpx.TransportError) -> None:
         if isinstance(outcome, httpx.Response):
-            checked(outcome)
-            raise Unavailable(f"{self._url} ended the answer before it was whole", url=self._url)
+            raise_for_problem(outcome)
+            raise Unavailable(f"{self._url} closed the connection before the answer was complete", url=self._url)
         raise Unavailable(f"no service answers at {self._url}; is `coreset up` running?", url=self._url) from outcome
 
 
-def answered(url: str, patience: float, ask: Ask) -> Flow[httpx.Response]:
-    """Ask until there is an answer that is not about the service's being away. All our requests may be repeated."""
-    waiting = Patience(url, patience)
+def send_with_retries(url: str, patience: float, request: SendRequest) -> Operation[httpx.Response]:
+    """Send a request until its answer is final. All our requests may be repeated safely."""
+    backoff = Backoff(url, patience)
     while True:
-        outcome = yield ask
+        outcome = yield request
         if isinstance(outcome, httpx.Response) and outcome.status_code not in RETRY_STATUS:
-            return checked(outcome)
-        yield Pause(waiting.pause_after(outcome))
+            return raise_for_problem(outcome)
+        yield Sleep(backoff.pause_after(outcome))

@@ -1,30 +1,31 @@
-"""A job's events from the service's stream, and where to go on after a lost connection. Sends nothing itself."""
+"""Event stream of a job, and the position at which it continues after a lost connection. Sends nothing itself."""
 
 from typing import NamedTuple
 
 import httpx
+from httpx_sse import ServerSentEvent
 from pydantic import ValidationError
 
-from coreset.client.effects import RETRY_STATUS, Patience
-from coreset.client.responses import checked
+from coreset.client.effects import RETRY_STATUS, Backoff
+from coreset.client.responses import raise_for_problem
 from coreset.schemas.events import EVENT, Ended, JobEvent
 
 NO_CONTENT = 204
 
 
-class Told(NamedTuple):
-    """An event, and the id after which the stream goes on: its own, or for progress that of the last before it."""
+class StreamedEvent(NamedTuple):
+    """An event, and the id after which the stream continues: for progress, that of the last milestone."""
 
     id: str
     event: JobEvent
 
 
-class Listening:
-    """One caller's way through a job's stream.
+class EventStream:
+    """State of one caller's way through a job's events.
 
     Args:
-        after: the id of the last event that is known; empty begins at the first one.
-        patience: seconds for which a lost connection is tried again, anew after each event.
+        after: id of the last known event; empty begins at the first one.
+        patience: seconds for which a lost connection is retried, counted from the last event.
     """
 
     def __init__(self, url: str, job_id: str, after: str, patience: float) -> None:
@@ -32,39 +33,33 @@ class Listening:
         self.ended = False
         self._after = after
         self._url, self._seconds = url, patience
-        self._patience = Patience(url, patience)
-        self._fields: dict[str, str] = {}
+        self._backoff = Backoff(url, patience)
 
     @property
     def headers(self) -> dict[str, str]:
+        """Headers of the next request."""
         return {"Last-Event-ID": self._after} if self._after else {}
 
     def opened(self, answer: httpx.Response) -> bool:
-        """Say whether events follow. Raises what a refusal says; its body must have been read."""
+        """Return whether events follow. Raises the problem of a rejection, whose body must have been read."""
         self.ended = answer.status_code == NO_CONTENT
         if answer.status_code not in RETRY_STATUS:
-            checked(answer)
+            raise_for_problem(answer)
         return answer.status_code == 200
 
-    def hear(self, line: str) -> Told | None:
-        """Take a line of the stream; return the event that it ends, if it ends one. Unknown events are left out."""
-        if line:
-            name, _, value = line.partition(":")
-            self._fields[name] = value.removeprefix(" ")
-            return None
-        fields, self._fields = self._fields, {}
-        self._after = fields.get("id", self._after)
-        if "data" not in fields:
+    def receive(self, sent: ServerSentEvent) -> StreamedEvent | None:
+        """Return the job event in a server-sent one; None if there is none, or one of a later service."""
+        self._after = sent.id or self._after
+        if not sent.data:
             return None
         try:
-            event = EVENT.validate_json(fields["data"], extra="ignore")
-        except ValidationError:  # of a later service
+            event = EVENT.validate_json(sent.data, extra="ignore")
+        except ValidationError:
             return None
         self.ended = isinstance(event, Ended)
-        self._patience = Patience(self._url, self._seconds)
-        return Told(self._after, event)
+        self._backoff = Backoff(self._url, self._seconds)
+        return StreamedEvent(self._after, event)
 
     def pause_after(self, outcome: httpx.Response | httpx.TransportError) -> float:
-        """Return the seconds until the next try, after a lost or ended stream. Raises when the patience is over."""
-        self._fields = {}
-        return self._patience.pause_after(outcome)
+        """Return the seconds until the next connection. Raises Unavailable when the patience is over."""
+        return self._backoff.pause_after(outcome)

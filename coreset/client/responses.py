@@ -1,4 +1,4 @@
-"""The service's answers as models, or as the errors that they tell of."""
+"""Answers of the service, read as models or raised as errors."""
 
 from typing import Any, TypeVar, cast
 
@@ -14,12 +14,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read(model: type[Model], answer: httpx.Response) -> Model:
-    """Return the answer's body. Fields that a later service has added are left out."""
+    """Return the answer's body as a model. Fields added by a later service are ignored."""
     return model.model_validate_json(answer.content, extra="ignore")
 
 
-def checked(answer: httpx.Response) -> httpx.Response:
-    """Return the answer, or raise what it says."""
+def raise_for_problem(answer: httpx.Response) -> httpx.Response:
+    """Return the answer, or raise the error of its problem."""
     if answer.status_code < 400:
         return answer
     try:
@@ -27,15 +27,17 @@ def checked(answer: httpx.Response) -> httpx.Response:
         slug = str(problem["type"]).rsplit("/", 1)[-1]
         detail = str(problem.get("detail") or problem["title"])
     except (ValueError, KeyError, TypeError):
-        raise Unavailable(f"unexpected answer {answer.status_code} from {answer.url}: is it our service?") from None
+        raise Unavailable(
+            f"{answer.url} answered {answer.status_code}; is this the URL of a coreset service?"
+        ) from None
     data = {name: value for name, value in problem.items() if name not in STANDARD}
     raise _error_class(slug, answer.status_code)(detail, **data)
 
 
 def retry_after(answer: httpx.Response) -> float:
-    """Return the seconds that the service asks to wait for; 0 if it does not say."""
-    said = answer.headers.get("Retry-After", "")
-    return float(said) if said.isdigit() else 0.0
+    """Return the seconds in Retry-After; 0 without it."""
+    seconds = answer.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else 0.0
 
 
 def _error_class(slug: str, status: int) -> type[CoresetError]:

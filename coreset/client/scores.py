@@ -1,4 +1,4 @@
-"""A job's scores as one Arrow table."""
+"""Scores of a job as one Arrow table."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -12,9 +12,10 @@ from coreset.storage.complete_reads import reading_whole
 
 
 def from_parts(parts: Sequence[File], columns: list[str] | None) -> pa.Table | None:
-    """Return the parts as one table, or None where this machine cannot read them: another disk, or no rights.
+    """Return the parts as one table; None if this machine has no access to them.
 
-    A part that is there but damaged raises what pyarrow says of it.
+    Raises:
+        pa.ArrowInvalid: a part is damaged.
     """
     tables: list[pa.Table] = []
     for part in parts:
@@ -22,12 +23,12 @@ def from_parts(parts: Sequence[File], columns: list[str] | None) -> pa.Table | N
             fs, path = cast(tuple[Any, str], url_to_fs(part.uri))  # pyright: ignore
             with cast(Any, reading_whole(fs)).open(path, "rb") as file:
                 content = file.read()
-        except (OSError, ImportError, ValueError):  # not there; no s3fs or the like; a scheme that fsspec lacks
+        except (OSError, ImportError, ValueError):  # no such file; no s3fs or the like; unknown scheme
             return None
         tables.append(cast(Any, pq).read_table(pa.BufferReader(content), columns=columns))
     return pa.concat_tables(tables)
 
 
 def from_answer(content: bytes) -> pa.Table:
-    """Return the table that the service has sent as an Arrow stream."""
+    """Return the table in an Arrow stream that the service sent."""
     return pa.ipc.open_stream(pa.BufferReader(content)).read_all()

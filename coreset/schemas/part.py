@@ -1,12 +1,14 @@
 """The part: one Parquet file with a row for every sample of a shard, bad ones too, in the order of the tar."""
 
 from enum import StrEnum
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from coreset.schemas.plan import Plan
 from coreset.spec.columns import CLUSTER, metadata_column
 from coreset.spec.scores import ESTIMATORS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class SampleStatus(StrEnum):
@@ -27,7 +29,7 @@ class UidSource(StrEnum):
     DERIVED = "derived"  # coreset.uids.derive
 
 
-def part_schema(plan: Plan) -> pa.Schema:
+def part_schema(plan: Plan) -> "pa.Schema":
     """Return the Arrow schema of a plan's parts.
 
     Columns: uid, shard (basename), key, row (position in the shard, from 0), uid_source, status, caption, image_width
@@ -36,6 +38,8 @@ def part_schema(plan: Plan) -> pa.Schema:
     nullable float32 column a score, then for each estimator `<score>_by_checkpoint`, its terms (m,), in step order.
     Parts of version 1 lack the columns between caption and the scores.
     """
+    import pyarrow as pa  # here, so that a client can import the statuses without it
+
     terms = pa.list_(pa.float32(), len(plan.checkpoints))
     sizes = ["image_width", "image_height"] if plan.part_version > 1 else []
     return pa.schema(

@@ -29,7 +29,7 @@ def write_kept(
     """
 
     def subset(file: BinaryIO) -> None:
-        header = {"descr": np.lib.format.dtype_to_descr(SUBSET_DTYPE), "fortran_order": False, "shape": (k,)}
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(SUBSET_DTYPE)), "fortran_order": False, "shape": (k,)}
         np.lib.format.write_array_header_1_0(file, header)
         for batch in _reader(db, "SELECT uid::BLOB AS uid, copies FROM kept ORDER BY kept.uid"):
             file.write(_halves(cast(list[bytes], batch["uid"].to_pylist()), batch["copies"].to_numpy()))

@@ -1,10 +1,9 @@
 """What a selection can filter and group by besides scores, and the SQL of it over the rows of a plan's parts."""
 
 from collections.abc import Iterable
+from ctypes import c_float
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 from coreset.spec.scores import Score
 
@@ -30,8 +29,7 @@ LARGEST_COUNT = 2**53
 
 def float32(number: float) -> float:
     """Return the nearest float32: scores have no more digits."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(number))
+    return c_float(number).value
 
 
 def metadata_column(field: str) -> str:

@@ -22,9 +22,14 @@ import duckdb
 import fsspec  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow.dataset as ds
 
-from coreset.errors import NotFound
+from coreset.errors import InvalidInput, NotFound
 from coreset.schemas.manifest import File
 from coreset.storage.complete_reads import reading_whole
+
+
+def missing_library(error: ImportError) -> InvalidInput:
+    """Return the error for a URI whose scheme fsspec knows but cannot open here."""
+    return InvalidInput(f"the library for this storage is not installed ({error}); for S3: pip install 'coreset[s3]'")
 
 
 class Storage:
@@ -32,11 +37,17 @@ class Storage:
 
     Args:
         root: a local path or a URI (file, s3, gs, hf, memory).
+
+    Raises:
+        InvalidInput: the library for the URI's scheme is not installed.
     """
 
     def __init__(self, root: str) -> None:
         # Without a cache of listings: a file that another worker wrote since would be taken for absent.
-        fs, path = cast(tuple[Any, str], fsspec.core.url_to_fs(root, use_listings_cache=False))  # pyright: ignore
+        try:
+            fs, path = cast(tuple[Any, str], fsspec.core.url_to_fs(root, use_listings_cache=False))  # pyright: ignore
+        except ImportError as error:
+            raise missing_library(error) from error
         self.root = root
         self._fs = cast(Any, reading_whole(fs))
         self._path = path.rstrip("/")

@@ -1,5 +1,7 @@
-"""What the service's page and the report have in common in a browser: style sheet, charts, contact sheets."""
+"""Assets shared by the service's pages and the report: style sheet, charts, contact sheets."""
 
 from pathlib import Path
+
+__all__ = ["FOLDER"]
 
 FOLDER = Path(__file__).parent

@@ -1,4 +1,4 @@
-// Charts as SVG, drawn from counts. Texts are set as text nodes only: captions and names are never markup.
+// SVG charts of counts. Texts are set as text nodes only, so that captions and names are never markup.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -14,7 +14,7 @@ function put(node, attributes, children) {
   return node;
 }
 
-/** Return an HTML element; a function among the attributes is a listener, a string among the children a text. */
+/** Return an HTML element. Attributes that are functions become listeners, children that are strings become texts. */
 function element(name, attributes = {}, ...children) {
   return put(document.createElement(name), attributes, children);
 }
@@ -23,7 +23,7 @@ function drawn(name, attributes = {}, ...children) {
   return put(document.createElementNS(SVG, name), attributes, children);
 }
 
-/** Write a number in a few characters. */
+/** Return a number in a few characters. */
 function short(value) {
   if (Number.isInteger(value) && Math.abs(value) < 1e7) return (value || 0).toLocaleString("en");
   const size = Math.abs(value);
@@ -41,7 +41,7 @@ function ticks(low, high, count) {
   return found;
 }
 
-/** An SVG with axes from x = [low, high] and y = [low, high]; returns it and the scales. */
+/** Return an SVG with axes over x = [low, high] and y = [low, high], and its scales. */
 function axes(x, y, names, title) {
   const { width, height, left, right, top, bottom } = FRAME;
   const across = (value) => left + ((value - x[0]) / (x[1] - x[0])) * (width - left - right);
@@ -66,7 +66,7 @@ function inside(value, [low, high]) {
   return Math.min(Math.max(value, low), high);
 }
 
-/** A line at the cut, which can be moved. */
+/** Add a line at the cut; return the function that moves it. */
 function cutLine(frame, range, upright) {
   const line = drawn("line", { class: "cut" });
   const { width, height, left, right, top, bottom } = FRAME;
@@ -78,7 +78,7 @@ function cutLine(frame, range, upright) {
   };
 }
 
-/** Bars of all samples, and before them those of the selection. Returns the figure and a function that moves the cut. */
+/** Return bars of all samples with those of the selection in front, and a function that moves the cut. */
 function histogram(name, label, { axis, counts, kept }) {
   const x = [axis.low, axis.high];
   const y = [0, Math.max(1, ...counts) * 1.05];
@@ -90,15 +90,15 @@ function histogram(name, label, { axis, counts, kept }) {
       const bar = { ...place, y: frame.up(number), height: frame.up(0) - frame.up(number), class: `bar ${kind}` };
       if (number) frame.svg.append(drawn("rect", bar));
     }
-    const told = `${short(x[0] + i * wide)} to ${short(x[0] + (i + 1) * wide)}: ${short(count)}, kept ${short(kept[i])}`;
+    const range = `${short(x[0] + i * wide)} to ${short(x[0] + (i + 1) * wide)}: ${short(count)}, kept ${short(kept[i])}`;
     const whole = { ...place, y: FRAME.top, height: frame.up(0) - FRAME.top, class: "hover" };
-    frame.svg.append(drawn("rect", whole, drawn("title", {}, told)));
+    frame.svg.append(drawn("rect", whole, drawn("title", {}, range)));
   });
   const caption = element("figcaption", {}, label);
   return { node: element("figure", { "data-score": name }, caption, frame.svg), move: cutLine(frame, x, true) };
 }
 
-/** Cells as dark as the logarithm of their samples. Returns the figure and a function that moves both cuts. */
+/** Return cells shaded by the logarithm of their counts, and a function that moves both cuts. */
 function density(across, up, cells, bins, labels) {
   const x = [across.low, across.high];
   const y = [up.low, up.high];
@@ -109,16 +109,16 @@ function density(across, up, cells, bins, labels) {
   const height = frame.up(y[0]) - frame.up(y[0] + high);
   for (const [column, row, count] of cells) {
     const place = { x: frame.across(x[0] + column * wide), y: frame.up(y[0] + (row + 1) * high), width, height };
-    const look = { class: "cell", "fill-opacity": (0.08 + 0.92 * (Math.log1p(count) / most)).toFixed(3) };
+    const shade = { class: "cell", "fill-opacity": (0.08 + 0.92 * (Math.log1p(count) / most)).toFixed(3) };
     const title = drawn("title", {}, `${short(count)} samples`);
-    frame.svg.append(drawn("rect", { ...place, ...look }, title));
+    frame.svg.append(drawn("rect", { ...place, ...shade }, title));
   }
   const [first, second] = [cutLine(frame, x, true), cutLine(frame, y, false)];
-  const caption = element("figcaption", {}, `${labels[1]} against ${labels[0]}; each line is that score's own cut at k`);
+  const caption = element("figcaption", {}, `${labels[1]} against ${labels[0]}; each line is that score's cut at k`);
   return { node: element("figure", { class: "density" }, caption, frame.svg), move: (a, b) => [first(a), second(b)] };
 }
 
-/** A line over the checkpoints' steps. */
+/** Return a line over the checkpoints' steps. */
 function line(steps, values, label) {
   const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
   const room = (high - low || 1) * 0.08;
@@ -130,8 +130,8 @@ function line(steps, values, label) {
   const points = values.map((value, i) => [frame.across(steps[i]), frame.up(value)]);
   frame.svg.append(drawn("polyline", { points: points.map((point) => point.join()).join(" "), class: "series" }));
   points.forEach(([cx, cy], i) => {
-    const told = drawn("title", {}, `step ${short(steps[i])}: ${short(values[i])}`);
-    frame.svg.append(drawn("circle", { cx, cy, r: 3.5, class: "series" }, told));
+    const tooltip = drawn("title", {}, `step ${short(steps[i])}: ${short(values[i])}`);
+    frame.svg.append(drawn("circle", { cx, cy, r: 3.5, class: "series" }, tooltip));
   });
   return element("figure", {}, element("figcaption", {}, `${label} by checkpoint`), frame.svg);
 }

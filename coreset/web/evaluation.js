@@ -1,4 +1,4 @@
-// What a job's selections are worth: quality over the share that is kept, with intervals, and a table of differences.
+// Evaluation of a job's selections: quality over the kept share, with intervals, and a table of differences.
 "use strict";
 
 const MEASURES = {
@@ -16,16 +16,16 @@ function showEvaluation(root, evaluation) {
   const names = Object.keys(evaluation.rules);
   const cuts = evaluation.cuts.filter((cut) => cut.points);
   const fractions = [...new Set(cuts.filter((cut) => cut.selection !== FULL).map((cut) => cut.fraction))];
-  const told = `Small models trained from scratch, ${short(evaluation.seeds)} seeds, ${short(evaluation.samples_seen)} samples
+  const summary = `Small models trained from scratch, ${short(evaluation.seeds)} seeds, ${short(evaluation.samples_seen)} samples
     seen each, tested on ${short(evaluation.test_samples)} held-out samples. Intervals: ${evaluation.confidence}.`;
   const table = element("div", { class: "card scroll", tabindex: 0, role: "group", "aria-label": "Evaluation" });
   const figures = cuts.length ? [atShare(cuts, fractions, names, what, table)] : [];
   if (fractions.length > 1) figures.unshift(overShares(cuts, fractions, names, what));
   const failed = evaluation.failed.length;
-  const parts = [element("p", { class: "soft" }, told)];
-  if (failed) parts.push(element("p", { class: "warning" }, `${failed} proxies are missing; ${evaluation.failed[0].message}`));
+  const parts = [element("p", { class: "soft" }, summary)];
+  if (failed) parts.push(element("p", { class: "warning" }, `${failed} proxies failed; the first: ${evaluation.failed[0].message}`));
   if (cuts.length) parts.push(element("div", { class: figures.length > 1 ? "charts" : "charts one" }, ...figures), table);
-  root.replaceChildren(section("What the selections are worth", ...parts));
+  root.replaceChildren(section("Quality of the selections", ...parts));
 }
 
 function colourOf(selection, names) {
@@ -37,7 +37,7 @@ function percent(fraction) {
   return `${short(Number((100 * fraction).toPrecision(3)))} %`;
 }
 
-/** Return the range of some cuts' means and intervals; wide intervals are cut off where they would hide the rest. */
+/** Return the range of some cuts' means and intervals; wide intervals are cut off so that the rest stays visible. */
 function reach(cuts) {
   const means = cuts.map((cut) => cut.points.mean);
   const [low, high] = [Math.min(...means), Math.max(...means)];
@@ -51,12 +51,12 @@ function inWords({ selection, k, points }) {
   return `${selection}, k = ${short(k)}: ${points.mean.toFixed(2)}${range}`;
 }
 
-/** Lines over the share that is kept; the whole pool is a level. */
+/** Return lines over the kept share, with the whole pool as a level. */
 function overShares(cuts, fractions, names, what) {
   const spread = fractions[fractions.length - 1] - fractions[0];
   const x = [100 * (fractions[0] - 0.08 * spread), 100 * (fractions[fractions.length - 1] + 0.08 * spread)];
   const y = reach(cuts);
-  const frame = axes(x, y, ["kept, per cent of the pool", what], `${what} over the share that is kept`);
+  const frame = axes(x, y, ["kept, per cent of the pool", what], `${what} over the kept share`);
   for (const cut of cuts.filter(({ selection }) => selection === FULL)) {
     const ends = { x1: frame.across(x[0]), x2: frame.across(x[1]), y1: frame.up(cut.points.mean), y2: frame.up(cut.points.mean) };
     frame.svg.append(drawn("line", { ...ends, class: "level" }, drawn("title", {}, inWords(cut))));
@@ -71,10 +71,10 @@ function overShares(cuts, fractions, names, what) {
   });
   const keys = names.map((name) => element("span", { class: `key ${colourOf(name, names)}` }, name));
   const legend = element("div", {}, ...keys, element("span", { class: "key level" }, "the whole pool"));
-  return element("figure", {}, element("figcaption", {}, "By the share that is kept"), frame.svg, legend);
+  return element("figure", {}, element("figcaption", {}, "By kept share"), frame.svg, legend);
 }
 
-/** A point with its upright interval. */
+/** Return a point with its vertical interval. */
 function marked(cut, [cx, cy], frame, range, colour) {
   const dot = drawn("circle", { cx, cy, r: 3.5, class: `dot ${colour}` }, drawn("title", {}, inWords(cut)));
   if (cut.points.low === null) return [dot];
@@ -82,7 +82,7 @@ function marked(cut, [cx, cy], frame, range, colour) {
   return [drawn("line", { x1: cx, x2: cx, y1, y2, class: `path ${colour}` }), dot];
 }
 
-/** A line for each selection at one share, the best first, and the table of it; a choice where there are several. */
+/** Return a line per selection at one share, the best first, with its table and a choice of the share. */
 function atShare(cuts, fractions, names, what, table) {
   const holder = element("div", {});
   const show = (fraction) => {
@@ -138,7 +138,7 @@ function evaluationTable(cuts, what) {
     return element("tr", {}, element("th", { scope: "row" }, cut.selection), ...values);
   });
   const head = heads.map((text, i) => element("th", { scope: "col", class: i ? "n" : "" }, text));
-  const caption = element("caption", {}, "Means over the seeds, and half the width of their intervals; differences are taken seed by seed");
+  const caption = element("caption", {}, "Means over the seeds ± half the width of their intervals; differences are paired by seed");
   return element("table", {}, caption, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
 }
 

@@ -1,4 +1,4 @@
-// A job's result: the slider for k, the charts that it moves, the overlap of the rankings, and contact sheets.
+// Result of a job: the slider for k with its charts, the overlap of the rankings, and contact sheets.
 "use strict";
 
 const SELECTION = "selection";
@@ -10,8 +10,8 @@ function overlapOf(overlaps, total, one, other) {
 }
 
 /**
- * Return every score's cut and every pair's overlap at k, in the summary's order. Between the summary's ks they are
- * taken from the line between the two next to it.
+ * Return every score's cut and every pair's overlap at k, in the summary's order. Between the summary's ks
+ * they are interpolated linearly.
  */
 function levelsAt(summary, k) {
   const ks = [0, ...summary.ks];
@@ -24,8 +24,8 @@ function levelsAt(summary, k) {
 
 /**
  * Show a summary below `root`.
- * changes: async (k, ranking) -> what enters and leaves, and the levels at k exactly; without it no samples are shown
- * at the slider, and between the summary's ks the levels are those of `levelsAt`.
+ * changes: async (k, ranking) -> samples that enter and leave, and the exact levels at k. Without it the slider shows
+ * no samples, and the levels of `levelsAt`.
  */
 function showResult(root, summary, changes = null) {
   const open = sampleDialog(summary);
@@ -37,16 +37,16 @@ function showResult(root, summary, changes = null) {
     move(levelsAt(summary, k));
     if (edges) edges.move(k, ranking);
   });
-  const drawnFrom = summary.looked < summary.rankable ? `, from a draw of ${short(summary.looked)} samples` : "";
+  const drawnFrom = summary.looked < summary.rankable ? `, from a random sample of ${short(summary.looked)}` : "";
   root.replaceChildren(
     section("How many to keep", chooser, ...(edges ? [edges.node] : [])),
     section(`Two scores at a time${drawnFrom}`, parts[1].node),
-    section(`How much the rankings share at this k${drawnFrom}`, parts[2].node),
-    section(`Every score${drawnFrom}`, legend(), parts[0].node),
+    section(`Overlap of the rankings at this k${drawnFrom}`, parts[2].node),
+    section(`Distribution of each score${drawnFrom}`, legend(), parts[0].node),
   );
-  const looked = section("Samples to look at", sheets(summary, open));
-  if (summary.sheets.length && summary.sheets[0].name === "suspects") root.prepend(looked);
-  else root.append(looked);
+  const samples = section("Samples", sheets(summary, open));
+  if (summary.sheets.length && summary.sheets[0].name === "suspects") root.prepend(samples);
+  else root.append(samples);
   chooser.start();
 }
 
@@ -55,23 +55,23 @@ function section(title, ...children) {
 }
 
 function legend() {
-  const words = [["all", "all samples"], ["kept", "kept by the job's selection"], ["cut", "the score's own cut at k"]];
+  const words = [["all", "all samples"], ["kept", "kept by the job's selection"], ["cut", "the score's cut at k"]];
   return element("p", { class: "soft" }, ...words.map(([kind, text]) => element("span", { class: `key ${kind}` }, text)));
 }
 
-/** A slider over the summary's ks, and a field for any other k. */
+/** Return a slider over the summary's ks, with a field for any other k. */
 function kChooser(summary, labels, withRanking, moved) {
   const { ks, rankable } = summary;
   const slider = element("input", { id: "k", type: "range", min: 0, max: ks.length - 1, step: 1, "aria-label": "Keep" });
   const exact = element("input", { id: "k-exact", type: "number", min: 1, max: rankable, step: 1, required: true });
-  const told = element("output", { for: "k k-exact", id: "k-told" });
+  const shareText = element("output", { for: "k k-exact", id: "k-told" });
   const ranking = rankingChoice(summary);
   const back = element("button", { type: "button" }, "Back to the job's k");
   const move = (k) => {
     const text = `of ${short(rankable)} samples, ${((100 * k) / rankable).toFixed(k < rankable / 100 ? 3 : 1)} %`;
     slider.value = Math.max(0, ks.findLastIndex((each) => each <= k));
     slider.setAttribute("aria-valuetext", `${short(k)} ${text}`);
-    told.textContent = text;
+    shareText.textContent = text;
     moved(k, ranking.value);
   };
   const moveTo = (k) => ((exact.value = k), move(k));
@@ -81,7 +81,7 @@ function kChooser(summary, labels, withRanking, moved) {
   back.addEventListener("click", () => moveTo(summary.k));
   ranking.addEventListener("change", () => exact.checkValidity() && move(Number(exact.value)));
   const by = withRanking ? [element("label", { for: "ranking" }, "ranked by "), ranking] : [];
-  const keep = element("span", {}, element("label", { for: "k-exact" }, "Keep "), exact, " ", told);
+  const keep = element("span", {}, element("label", { for: "k-exact" }, "Keep "), exact, " ", shareText);
   const node = element("div", { class: "card" }, element("div", { class: "row" }, keep, ...by, back), slider);
   node.start = () => moveTo(summary.k);
   return node;
@@ -121,7 +121,7 @@ function densities(summary, labels) {
     if (at) chart.move(at[shown.across], at[shown.up]);
   };
   choice.addEventListener("change", show);
-  if (!summary.densities.length) return { node: element("p", {}, "There is one score only."), move };
+  if (!summary.densities.length) return { node: element("p", {}, "The job has one score only."), move };
   show();
   return { node: element("div", {}, element("label", { for: "density" }, "Show "), choice, holder), move };
 }
@@ -140,14 +140,14 @@ function matrix(summary) {
       }),
     );
   };
-  const caption = element("caption", {}, "Per cent of the one's best k that are among the other's best k");
+  const caption = element("caption", {}, "Samples that the best k of two rankings share, per cent");
   const table = element("table", { class: "matrix" }, caption, element("thead", {}, head), element("tbody", {}, ...rows));
   return { node: element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Overlaps" }, table), move };
 }
 
 /**
- * What enters and leaves the job's selection when it is cut at another k, or by another ranking. One question is on its
- * way at a time, then the newest: the service answers them one after another anyway.
+ * Return the samples that enter and leave the job's selection at another k or ranking. One request is under way at a
+ * time, then the newest: the service answers them one after another anyway.
  */
 function edgeSheets(changes, open, moveAll) {
   const node = element("div", { class: "charts", "aria-live": "polite", "aria-busy": "false" });

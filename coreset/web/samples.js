@@ -1,4 +1,4 @@
-// Contact sheets, and the dialog that tells all about one sample.
+// Contact sheets, and the dialog about one sample.
 "use strict";
 
 function copyButton(text, what) {
@@ -16,7 +16,7 @@ async function copied(text, near) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    const field = element("textarea", { class: "skip" }); // pages that came over plain http have no clipboard
+    const field = element("textarea", { class: "skip" }); // pages over plain http have no clipboard
     field.value = text;
     near.after(field);
     field.select();
@@ -32,14 +32,14 @@ function picture(sample, className) {
   return element("img", { class: className, src: sample.thumbnail, alt: "", decoding: "async" });
 }
 
-/** A grid of samples; each is a button that opens the sample. Told below each: its reason, else the score. */
+/** Return a grid of buttons that open a sample, with its reason or score below. */
 function sheet(samples, score, open, reasons = []) {
   if (!samples.length) return element("p", { class: "soft" }, "No samples here.");
   const tiles = samples.map((sample, i) => {
     const number = element("span", { class: "soft number" }, reasons[i] ?? short(sample.scores[score] ?? NaN));
     const caption = element("span", { class: "caption" }, sample.caption || "");
-    const told = `${sample.caption || "no caption"}. Open ${sample.uid}`;
-    const attributes = { type: "button", class: "tile", title: sample.caption || "", "aria-label": told };
+    const description = `${sample.caption || "no caption"}. Open ${sample.uid}`;
+    const attributes = { type: "button", class: "tile", title: sample.caption || "", "aria-label": description };
     const tile = element("button", attributes, picture(sample, "thumbnail"), caption, number);
     tile.addEventListener("click", () => open(sample));
     return element("li", { class: sample.kept ? "kept" : "dropped" }, tile);
@@ -51,7 +51,7 @@ function fact(name, value, copy) {
   return [element("dt", {}, name), element("dd", { class: copy ? "id" : "" }, value, copy ? copyButton(value, name) : null)];
 }
 
-/** Make the dialog once; returns a function that opens it for a sample. */
+/** Make the dialog, and return a function that opens it for a sample. */
 function sampleDialog(summary) {
   const body = element("div", {});
   const close = element("button", { type: "button", class: "close", "aria-label": "Close" }, "Close");

@@ -1,4 +1,4 @@
-"""`python -m coreset_service`: serve HTTP until a signal stops it. Settings: CORESET_* variables (coreset.settings)."""
+"""`python -m coreset_service`: the HTTP service. Settings are CORESET_* variables (coreset.settings)."""
 
 import sys
 
@@ -15,6 +15,7 @@ from coreset_service.http.connections import BACKLOG, MAX_CONNECTIONS, bounded, 
 
 
 def main() -> None:
+    """Serve until a signal ends the process."""
     settings = ServiceSettings()
     configure(settings.log_format, settings.log_level)
     quieten()
@@ -47,14 +48,14 @@ def _check_exposure(settings: ServiceSettings, log: FilteringBoundLogger, keyed:
     if keyed:
         return
     if is_loopback(settings.host):
-        log.warning("there are no API keys, so the service listens on the loopback only", host=settings.host)
+        log.warning("no API keys are set; the service listens on the loopback only", host=settings.host)
     elif settings.open:
-        log.warning("there are no API keys, and CORESET_OPEN is set: everyone who reaches the service may use it")
+        log.warning("no API keys are set, and CORESET_OPEN is: everyone who can reach the service may use it")
     else:
         sys.exit(
             f"error: without API keys the service listens on the loopback only, not on {settings.host}. Make a key "
-            "with `coreset key new --name NAME` and put its line into CORESET_API_KEYS; or, if only trusted callers "
-            "can reach the service, set CORESET_OPEN=true."
+            "with `coreset key new --name NAME` and add its line to CORESET_API_KEYS; or, if only trusted users can "
+            "reach the service, set CORESET_OPEN=true."
         )
 
 

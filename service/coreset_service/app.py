@@ -1,4 +1,4 @@
-"""The app factory. Nothing is built at import, so tests make an app of their own parts."""
+"""App factory. Nothing is built at import, so that tests can build an app from parts of their own."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from coreset.queue.task_queue import TaskQueue, connect
 from coreset.selection.select import select
 from coreset.settings import ServiceSettings
 from coreset.storage.storage import Storage
-from coreset_service.api_docs.openapi import describe
+from coreset_service.api_docs import describe
 from coreset_service.dependencies import Context, Select
 from coreset_service.http import problems
 from coreset_service.http.auth import Guard
@@ -28,34 +28,20 @@ from coreset_service.http.bodies import BODIES_PER_MINUTE, Bodies
 from coreset_service.http.limits import Rates
 from coreset_service.http.middleware import Envelope
 from coreset_service.http.sessions import Sessions
-from coreset_service.maintenance.reconciler import Reconciler
-from coreset_service.maintenance.retention import Retention
-from coreset_service.metrics import RequestMeter, registry_of
-from coreset_service.routes import (
-    browsing,
-    diagnosis,
-    evaluation,
-    events,
-    health,
-    jobs,
-    login,
-    page,
-    reference,
-    scores,
-    selections,
-)
-from coreset_service.webhooks.outbox import Outbox
-from coreset_service.webhooks.sender import WebhookSender
+from coreset_service.maintenance import Reconciler, Retention
+from coreset_service.metrics import RequestMeter, build_registry
+from coreset_service.routes import API_ROUTERS, PAGE_ROUTERS
+from coreset_service.webhooks import Outbox, WebhookSender
 
 API_KEY = HTTPBearer(
     scheme_name="api_key",
     description="An API key, where the service has any: scope `read` for GET, `submit` for all else.",
-    auto_error=False,  # coreset_service.http.auth has looked at it
+    auto_error=False,  # coreset_service.http.auth has checked it already
 )
 
 
-class Thread(Protocol):
-    """Something that works beside the requests."""
+class BackgroundService(Protocol):
+    """A thread that works beside the requests, from the start of the app to its end."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -67,11 +53,11 @@ def create_app(
     storage: Storage | None = None,
     select: Select = select,
 ) -> FastAPI:
-    """Make the app. What is not given is made from the settings."""
+    """Build the app; parts that are not given are built from the settings."""
     redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
     store, queue, storage = JobStore(redis), TaskQueue(redis), storage or Storage(settings.storage)
-    chores = [Retention(store, queue, storage).look, queue.drop_abandoned_checks]
-    threads: list[Thread] = [Reconciler(store, queue, settings.reconcile_seconds, chores)]
+    chores = [Retention(store, queue, storage).sweep, queue.drop_abandoned_checks]
+    threads: list[BackgroundService] = [Reconciler(store, queue, settings.reconcile_seconds, chores)]
     if settings.webhook_secret is not None:
         secret = settings.webhook_secret.get_secret_value()
         threads.append(WebhookSender(Outbox(redis), secret, settings.webhook_private))
@@ -79,31 +65,31 @@ def create_app(
         title="Coreset selection service",
         version=__version__,
         redirect_slashes=False,
-        docs_url=None,  # FastAPI's own come from another site; coreset_service.routes.reference is ours
+        docs_url=None,  # FastAPI's page loads scripts from another site; coreset_service.routes.reference replaces it
         redoc_url=None,
         lifespan=_with(threads),
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
-    metrics = registry_of(store, queue, Totals(redis))
+    metrics = build_registry(store, queue, Totals(redis))
     keyring = read_keyring(settings.api_keys, settings.api_keys_file)
     locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
     sessions = Sessions(redis, keyring)
     rates = Rates(settings.rate_per_minute, BODIES_PER_MINUTE * settings.max_body_bytes)
     app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations, sessions, rates)
-    for resource in (jobs, events, selections, scores, browsing, evaluation, diagnosis):
-        app.include_router(resource.router, dependencies=[Security(API_KEY)])
-    for resource in (health, page, reference, login):
-        app.include_router(resource.router)
+    for router in API_ROUTERS:
+        app.include_router(router, dependencies=[Security(API_KEY)])
+    for router in PAGE_ROUTERS:
+        app.include_router(router)
     problems.install(app)
     describe(app)
-    # From the inside out: callers without a valid key are refused before their body is read.
+    # The last one runs first: a caller without permission is rejected before its body is read.
     app.add_middleware(Bodies, max_bytes=settings.max_body_bytes, rates=rates)
     app.add_middleware(Guard, keyring=keyring, sessions=sessions, rates=rates)
     app.add_middleware(Envelope, answered=RequestMeter(metrics).answered)
     return app
 
 
-def _with(threads: Sequence[Thread]) -> Lifespan[FastAPI]:
+def _with(threads: Sequence[BackgroundService]) -> Lifespan[FastAPI]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         for thread in threads:

@@ -1,6 +1,6 @@
-"""What /metrics tells: requests of this process, and state and counters of the whole, read from Redis by each call.
+"""Metrics: requests of this process, and jobs, tasks and workers of the whole system, read from Redis at each scrape.
 
-Every service tells the same of jobs, queue and workers: with several of them, take one's value (`max`), not the sum.
+Replicas export equal values for jobs, tasks and workers: aggregate with `max`, not with `sum`.
 """
 
 from collections.abc import Iterable
@@ -19,9 +19,9 @@ from coreset.schemas.job import TERMINAL, JobStatus
 from coreset.schemas.part import SampleStatus
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-"""Seconds. Answers that are waited for (`wait=60`) end in the last ones."""
+"""Upper bounds in seconds. Long polls (`wait=60`) fall into the last ones."""
 
-disable_created_metrics()  # a second series for each counter, which nobody asks for
+disable_created_metrics()  # a second series per counter that no dashboard uses
 
 TASKS = ("check", "conclude", "finish", "merge", "prepare", "score", "trial")
 DOING = ("data", "idle", "model", "other")
@@ -29,7 +29,7 @@ DOING = ("data", "idle", "model", "other")
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 NO_ROUTE = "none"
-"""The route of an address that is not ours; such addresses are endless, so they are one."""
+"""Label of all unknown addresses: one, since callers can invent any number of them."""
 
 
 class RequestMeter:
@@ -48,15 +48,15 @@ class RequestMeter:
         )
 
     def answered(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count an answer. `status` is 0 if the caller left before there was one."""
+        """Count an answer; `status` is 0 if the caller disconnected before it."""
         route = getattr(scope.get("route"), "path", NO_ROUTE)
-        method = scope["method"] if scope["method"] in METHODS else "other"  # a caller may send any word
+        method = scope["method"] if scope["method"] in METHODS else "other"  # a caller may send any method
         self._answers.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
 
-class Whole(Collector):
-    """Reads jobs, queue, workers and counters from Redis."""
+class SystemCollector(Collector):
+    """Metrics of jobs, tasks, workers and counters in Redis."""
 
     def __init__(self, store: JobStore, queue: TaskQueue, totals: Totals) -> None:
         self._store = store
@@ -64,11 +64,11 @@ class Whole(Collector):
         self._totals = totals
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: registering should not ask Redis."""
+        """Return nothing, so that registering does not ask Redis."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """Return everything, or, if Redis is away, just that."""
+        """Return all metrics; while Redis does not answer, only that it does not."""
         try:
             found = [*self._counters(), self._jobs(), self._tasks(), *self._workers()]
         except Unavailable:
@@ -113,11 +113,11 @@ class Whole(Collector):
         ]
 
 
-def registry_of(store: JobStore, queue: TaskQueue, totals: Totals) -> CollectorRegistry:
-    """Return a registry of the process and the whole; one an app, so that tests do not share counts."""
+def build_registry(store: JobStore, queue: TaskQueue, totals: Totals) -> CollectorRegistry:
+    """Return a registry with the metrics of process and system; one per app, so that tests do not share counts."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(Whole(store, queue, totals))
+    registry.register(SystemCollector(store, queue, totals))
     return registry
 
 
@@ -131,7 +131,7 @@ def _gauge(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]]
 def _counter(
     totals: dict[str, float], name: str, text: str, group: str, label: str, always: Iterable[str]
 ) -> CounterMetricFamily:
-    """Return a group of totals. Those of `always` are there before they count: `increase` would miss a first 1."""
+    """Return a group of counters. Labels in `always` start at 0, since `increase` misses a series that starts at 1."""
     values = {str(key): 0.0 for key in always}
     values |= {f.split(":", 1)[1]: value for f, value in totals.items() if f.startswith(f"{group}:")}
     metric = CounterMetricFamily(f"coreset_{name}", text, labels=[label])

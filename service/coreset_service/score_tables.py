@@ -1,4 +1,4 @@
-"""The jobs that people look at now: a table each, made at the first question and kept for the next ones."""
+"""Cache of the score tables of the jobs that users browse."""
 
 import threading
 from collections import OrderedDict
@@ -8,27 +8,28 @@ from coreset.schemas.manifest import Manifest
 from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
 
-KEPT = 2
+MAX_TABLES = 2
+"""Tables kept in memory at the same time."""
 
 
-class Looks:
-    """The tables of the KEPT jobs that were asked for last.
+class ScoreTables:
+    """Least recently used cache of score tables, by job.
 
-    One that makes room is dropped, not closed: a thread may still be at it, and the last one closes it.
+    An evicted table is dropped, not closed: a thread may still read it, and the last reader closes it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._looks: OrderedDict[str, Look] = OrderedDict()
+        self._tables: OrderedDict[str, Look] = OrderedDict()
 
     def of(self, storage: Storage, job_id: str) -> Look:
         """Return the table of a job that has succeeded."""
         with self._lock:
-            look = self._looks.pop(job_id, None) or _open(storage, job_id)
-            self._looks[job_id] = look
-            while len(self._looks) > KEPT:
-                self._looks.popitem(last=False)
-            return look
+            table = self._tables.pop(job_id, None) or _open(storage, job_id)
+            self._tables[job_id] = table
+            while len(self._tables) > MAX_TABLES:
+                self._tables.popitem(last=False)
+            return table
 
 
 def _open(storage: Storage, job_id: str) -> Look:

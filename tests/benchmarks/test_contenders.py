@@ -10,6 +10,8 @@ from coreset.schemas.plan import PlannedModel
 from diffin.batch_loss import ContrastiveLoss
 from diffin.exact import exact_terms
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "embed_dim": 8,
     "vision_cfg": {"image_size": 16, "layers": 3, "width": 8, "head_width": 4, "patch_size": 8},

@@ -14,6 +14,8 @@ from benchmarks.retraining.evidence import scores
 from benchmarks.retraining.resnet import ResnetProblem, fine_tune, read_cifar, resnet18, warm
 from benchmarks.retraining.training import Training
 
+pytestmark = pytest.mark.slow
+
 TINY = Training("sgd", 0.05, steps=5, batch_size=8, samples=16, retrainings=2)
 
 

@@ -1,4 +1,4 @@
-"""A headless Chromium over the whole service; skipped, with a word how to get one, where no Chromium is installed."""
+"""A headless Chromium over the whole service. Without one these tests are skipped, which fails a run of CI."""
 
 import os
 import shutil

@@ -13,7 +13,7 @@ from coreset.access.api_keys import new_key
 from coreset.local.stack import LocalStack
 from tests.browser.conftest import ROOT
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 KEY, _ENTRY = new_key("ada", ["read", "submit"])
 READER, _READ_ENTRY = new_key("bob", ["read"])

@@ -15,7 +15,7 @@ from coreset.schemas.job import JobStatus
 from demo.pool import write_sound_shard
 from tests.conftest import TINY_MODEL
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 HOSTILE = '<img src=x onerror="alert(1)"></script><script>alert(2)</script>{{7*7}}'
 

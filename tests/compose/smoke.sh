@@ -27,7 +27,7 @@ PYTHON=${CORESET_SMOKE_PYTHON:-.venv/bin/python}
 SPEC=${CORESET_SMOKE_SPEC:-}
 if [ -z "$SPEC" ]; then
   mkdir "$WORK/pools"
-  "$PYTHON" tests/compose/pool.py "$WORK/pools" >"$WORK/pool.log" 2>&1 || { cat "$WORK/pool.log" >&2; exit 1; }
+  PYTHONPATH=. "$PYTHON" tests/compose/pool.py "$WORK/pools" >"$WORK/pool.log" 2>&1 || { cat "$WORK/pool.log" >&2; exit 1; }
   chmod 755 "$WORK"
   CORESET_POOLS=$WORK/pools
   SPEC=$WORK/pools/job.json

@@ -21,7 +21,7 @@ from demo.drawing import jpeg
 from demo.train import Training, train
 from tests.conftest import TINY_MODEL
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (40, 60, 200), "yellow": (220, 200, 40)}
 SAMPLES, WRONG = 240, 36

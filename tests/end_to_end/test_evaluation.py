@@ -19,7 +19,7 @@ from demo.pool import write_sound_shard
 from tests.conftest import TINY_MODEL
 from tests.end_to_end.conftest import Until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SEEDS = 2
 RULES = {

@@ -16,7 +16,7 @@ from coreset.client import Client
 from coreset.schemas.manifest import Manifest
 from tests.end_to_end.conftest import Until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 COMMAND = [str(Path(sys.executable).with_name("coreset")), "score"]
 ENVIRONMENT = {**os.environ, "CORESET_LOADER_PROCESSES": "1"}

@@ -22,7 +22,7 @@ from coreset.uids import from_subset
 from demo.transcript import SESSION, job_spec, play, read_session
 from tests.conftest import TINY_MODEL
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 DOCS = Path(__file__).parents[2] / "docs"
 BIN = Path(sys.executable).parent

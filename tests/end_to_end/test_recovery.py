@@ -14,7 +14,7 @@ from coreset.errors import Conflict, NotFound
 from coreset.local.stack import LocalStack
 from coreset.schemas.job import Job, JobStatus
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 COPIES = 3
 Until = Callable[[Callable[[], object]], None]

@@ -13,7 +13,7 @@ from coreset.client import Client
 from coreset.local.stack import LocalStack
 from coreset.schemas.job import Job, JobStatus
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SHARDS = 6
 Until = Callable[[Callable[[], object]], None]

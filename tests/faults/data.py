@@ -106,7 +106,7 @@ def hang(lab: Lab, random: Random) -> float:
     The worker's lease is renewed all the while, so only the deadline can. Then the shard is put back.
     """
     shard = len(lab.shards) - 1
-    restarts = sum(child.restarts for child in lab.workers)
+    processes = [child.process for child in lab.workers]
     job_id = lab.begin()
     until((lab.plan_folder / "prepared" / "ready.json").exists, "prepared", pause=0.001)
     lab.stop_workers()
@@ -115,7 +115,7 @@ def hang(lab: Lab, random: Random) -> float:
         lab.catch(f"score-{shard}", job_id)
         lab.wake_workers()
         hung = time.monotonic()
-        until(lambda: sum(child.restarts for child in lab.workers) > restarts, "the hung process ended", 60)
+        until(lambda: [child.process for child in lab.workers] != processes, "the hung process ended", 60)
     seconds = time.monotonic() - hung
     lab.assert_undisturbed(job_id)
     return seconds

@@ -11,7 +11,7 @@ from coreset.schemas.job import JobStatus
 from tests.faults import cancels, data, kills, outages
 from tests.faults.lab import Lab, lab, struck
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 FAULTS = {
     "kill -9 while a part is written": partial(kills.kill, moment=kills.writing),

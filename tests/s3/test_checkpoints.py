@@ -10,7 +10,10 @@ from coreset_workers.checkpoints.files import adam_step, load, look, sha256
 from tests.s3.faulty_proxy import FaultyProxy, now_and_then
 
 
-@pytest.mark.parametrize("fault", ["error", "slow", "cut", "short"])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param("error", marks=pytest.mark.slow), pytest.param("slow", marks=pytest.mark.slow), "cut", "short"],
+)
 def test_a_checkpoint_comes_whole_under_every_fault(
     bucket: str, proxy: FaultyProxy, tiny_run: Path, fault: str
 ) -> None:

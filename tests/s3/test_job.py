@@ -7,6 +7,8 @@ import pytest
 from tests.s3.faulty_proxy import FaultyProxy
 from tests.s3.job import FAULTS, disturb, spoiled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(300)
 def test_a_job_on_a_bad_s3_scores_as_on_a_good_one(

@@ -52,6 +52,7 @@ def test_a_transfer_that_never_ends_well_is_an_error_not_a_short_shard(
         list(reader)
 
 
+@pytest.mark.slow
 def test_a_storage_that_does_not_answer_is_no_missing_shard(shard: str, proxy: FaultyProxy) -> None:
     with pytest.raises(ShardUnreadable, match="not found"):
         list_shards(PoolSpec(shards=[shard.replace("000000", "000001")]))

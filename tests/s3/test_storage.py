@@ -76,6 +76,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(storage: Stora
     assert storage.names("p") == ["1.json"]
 
 
+@pytest.mark.slow
 def test_a_server_that_always_fails_is_an_error(storage: Storage, proxy: FaultyProxy) -> None:
     storage.write("p/1.json", b"old")
     proxy.choose = lambda method, path: "error" if "1.json" in path else None

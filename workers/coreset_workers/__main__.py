@@ -1,4 +1,4 @@
-"""`python -m coreset_workers`: take tasks from the queue until told to stop. One process a device.
+"""`python -m coreset_workers`: take tasks from the queue until stopped. One process per device.
 
 SIGTERM lets the running task end. Settings are CORESET_* variables (coreset.settings.WorkerSettings).
 """
@@ -19,17 +19,17 @@ from coreset.settings import WorkerSettings
 from coreset_workers.data import opening as files
 from coreset_workers.process.activity import activity
 from coreset_workers.process.lease import LeaseWorker
-from coreset_workers.process.reporter import Reporter, gpu_memory
+from coreset_workers.process.metrics_exporter import MetricsExporter, gpu_memory
 from coreset_workers.process.runtime import Runtime, install
-from coreset_workers.process.task_watch import TaskWatch
+from coreset_workers.process.task_context import TaskContext
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
-    # Before torch is imported: threads that wait for each other sleep. Spinning ones, on cores that
-    # the loader processes keep busy, made a worker up to 200 times slower.
+    # Before torch is imported: waiting threads must sleep. Spinning ones, on cores that the loader
+    # processes keep busy, made a worker up to 200 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # For loader processes, whose own words are no lines of our log; what ends them is told here.
+    # Loader processes inherit this: their warnings would not be lines of our log. Errors reach the task.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     if options.device is not None:
         # The process then sees this device alone, as cuda:0.
@@ -45,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runtime.redis,
         lease=settings.lease_seconds,
         stall=60 * settings.stall_minutes,
-        around=TaskWatch(runtime.totals, activity),
+        task_context=TaskContext(runtime.totals, activity),
         task_ended=lambda task: runtime.queue.settle(task.split("-", 1)[0]),
     )
     structlog.contextvars.bind_contextvars(worker=worker.name)
     log = structlog.get_logger("workers")
     log.info("worker started", queues=options.queues, device=options.device, pid=os.getpid())
-    import_module("coreset_workers.tasks")  # torch and open_clip take seconds, which the first task need not wait for
-    with Reporter(runtime.totals, activity, worker.name, gpu_memory):
+    import_module("coreset_workers.tasks")  # now, not in the first task: torch and open_clip take seconds
+    with MetricsExporter(runtime.totals, activity, worker.name, gpu_memory):
         worker.work(burst=options.burst, logging_level=None)
     log.info("worker stopped")
 
@@ -62,7 +62,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queues", nargs="+", choices=QUEUES, default=list(QUEUES), help="in order of preference")
     parser.add_argument("--device", metavar="N", help="the GPU this worker sees (CUDA_VISIBLE_DEVICES)")
     parser.add_argument("--burst", action="store_true", help="stop when the queues are empty")
-    parser.add_argument("--healthy", action="store_true", help="start none; exit 0 if one on this host is alive")
+    parser.add_argument("--healthy", action="store_true", help="start no worker; exit 0 if one on this host is alive")
     return parser.parse_args(arguments)
 
 

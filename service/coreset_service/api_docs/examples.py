@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI page, made from the models, so that they are always valid."""
+"""Examples of requests and answers, built from the models so that they stay valid."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -297,7 +297,7 @@ DIAGNOSIS: dict[str, Any] = Diagnosis(
     findings=[
         Finding(
             code="lost-tasks",
-            what=f"tasks are in no queue, and no worker holds them: {_JOB_ID}-score-4",
+            what=f"tasks are in no queue and on no worker: {_JOB_ID}-score-4",
             cure="put back on the queue",
             mendable=True,
         )
@@ -352,5 +352,5 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def answers(example: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route: its example, and problems."""
+    """Return the `responses` of a route: its example, and the problems."""
     return {status: {"content": {"application/json": {"example": example}}}, **PROBLEMS}

@@ -1,23 +1,19 @@
-"""The API's description, completed: one Problem for all errors, and the webhook that jobs send.
+"""OpenAPI description of the service: FastAPI's, with one Problem model for all errors and the webhook of jobs.
 
-`python -m coreset_service.api_docs.openapi docs` (`make api-docs`) writes docs/openapi.json and docs/problems.md.
+`make api-docs` writes it to docs/openapi.json.
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 from fastapi import Body, FastAPI
 from fastapi.encoders import jsonable_encoder
 
-from coreset.settings import ServiceSettings
 from coreset_service.api_docs import examples
-from coreset_service.http.problem_texts import problems_page
-from coreset_service.http.problems import MEDIA_TYPE, all_types
-from coreset_service.webhooks.message import WebhookBody
+from coreset_service.http.problems import MEDIA_TYPE
+from coreset_service.webhooks import WebhookBody
 
 _PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -35,7 +31,7 @@ _PROBLEM: dict[str, Any] = {
 
 
 def describe(app: FastAPI) -> None:
-    """Let `app.openapi()` return the completed description. To be called when all routes are there."""
+    """Make `app.openapi()` return the completed description. Call it after the last route was added."""
     app.webhooks.post("job-ended", status_code=204, responses={"4XX": {}, "5XX": {}})(_job_ended)
     plain = app.openapi
 
@@ -50,7 +46,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _job_ended(body: Annotated[WebhookBody, Body(examples=[examples.WEBHOOK])]) -> None:
-    """A job has ended. Sent to the `webhook.url` of its spec, signed as Standard Webhooks asks; answer with 2xx."""
+    """A job has ended. Sent to the `webhook.url` of its spec, signed by Standard Webhooks; answer with 2xx."""
 
 
 def _share_problems(description: dict[str, Any]) -> None:
@@ -65,7 +61,7 @@ def _share_problems(description: dict[str, Any]) -> None:
 
 
 def _restore_nulls(node: Any, whole: Mapping[str, Any]) -> None:
-    """Put our examples in as they are: FastAPI leaves out what is null."""
+    """Restore the nulls of our examples, which FastAPI removes."""
     if not isinstance(node, dict | list):
         return
     members = cast(dict[str, Any], node) if isinstance(node, dict) else {}
@@ -79,15 +75,3 @@ def _restore_nulls(node: Any, whole: Mapping[str, Any]) -> None:
 
 def _key(example: Any) -> str:
     return json.dumps(jsonable_encoder(example, exclude_none=True))
-
-
-def main(folder: Path) -> None:
-    from coreset_service.app import create_app
-
-    description = create_app(ServiceSettings()).openapi()
-    (folder / "openapi.json").write_text(json.dumps(description, indent=1) + "\n")
-    (folder / "problems.md").write_text(problems_page(all_types()))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

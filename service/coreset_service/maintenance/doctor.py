@@ -1,6 +1,6 @@
-"""Compares what a job's record, the queue and the storage say of it, and mends what can be mended.
+"""Diagnosis of one job from its record, the queue and the storage, and repair of what can be repaired.
 
-The reconciler does the same for what happens often, all the time; this looks at one job, at files too, when asked.
+The reconciler repairs the frequent faults of all jobs by itself. The doctor examines one job on request, files too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,29 +17,29 @@ from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.reconciler import SILENT_FAILURE, fail_silent
 
-POST_AGAIN = "post the same spec again: it scores what is missing, and nothing else"
+POST_AGAIN = "post the same spec again, which scores the missing shards only"
 NAMED = 10
-"""Shards or tasks that a finding names; it counts the others."""
+"""Shards or tasks that a finding names; it counts the rest."""
 
 
 Found = tuple[Finding, Callable[[], object] | None]
-"""A finding, and what mends it."""
+"""A finding, and the function that repairs it."""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Looks at one job at a time. All methods raise NotFound, and Unavailable when Redis does not answer."""
+    """Diagnoses one job at a time. All methods raise NotFound, and Unavailable if Redis does not answer."""
 
     store: JobStore
     queue: TaskQueue
     storage: Storage
 
-    def look(self, job_id: str) -> Diagnosis:
-        """Compare, and change nothing."""
+    def diagnose(self, job_id: str) -> Diagnosis:
+        """Return the diagnosis, and change nothing."""
         return self._examine(job_id)[0]
 
     def mend(self, job_id: str) -> Diagnosis:
-        """Compare, mend what can be mended, and return what was found before."""
+        """Repair what can be repaired, and return the diagnosis from before."""
         diagnosis, cures = self._examine(job_id)
         for cure in cures:
             cure()
@@ -49,7 +49,7 @@ class Doctor:
         job, tasks = self.store.get(job_id), self.queue.census(job_id)
         plan = self._plan(job.plan_id)
         sizes = self.storage.sizes(f"plans/{plan.id}/parts") if plan else {}
-        found = list(self._of_the_queue(job, tasks))
+        found = [*self._of_the_workers(job), *self._of_the_queue(job, tasks)]
         if plan:
             found += self._of_the_parts(job, plan, sizes)
         elif job.plan_id is not None:
@@ -65,51 +65,56 @@ class Doctor:
         )
         return diagnosis, [cure for _, cure in found if cure is not None]
 
+    def _of_the_workers(self, job: Job) -> Iterator[Found]:
+        if job.status not in TERMINAL and not self.queue.workers():
+            cure = "start one with `coreset up` or `python -m coreset_workers`; the log of a worker that ended says why"
+            yield Finding(code="no-workers", what="no worker is alive, so nothing runs", cure=cure), None
+
     def _of_the_queue(self, job: Job, tasks: dict[str, list[str]]) -> Iterator[Found]:
         waiting, running = tasks["waiting"] + tasks["deferred"], tasks["running"]
         if job.status in TERMINAL:
             if waiting:
-                what = f"tasks wait, but the job has ended: {_some(waiting)}"
-                yield _mended("orphaned-tasks", what, "taken off", lambda: self.queue.cancel_tasks(job.id))
+                what = f"tasks are waiting, but the job has ended: {_some(waiting)}"
+                yield _repairable("orphaned-tasks", what, "removed", lambda: self.queue.cancel_tasks(job.id))
         elif job.status is JobStatus.CANCELLING:
             if not running:
-                what = "the job is being cancelled, and nothing of it runs"
-                yield _mended("not-settled", what, "it becomes cancelled", lambda: self.queue.settle(job.id))
+                what = "the job is being cancelled, and none of its tasks runs"
+                yield _repairable("not-settled", what, "the job becomes cancelled", lambda: self.queue.settle(job.id))
         elif job.status is JobStatus.QUEUED and not waiting and not running:
-            what = "the job waits, but its first task does not"
-            yield _mended("prepare-missing", what, "put on the queue", lambda: self.queue.enqueue_prepare(job.id))
+            what = "the job is queued, but its first task is not"
+            yield _repairable("prepare-missing", what, "put on the queue", lambda: self.queue.enqueue_prepare(job.id))
         elif self.queue.failed([job.id]):
             what = SILENT_FAILURE.message
-            yield _mended("failed-silently", what, "the job becomes failed", lambda: fail_silent(self.store, job.id))
+            yield _repairable("failed-silently", what, "the job is failed", lambda: fail_silent(self.store, job.id))
         elif lost := self.queue.lost([job.id]):
-            what = f"tasks are in no queue, and no worker holds them: {_some(lost)}"
+            what = f"tasks are in no queue and on no worker: {_some(lost)}"
             again = lambda: [self.queue.push_again(task) for task in lost]  # noqa: E731
-            yield _mended("lost-tasks", what, "put back on the queue", again)
+            yield _repairable("lost-tasks", what, "put back on the queue", again)
 
     def _of_the_parts(self, job: Job, plan: Plan, sizes: dict[str, int]) -> Iterator[Found]:
         whole = _complete(plan, sizes)
         done = [shard for shard, outcome in self.store.outcomes(job.id).items() if outcome == "done"]
         if gone := [shard for shard in done if shard not in whole]:
-            what = f"shards are counted as done, but have no part: {_some(gone)}"
+            what = f"shards count as done, but have no part: {_some(gone)}"
             yield Finding(code="missing-parts", what=what, cure=POST_AGAIN), None
         if half := [name for name in sizes if name.startswith(".")]:
-            what = f"files have temporary names, of workers that died or write now: {_some(half)}"
+            what = f"temporary files of workers that died or are still writing: {_some(half)}"
             cure, sweep = "deleted once the job has ended", lambda: self._delete(plan, half)
             ended = job.status in TERMINAL
             yield Finding(code="half-written", what=what, cure=cure, mendable=ended), sweep if ended else None
-        told = self._told_sizes(job.id)
-        if wrong := [shard for shard in whole if told.get(shard, whole[shard]) != whole[shard]]:
+        recorded = self._recorded_sizes(job.id)
+        if wrong := [shard for shard in whole if recorded.get(shard, whole[shard]) != whole[shard]]:
             names = [name for shard in wrong for name in (plan.summary_name(shard), plan.part_name(shard))]
-            what = f"shards have a part of another size than the manifest tells: {_some(wrong)}"
-            yield _mended("damaged-parts", what, f"deleted; then {POST_AGAIN}", lambda: self._delete(plan, names))
+            what = f"shards have a part whose size differs from the manifest: {_some(wrong)}"
+            yield _repairable("damaged-parts", what, f"deleted; then {POST_AGAIN}", lambda: self._delete(plan, names))
 
     def _plan(self, plan_id: str | None) -> Plan | None:
         with suppress(NotFound):
             return Plan.from_json(self.storage.read(f"plans/{plan_id}/plan.json")) if plan_id else None
         return None
 
-    def _told_sizes(self, job_id: str) -> dict[int, int]:
-        """Return the sizes of parts that the job's manifest tells, by shard; nothing before there is one."""
+    def _recorded_sizes(self, job_id: str) -> dict[int, int]:
+        """Return the sizes of the parts by shard, as the manifest records them; empty before there is one."""
         try:
             manifest = Manifest.model_validate_json(self.storage.read(f"jobs/{job_id}/manifest.json"))
         except NotFound:
@@ -127,7 +132,7 @@ def _complete(plan: Plan, sizes: dict[str, int]) -> dict[int, int]:
     return {shard: sizes[name] for shard, name in names.items() if name in sizes and plan.summary_name(shard) in sizes}
 
 
-def _mended(code: str, what: str, cure: str, do: Callable[[], object]) -> Found:
+def _repairable(code: str, what: str, cure: str, do: Callable[[], object]) -> Found:
     return Finding(code=code, what=what, cure=cure, mendable=True), do
 
 

@@ -1,9 +1,9 @@
-"""Looks after jobs that nobody would move on any more. Runs in the service, in a thread; one at a time of all services.
+"""Reconciler of stuck jobs: a thread of the service, of which one at a time is active among all replicas.
 
-- queued, but its prepare is not on the queue: the service died between the two. It is put there.
-- a task that neither a queue nor a worker accounts for: its worker died in the moment of taking it. It is put back.
-- not ended, but its prepare, finish or conclude has failed for good, and the workers could not say so. It has failed.
-- cancelling, and nothing runs: nobody has looked since the last task ended. It is cancelled.
+- A queued job without its prepare task: the service died between the two writes. The task is enqueued.
+- A task in no queue and on no worker: its worker died while taking it. It is put back.
+- A running job whose prepare, finish or conclude failed for good, unrecorded by the workers. The job becomes failed.
+- A cancelling job without a running task: nothing settled it after its last task. It becomes cancelled.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ SILENT_FAILURE = Reason(code="task-failed", message="a task of the job failed fo
 
 class Reconciler:
     """Args:
-    seconds: between two looks; 0 never starts.
-    chores: what else is to be done at every look.
+    seconds: pause between two rounds; 0 disables the reconciler.
+    chores: functions to call in every round.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Reconciler:
             self._thread.join()
             self._thread = None
 
-    def look(self) -> list[str]:
-        """Mend what can be mended. Returns the tasks that were put back.
+    def reconcile(self) -> list[str]:
+        """Repair all stuck jobs. Returns the tasks that were put back.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -81,19 +81,19 @@ class Reconciler:
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
             try:
-                # A little less than the pause, so that the same service has the next turn as a rule.
+                # Slightly less than the pause, so that the same replica usually has the next turn.
                 if self._store.take_turn("reconcile", 0.9 * self._seconds):
-                    self.look()
+                    self.reconcile()
                     for chore in self._chores:
                         chore()
             except CoresetError as error:
-                log.warning("cannot look after jobs", detail=error.detail)
+                log.warning("jobs cannot be reconciled", detail=error.detail)
             except Exception:
-                log.exception("looking after jobs failed")
+                log.exception("reconciling jobs failed")
 
 
 def fail_silent(store: JobStore, job_id: str) -> None:
-    """Let a job fail whose prepare, finish or conclude has failed for good, and whose workers could not say so."""
-    with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
+    """Mark a job as failed whose prepare, finish or conclude failed for good without being recorded."""
+    with contextlib.suppress(Conflict, NotFound):  # it has ended in the meantime
         store.transition(job_id, JobStatus.FAILED, SILENT_FAILURE)
-        log.error("job failed without a word", job=job_id)
+        log.error("job failed unrecorded", job=job_id)

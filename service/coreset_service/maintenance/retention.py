@@ -1,7 +1,7 @@
-"""Removes what deleted jobs leave in the storage, and deletes jobs whose time is over (ttl_seconds_after_finished).
+"""Retention: deletes expired jobs (ttl_seconds_after_finished), and removes the files of deleted ones.
 
-A deletion takes the job out of Redis and notes that its files are to go, in one step; the files go afterwards. So a
-job that callers no longer see is never half there, and a removal that dies is done again.
+A deletion removes the job from Redis and schedules the removal of its files in one step. So callers never see a job
+without its files, and an interrupted removal is repeated.
 """
 
 import contextlib
@@ -19,38 +19,40 @@ log = structlog.get_logger("coreset_service.maintenance.retention")
 
 
 class Retention:
+    """Deletes jobs and their files."""
+
     def __init__(self, store: JobStore, queue: TaskQueue, storage: Storage) -> None:
         self._store = store
         self._queue = queue
         self._storage = storage
 
-    def look(self) -> None:
-        """Delete what is over, and remove the files of all deleted jobs.
+    def sweep(self) -> None:
+        """Delete the expired jobs, and remove the files of all deleted ones.
 
         Raises:
             Unavailable: Redis does not answer.
         """
         for job_id in self._store.expired():
-            with contextlib.suppress(Conflict, NotFound):  # somebody else was faster
+            with contextlib.suppress(Conflict, NotFound):  # another replica was faster
                 self._store.delete(job_id)
                 log.info("job expired", job=job_id)
         for job_id in self._store.removals():
             self.clean(job_id)
 
     def clean(self, job_id: str) -> bool:
-        """Remove the files of a deleted job, and its plan if no other job uses it. Returns whether all is gone."""
-        if self._queue.running(job_id):  # a task that has not noticed yet would write what nobody removes
+        """Remove the files of a deleted job, and its plan if no other job uses it. Returns whether all are removed."""
+        if self._queue.running(job_id):  # a task that still runs would write files that nothing removes
             return False
         try:
             self._remove(job_id)
         except (OSError, Unavailable) as error:
-            log.warning("files of a deleted job could not be removed; tried again", job=job_id, error=repr(error))
+            log.warning("files of a deleted job not removed; will be tried again", job=job_id, error=repr(error))
             return False
         self._store.removed(job_id)
         return True
 
     def _remove(self, job_id: str) -> None:
-        with contextlib.suppress(NotFound):  # it failed before it had a plan
+        with contextlib.suppress(NotFound):  # the job failed before it had a plan
             plan_id = json.loads(self._storage.read(f"jobs/{job_id}/plan.json"))["plan_id"]
             if leave(self._storage, self._store, plan_id, job_id):
                 log.info("plan removed", plan=plan_id, job=job_id)

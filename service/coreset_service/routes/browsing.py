@@ -1,4 +1,4 @@
-"""What people look at: the numbers behind a job's charts, and what another cut would change."""
+"""Browsing of a job's result: numbers of its charts, pages of samples, differences of another cut."""
 
 from typing import Annotated
 
@@ -14,24 +14,23 @@ from coreset.schemas.plan import Plan
 from coreset.schemas.sample import LARGEST_PAGE, Order, SamplePage
 from coreset.spec.scores import Score
 from coreset_service.api_docs import examples
-from coreset_service.dependencies import COSTLY, Ctx
-from coreset_service.routes.jobs import JobId, require_success
+from coreset_service.dependencies import COSTLY, Ctx, JobId, require_success
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["looking"])
 
-FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
-"""A job that has succeeded does not change, and its id is never used again."""
+IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
+"""Headers of answers about a job that has succeeded: it never changes, and its id is never used again."""
 
 
 @router.get("/summary", response_model=Summary, responses=examples.answers(examples.SUMMARY))
 def get_summary(context: Ctx, job_id: JobId) -> Response:
-    """Return the numbers behind the job's charts, and some samples with their thumbnails, as the job stored them."""
+    """Return the numbers of the job's charts, and some samples with thumbnails."""
     require_success(context, job_id)
     try:
         summary = context.storage.read(f"jobs/{job_id}/summary.json")
     except NotFound as error:
-        raise NotFound(f"job {job_id} was made before there were summaries", id=job_id) from error
-    return Response(summary, media_type="application/json", headers=FOR_EVER)
+        raise NotFound(f"job {job_id} ran in a version without summaries; post its spec again", id=job_id) from error
+    return Response(summary, media_type="application/json", headers=IMMUTABLE)
 
 
 @router.get("/samples", dependencies=[COSTLY], responses=examples.answers(examples.SAMPLES))
@@ -45,12 +44,12 @@ def get_samples(
     page_size: Annotated[int, Query(ge=1, description=f"cut to {LARGEST_PAGE}")] = 24,
     page_token: Annotated[str | None, Query(max_length=2000, description="next_page_token of the page before")] = None,
 ) -> SamplePage:
-    """Page through the job's samples, with captions, scores and thumbnails: good ones, or bad ones by reason."""
+    """Return a page of samples with captions, scores and thumbnails: good ones, or bad ones by reason."""
     require_success(context, job_id)
     manifest = Manifest.model_validate_json(context.storage.read(f"jobs/{job_id}/manifest.json"))
     plan = Plan.from_json(context.storage.read(f"plans/{manifest.plan_id}/plan.json"))
     order = Order(by=by, ascending=ascending, status=status)
-    response.headers.update(FOR_EVER)
+    response.headers.update(IMMUTABLE)
     return sample_page(context.storage, plan, manifest.selection, order, page_size, page_token)
 
 
@@ -61,7 +60,7 @@ def get_changes(
     k: Annotated[int, Query(ge=1, description="samples to keep")],
     by: Annotated[str, Query(max_length=64, description="a score, or `selection`, the job's own")] = "selection",
 ) -> Response:
-    """Compare the best k by a ranking with the job's selection, and tell every score's cut and all overlaps at k."""
+    """Compare the best k by a ranking with the job's selection; return each score's cut and all overlaps at k."""
     require_success(context, job_id)
-    found = changes(context.looks.of(context.storage, job_id), k, by)
-    return Response(found.model_dump_json(), media_type="application/json", headers=FOR_EVER)
+    diff = changes(context.score_tables.of(context.storage, job_id), k, by)
+    return Response(diff.model_dump_json(), media_type="application/json", headers=IMMUTABLE)

@@ -1,4 +1,4 @@
-"""A job's events as they happen, as Server-Sent Events."""
+"""Stream of a job's events, as Server-Sent Events."""
 
 import time
 from collections.abc import AsyncIterator
@@ -15,8 +15,7 @@ from coreset.errors import NotFound, Unavailable
 from coreset.schemas.events import JobEvent, News, Progressed
 from coreset.schemas.job import JobStatus
 from coreset_service.api_docs import examples
-from coreset_service.dependencies import Context, Ctx
-from coreset_service.routes.jobs import JobId
+from coreset_service.dependencies import Context, Ctx, JobId
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -27,7 +26,7 @@ RETRY_MILLISECONDS = 2000
 
 EventId = Annotated[
     str | None,
-    Header(pattern=r"^\d{1,19}-\d{1,19}$", description="the newest id that is known; the stream goes on after it"),
+    Header(pattern=r"^\d{1,19}-\d{1,19}$", description="id of the last known event; the stream continues after it"),
 ]
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     **examples.PROBLEMS,
@@ -40,21 +39,21 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 async def get_events(context: Ctx, job_id: JobId, last_event_id: EventId = None) -> Response:
     """Follow a job until it has ended.
 
-    `status`, `warning` and `shard_failed` have an id, and are told again from the first one on, or after
-    `Last-Event-ID`. `progress` has none: it is the newest, once a second at most, when there is something new. `ended`
-    is the last event; the connection is closed behind it. A comment comes when nothing else has for 15 seconds.
+    `status`, `warning` and `shard_failed` have an id; the stream begins with the first of them, or after
+    `Last-Event-ID`. `progress` has no id: it is the newest state, sent once a second at most and only if it has
+    changed. `ended` is the last event, after which the connection is closed. A comment follows 15 silent seconds.
     """
     news = await run_in_threadpool(context.store.events, job_id, last_event_id or "0-0")
     if last_event_id and news.complete and not news.milestones:
-        return Response(status_code=204)  # tells a browser to stop connecting
-    listener = Listener(context, job_id, last_event_id or "0-0")
+        return Response(status_code=204)  # a browser then stops reconnecting
+    sender = EventSender(context, job_id, last_event_id or "0-0")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventSourceResponse(listener.stream(), headers=headers)
+    return EventSourceResponse(sender.stream(), headers=headers)
 
 
 @dataclass
-class Listener:
-    """One caller on the line, and what they have heard."""
+class EventSender:
+    """One open stream, and the position that its caller has reached."""
 
     context: Context
     job_id: str
@@ -64,18 +63,19 @@ class Listener:
     ended: bool = False
 
     async def stream(self) -> AsyncIterator[bytes]:
+        """Yield the encoded events until the job has ended."""
         yield format_sse_event(retry=RETRY_MILLISECONDS)
-        said_at = time.monotonic()
+        sent_at = time.monotonic()
         while not self.ended:
-            heard = await run_in_threadpool(self.hear)
-            if heard or time.monotonic() - said_at >= HEARTBEAT_SECONDS:
-                said_at = time.monotonic()
-                yield b"".join(heard) or format_sse_event(comment="nothing new")
+            new = await run_in_threadpool(self.poll)
+            if new or time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
+                sent_at = time.monotonic()
+                yield b"".join(new) or format_sse_event(comment="nothing new")
             if not self.ended:
                 await anyio.sleep(POLL_SECONDS)
 
-    def hear(self) -> list[bytes]:
-        """Return what is new. While Redis is away that is nothing: a browser would not come back after a 503."""
+    def poll(self) -> list[bytes]:
+        """Return the new events, encoded. During an outage of Redis there are none: a browser does not retry a 503."""
         try:
             news = self.context.store.events(self.job_id, self.after)
             if news.status is JobStatus.CANCELLING:
@@ -86,7 +86,7 @@ class Listener:
         except NotFound:  # deleted since
             self.ended = True
             return []
-        return self._told(news, progress)
+        return self._encode(news, progress)
 
     def _progress(self, news: News) -> list[bytes]:
         due = news.complete or time.monotonic() - self.progress_at >= PROGRESS_SECONDS
@@ -96,11 +96,11 @@ class Listener:
         progress = self.context.store.get(self.job_id).progress
         return [_encoded(Progressed(at=datetime.now(UTC), progress=progress))]
 
-    def _told(self, news: News, progress: list[bytes]) -> list[bytes]:
+    def _encode(self, news: News, progress: list[bytes]) -> list[bytes]:
         self.ended = news.complete
         self.after = news.milestones[-1].id if news.milestones else self.after
-        told = [_encoded(event, event_id) for event_id, event in news.milestones]
-        return [*told[:-1], *progress, *told[-1:]] if news.complete else told + progress
+        milestones = [_encoded(event, event_id) for event_id, event in news.milestones]
+        return [*milestones[:-1], *progress, *milestones[-1:]] if news.complete else milestones + progress
 
 
 def _encoded(event: JobEvent, event_id: str | None = None) -> bytes:

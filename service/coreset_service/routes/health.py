@@ -1,4 +1,4 @@
-"""Probes for load balancers and operators, metrics, version, and the meaning of problem types."""
+"""Health, readiness, metrics, versions and problem types, for load balancers and operators."""
 
 import platform
 
@@ -18,13 +18,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Answer while the process runs; Redis and the storage are not asked."""
+    """Answer that the process is alive, without asking Redis or the storage."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 def readyz(context: Ctx) -> dict[str, object]:
-    """Redis takes writes and the storage answers. A service without workers is ready: it takes jobs that wait."""
+    """Answer that Redis takes writes and the storage is reachable. Without workers it is ready too: jobs wait."""
     context.store.probe()
     context.storage.exists("jobs")
     waiting, running = context.queue.depth(), context.queue.leased()
@@ -34,7 +34,7 @@ def readyz(context: Ctx) -> dict[str, object]:
 
 @router.get("/metrics")
 def metrics(context: Ctx) -> Response:
-    """For Prometheus: this process's requests, and all jobs, tasks and workers (coreset_service.metrics)."""
+    """Return the metrics of this process and of the whole system, for Prometheus (coreset_service.metrics)."""
     return Response(generate_latest(context.metrics), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -45,17 +45,17 @@ async def version() -> dict[str, object]:
 
 @router.get("/problems")
 async def problem_types() -> dict[str, dict[str, object]]:
-    """All problem types."""
+    """List all problem types."""
     return {slug: {"title": title, "status": status} for slug, (title, status) in problems.all_types().items()}
 
 
 @router.get("/problems/{slug}")
 async def problem_type(slug: str) -> JSONResponse:
-    """What one problem type means."""
+    """Explain one problem type."""
     types = problems.all_types()
     if slug not in types:
-        raise NotFound(f"unknown problem type {slug!r}; GET /problems lists all", slug=slug)
+        raise NotFound(f"unknown problem type {slug!r}; GET /problems lists them", slug=slug)
     title, status = types[slug]
     text = TEXTS[slug]
-    said = {"type": f"/problems/{slug}", "title": title, "status": status, "when": text.when, "what_to_do": text.mend}
-    return JSONResponse({**said, "members": text.members} if text.members else said)
+    body = {"type": f"/problems/{slug}", "title": title, "status": status, "when": text.when, "what_to_do": text.mend}
+    return JSONResponse({**body, "members": text.members} if text.members else body)

@@ -1,6 +1,5 @@
 """Log in and out in a browser: a session's token in a cookie that scripts cannot read and other sites cannot send."""
 
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -9,13 +8,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from coreset_service.dependencies import Ctx
+from coreset_service.html_pages import TEMPLATES, secured
 from coreset_service.http.auth import address_of
 from coreset_service.http.sessions import COOKIE, SESSION_SECONDS
-from coreset_service.routes.page import POLICY
 
 router = APIRouter(include_in_schema=False)
 
-_HTML = (Path(__file__).parents[1] / "templates" / "login.html").read_text(encoding="utf-8")
+_HTML = (TEMPLATES / "login.html").read_text(encoding="utf-8")
 Next = Annotated[str, Query(alias="next", max_length=500)]
 
 
@@ -36,7 +35,7 @@ async def login(context: Ctx, request: Request, goal: Next = "/") -> Response:
         context.rates.count_request("failure", address_of(request))
         return _form(401, "This key is not valid.")
     token = await run_in_threadpool(context.sessions.start, key)
-    answer = RedirectResponse(goal if _own_path(goal) else "/", 303)
+    answer = RedirectResponse(goal if _is_local_path(goal) else "/", 303)
     secure = request.url.scheme == "https"
     answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure, path="/", max_age=SESSION_SECONDS)
     return answer
@@ -52,12 +51,9 @@ async def logout(context: Ctx, request: Request) -> Response:
     return answer
 
 
-def _own_path(goal: str) -> bool:
+def _is_local_path(goal: str) -> bool:
     return goal.startswith("/") and not goal.startswith(("//", "/\\"))
 
 
 def _form(status: int, error: str) -> Response:
-    answer = HTMLResponse(_HTML.replace("@ERROR@", error), status)
-    answer.headers["Content-Security-Policy"] = POLICY
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    return secured(HTMLResponse(_HTML.replace("@ERROR@", error), status))

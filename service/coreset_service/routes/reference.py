@@ -1,4 +1,4 @@
-"""Page of the API, rendered from its description. It loads nothing from other sites, so it works offline."""
+"""Reference page of the API, rendered from its OpenAPI description. It loads nothing from other sites."""
 
 import json
 from typing import Any, cast
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
-from coreset_service.routes.page import page_of
+from coreset_service.html_pages import render
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,11 +32,11 @@ def _rendered(request: Request) -> Response:
         "limits_of": limits_of,
         "pretty": _pretty,
     }
-    return page_of(request, "reference.html", values)
+    return render(request, "reference.html", values)
 
 
 def type_of(schema: Schema) -> str:
-    """Return a schema's type in words; a model's is its name."""
+    """Return the name of a schema's type; that of a model is the model's name."""
     if "$ref" in schema:
         return str(schema["$ref"]).rsplit("/", 1)[-1]
     for one_of in ("anyOf", "oneOf"):
@@ -67,10 +67,10 @@ LIMITS = {
 
 
 def limits_of(schema: Schema) -> list[str]:
-    """Return a value's bounds and its default, in words."""
+    """Return a value's bounds and its default, as phrases."""
     options = [schema, *schema.get("anyOf", [])]
-    found = [words.format(option[name]) for option in options for name, words in LIMITS.items() if name in option]
-    return found + ([f"default {json.dumps(schema['default'])}"] if schema.get("default") is not None else [])
+    bounds = [words.format(option[name]) for option in options for name, words in LIMITS.items() if name in option]
+    return bounds + ([f"default {json.dumps(schema['default'])}"] if schema.get("default") is not None else [])
 
 
 def _pretty(example: Any) -> str:

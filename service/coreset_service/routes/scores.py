@@ -1,4 +1,4 @@
-"""Scores: the rows of a job's parts, for some samples, a shard or a range, or all of them."""
+"""Scores: rows of a job's parts; all, or those of some samples, of a shard or of a range."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -13,9 +13,7 @@ from coreset.browsing.score_rows import rows
 from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
 from coreset_service.api_docs import examples
-from coreset_service.dependencies import COSTLY, Ctx
-from coreset_service.routes.jobs import JobId
-from coreset_service.routes.selections import plan_of
+from coreset_service.dependencies import COSTLY, Ctx, JobId, plan_of
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/scores", tags=["scores"])
 
@@ -50,11 +48,11 @@ async def get_scores(
     wanted: Annotated[RowsWanted, Query()],
     accept: Annotated[str, Header()] = "*/*",
 ) -> StreamingResponse:
-    """Stream rows of the parts: who the sample is, its status, its scores. Bad samples are there too, without scores.
+    """Stream rows of the parts: identity, status and scores of each sample. Bad samples are included, without scores.
 
-    What is given holds together: `uid=...&uid=...` for some samples, each of which must be there; `shard=000000.tar`;
-    `uid_from=ab&uid_to=ab` for those whose uid starts so; `score=diffin&min=0&max=1` for a range of values. `Accept`
-    decides the form: NDJSON, CSV, Parquet or an Arrow stream; `format` does it where a header cannot be set.
+    Conditions are combined by AND: `uid=...&uid=...` for some samples, all of which must exist; `shard=000000.tar`;
+    `uid_from=ab&uid_to=ab` for a range of uids; `score=diffin&min=0&max=1` for a range of values. `Accept` decides the
+    format: NDJSON, CSV, Parquet or an Arrow stream; `format` does so where a header cannot be set.
     """
     kind = wanted.format or _accepted(accept)
     plan = await run_in_threadpool(plan_of, context, job_id)
@@ -65,9 +63,9 @@ async def get_scores(
 
 
 def _accepted(accept: str) -> Format:
-    """Return the form that an Accept header likes best. Raises 406 if it likes none."""
-    liked = sorted(filter(None, map(_liked, (accept or "*/*").split(","))), key=lambda each: -each[1])
-    for name, _ in liked:
+    """Return the format that an Accept header prefers. Raises 406 if it accepts none of ours."""
+    preferred = sorted(filter(None, map(_media_range, (accept or "*/*").split(","))), key=lambda each: -each[1])
+    for name, _ in preferred:
         if name in MEDIA_TYPES:
             return MEDIA_TYPES[name]
         if name in ("*/*", "application/*"):
@@ -77,8 +75,8 @@ def _accepted(accept: str) -> Format:
     raise HTTPException(406)
 
 
-def _liked(item: str) -> tuple[str, float] | None:
-    """Return a media type of an Accept header and how much it is liked, None if not at all."""
+def _media_range(item: str) -> tuple[str, float] | None:
+    """Return a media type of an Accept header and its quality; None if that is 0."""
     name, *parameters = (piece.strip().lower() for piece in item.split(";"))
     quality = next((p.removeprefix("q=") for p in parameters if p.startswith("q=")), "1")
     try:
@@ -88,6 +86,6 @@ def _liked(item: str) -> tuple[str, float] | None:
 
 
 def _pieces(storage: Storage, plan: Plan, wanted: RowsWanted, kind: Format) -> Iterator[bytes]:
-    """Return the pieces; the first is made now, so that what is wrong is an answer of its own."""
-    found = rows(storage, plan, wanted, kind)
-    return chain([next(found, b"")], found)
+    """Return the pieces. The first is made at once, so that an error becomes an answer instead of a broken stream."""
+    pieces = rows(storage, plan, wanted, kind)
+    return chain([next(pieces, b"")], pieces)

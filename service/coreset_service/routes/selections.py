@@ -1,36 +1,32 @@
-"""Selections: other coresets from the scores a job has made, and their files."""
+"""Selections: further coresets from a job's scores, and their files."""
 
-import hashlib
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO, Literal
 
 import anyio.to_thread
 from anyio import CapacityLimiter
-from fastapi import APIRouter, Body, Header, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from coreset.errors import Conflict, InvalidSpec, NotFound
+from coreset.errors import InvalidSpec, NotFound
 from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.schemas.manifest import Selection, SelectionPage
 from coreset.schemas.plan import Plan
 from coreset.selection.requirements import require_held
 from coreset.spec.job import SelectSpec
 from coreset_service.api_docs import examples
-from coreset_service.dependencies import COSTLY, Context, Ctx
-from coreset_service.routes.jobs import JobId, require_success
+from coreset_service.conditional import NOT_MODIFIED, IfNoneMatch, cache_headers, content_etag, not_modified
+from coreset_service.dependencies import COSTLY, Context, Ctx, JobId, plan_of
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/selections", tags=["selections"])
 
-SelectionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="of the selection")]
+SelectionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of the selection")]
 FileName = Literal["subset.npy", "subset.parquet", "suspects.parquet", "selection.json"]
-IfNoneMatch = Annotated[str | None, Header()]
 PIECE = 1024 * 1024
 MAX_PAGE = 100
 
-AT_ONCE = CapacityLimiter(2)
-"""Selections that are cut at the same time: each may take gigabytes. The others wait, without a thread."""
-
-NOT_CHANGED = {304: {"description": "Not changed since If-None-Match"}}
+CONCURRENT_SELECTIONS = CapacityLimiter(2)
+"""Selections computed at the same time, since each may take gigabytes. Further ones wait without a thread."""
 
 
 @router.post("", status_code=201, dependencies=[COSTLY], responses=examples.answers(examples.SELECTION, 201))
@@ -40,8 +36,8 @@ async def post_selection(
     job_id: JobId,
     spec: Annotated[SelectSpec, Body(examples=[examples.SELECT])],
 ) -> Selection:
-    """Cut another coreset: a query over the parts, without a GPU. The same question gets the same selection."""
-    selection = await anyio.to_thread.run_sync(_select, context, job_id, spec, limiter=AT_ONCE)
+    """Select a further coreset: a query over the parts, without a GPU. Equal specs give the same selection."""
+    selection = await anyio.to_thread.run_sync(_select, context, job_id, spec, limiter=CONCURRENT_SELECTIONS)
     response.headers["Location"] = f"/v1/jobs/{job_id}/selections/{selection.id}"
     return selection
 
@@ -82,53 +78,48 @@ def _all(context: Context, job_id: str) -> Iterator[Selection]:
 
 
 @router.get(
-    "/{selection_id}", response_model=Selection, responses={**examples.answers(examples.SELECTION), **NOT_CHANGED}
+    "/{selection_id}", response_model=Selection, responses={**examples.answers(examples.SELECTION), **NOT_MODIFIED}
 )
 def get_selection(
     context: Ctx, job_id: JobId, selection_id: SelectionId, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Look at a selection."""
-    found = _read(context, job_id, selection_id)
-    body = found.model_dump_json().encode()
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return unless_known(etag, if_none_match) or Response(body, headers=kept(etag), media_type="application/json")
+    """Show a selection."""
+    body = _read(context, job_id, selection_id).model_dump_json().encode()
+    etag = content_etag(body)
+    headers = cache_headers(etag)
+    return not_modified(etag, if_none_match) or Response(body, headers=headers, media_type="application/json")
 
 
 @router.get(
     "/{selection_id}/files/{name}",
     response_class=StreamingResponse,
-    responses={**examples.PROBLEMS, **NOT_CHANGED},
+    responses={**examples.PROBLEMS, **NOT_MODIFIED},
 )
 def get_file(
     context: Ctx, job_id: JobId, selection_id: SelectionId, name: FileName, if_none_match: IfNoneMatch = None
 ) -> Response:
     """Download a file: subset.npy (DataComp's uids), subset.parquet (with scores), selection.json.
 
-    The first selection of a job that cleans also has suspects.parquet.
+    The first selection of a job with `clean` also has suspects.parquet.
     """
     written = _read(context, job_id, selection_id).files.get(name)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if written is not None:
         etag = f'"{written.sha256}"'
-        if known := unless_known(etag, if_none_match):
-            return known
-        headers |= kept(etag) | {"Content-Length": str(written.size)}
+        if unchanged := not_modified(etag, if_none_match):
+            return unchanged
+        headers |= cache_headers(etag) | {"Content-Length": str(written.size)}
     file = _open(context, job_id, selection_id, name)
     media_type = "application/json" if name.endswith(".json") else "application/octet-stream"
     return StreamingResponse(_pieces(file), media_type=media_type, headers=headers)
 
 
-def plan_of(context: Context, job_id: str) -> Plan:
-    """Return the plan of a job that has succeeded. Raises NotFound, and Conflict until it has."""
-    job = require_success(context, job_id)
-    if job.plan_id is None:
-        raise Conflict(f"job {job_id} has no plan", id=job_id)
-    return Plan.from_json(context.storage.read(f"plans/{job.plan_id}/plan.json"))
-
-
 def _check(spec: SelectSpec, plan: Plan) -> None:
     if spec.write_shards:
-        raise InvalidSpec("write_shards works in a job spec only, where workers write the shards", field="write_shards")
+        raise InvalidSpec(
+            "write_shards is for job specs only, since workers write the shards",
+            field="write_shards",
+        )
     require_held(plan, spec)
 
 
@@ -143,17 +134,6 @@ def _open(context: Context, job_id: str, selection_id: str, name: str) -> Binary
         return context.storage.open(f"jobs/{job_id}/selections/{selection_id}/{name}")
     except NotFound as error:
         raise NotFound(f"job {job_id} has no selection {selection_id} with {name}", id=selection_id) from error
-
-
-def unless_known(etag: str, known: str | None) -> Response | None:
-    """Return 304 if the caller has this already."""
-    tags = {tag.strip().removeprefix("W/") for tag in (known or "").split(",")}
-    return Response(status_code=304, headers=kept(etag)) if etag in tags or "*" in tags else None
-
-
-def kept(etag: str) -> dict[str, str]:
-    """Return the headers of what does not change: a selection is named by its content, and dies with its job."""
-    return {"ETag": etag, "Cache-Control": "private, max-age=3600"}
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

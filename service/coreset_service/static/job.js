@@ -1,4 +1,4 @@
-// The result of a job, once it has succeeded.
+// Result of a job that has succeeded.
 "use strict";
 
 const result = document.getElementById("result");
@@ -26,11 +26,11 @@ async function load() {
     result.dataset.state = "shown";
   } catch (error) {
     result.dataset.state = "failed";
-    result.replaceChildren(element("p", { class: "warning", role: "alert" }, `No charts: ${error.message}`));
+    result.replaceChildren(element("p", { class: "warning", role: "alert" }, `The charts cannot be loaded: ${error.message}`));
   }
 }
 
-/** A choice of reasons, and the samples that are bad for the one that is chosen. */
+/** Return a section with the bad samples of the chosen reason. */
 function badSamples(base, bad) {
   const options = Object.entries(bad).map(([reason, count]) => {
     return element("option", { value: reason }, `${reason.replaceAll("_", " ")}: ${short(count)}`);

@@ -1,4 +1,4 @@
-// Keeps the middle of a page fresh: its server-side part is fetched again, on every event of the job, or every 2 s.
+// Refreshes the middle of a page: fetches it again on every event of the job, or every 2 s.
 "use strict";
 
 const middle = document.getElementById("middle");
@@ -9,16 +9,16 @@ async function refresh() {
   if (document.hidden) return;
   try {
     const answer = await fetch(`${location.pathname}?part=true`, { cache: "no-store" });
-    if (answer.status === 401) location.reload(); // the key is gone: to the form for it, and back here
+    if (answer.status === 401) location.reload(); // not logged in any more: the login form returns here
     if (!answer.ok) throw new Error(String(answer.status));
     show(await answer.text());
     lost.textContent = "";
   } catch {
-    lost.textContent = "No connection; trying again";
+    lost.textContent = "Connection lost; reconnecting";
   }
 }
 
-/** Put the part in place of the one that is there; focus and opened details stay. */
+/** Replace the middle, and keep the focus and the opened details. */
 function show(html) {
   if (html === middle.dataset.last) return;
   const focused = document.activeElement && document.activeElement.id;
@@ -39,8 +39,8 @@ function follow(address) {
   for (const kind of ["status", "progress", "warning", "shard_failed"]) source.addEventListener(kind, refresh);
   source.addEventListener("ended", () => (source.close(), refresh()));
   source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) every(); // the service refused: look by ourselves
-    else lost.textContent = "No connection; trying again";
+    if (source.readyState === EventSource.CLOSED) every(); // the service rejected the stream: poll instead
+    else lost.textContent = "Connection lost; reconnecting";
   });
 }
 

@@ -1,10 +1,10 @@
-// The form of a new job: its fields make a spec, which the service checks or starts.
+// Form for a new job: builds a spec, which the service checks or starts.
 "use strict";
 
 const form = document.getElementById("new");
 const answer = document.getElementById("answer");
 
-/** Return the spec. What stands in the field of further fields goes over the others. */
+/** Return the spec; the further fields override those of the form. */
 function spec() {
   const { shards, run, keep, amount, by, more } = form.elements;
   const lines = shards.value.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -28,7 +28,7 @@ async function act(words, work) {
   try {
     await work();
   } catch (error) {
-    const text = error instanceof SyntaxError ? `The further fields are not JSON: ${error.message}` : error.message;
+    const text = error instanceof SyntaxError ? `Further fields: not JSON: ${error.message}` : error.message;
     answer.replaceChildren(element("p", { class: "failed", role: "alert" }, text));
   } finally {
     for (const button of form.querySelectorAll("button")) button.disabled = false;
@@ -36,7 +36,7 @@ async function act(words, work) {
 }
 
 const start = () => act("Starting…", async () => location.assign(`/jobs/${(await post("/v1/jobs")).id}`));
-const check = () => act("A worker looks at shards and checkpoints…", async () => show(await post("/v1/jobs?validate_only=true")));
+const check = () => act("A worker checks shards and checkpoints…", async () => show(await post("/v1/jobs?validate_only=true")));
 
 function show(plan) {
   const size = (bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
@@ -55,7 +55,7 @@ function show(plan) {
       ...fact("shards", `${short(plan.shards.number)}, ${size(plan.shards.bytes)}`),
       ...fact("samples", `${short(plan.n_samples.value)} (${plan.n_samples.source})`),
       ...fact("model", `${plan.model.name}, ${short(plan.parameters_counted)} of ${short(plan.parameters_total)} parameters`),
-      ...fact("memory", `${size(plan.memory.device_bytes)} on ${plan.memory.device}, ${size(plan.memory.host_bytes)} beside it`),
+      ...fact("memory", `${size(plan.memory.device_bytes)} on ${plan.memory.device}, ${size(plan.memory.host_bytes)} on the host`),
       ...fact("time", `${minutes(plan.time.prepare_seconds + plan.time.score_seconds)} (${plan.time.assumption})`),
       ...fact("results", plan.outputs.result, true),
     ),

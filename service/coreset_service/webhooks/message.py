@@ -1,12 +1,10 @@
-"""Messages of webhooks, signed as Standard Webhooks (standardwebhooks.com) asks, and the check of receivers."""
+"""Webhook message of a job's end, signed by Standard Webhooks (standardwebhooks.com), and its allowed targets."""
 
-import base64
-import hashlib
-import hmac
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import httpx
+from standardwebhooks import Webhook
 
 from coreset.access.addresses import public_addresses
 from coreset.errors import InvalidSpec, Unavailable
@@ -18,7 +16,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class JobEnded(Strict):
-    """The job in a webhook; the rest is at `links.self`."""
+    """A job that has ended; the rest is at `links.self`."""
 
     id: str
     object: Literal["job"] = "job"
@@ -28,10 +26,10 @@ class JobEnded(Strict):
 
 
 class WebhookBody(Strict):
-    """The body of a webhook.
+    """Body of a webhook.
 
     Attributes:
-        timestamp: when the job ended.
+        timestamp: the job's end.
     """
 
     type: WebhookEvent
@@ -39,8 +37,8 @@ class WebhookBody(Strict):
     data: JobEnded
 
 
-def body_of(delivery: Delivery) -> bytes:
-    """Return the message: the same bytes at every try."""
+def webhook_body(delivery: Delivery) -> bytes:
+    """Return the message, with equal bytes at every attempt."""
     ended = JobEnded(
         id=delivery.job_id,
         status=delivery.status,
@@ -52,23 +50,22 @@ def body_of(delivery: Delivery) -> bytes:
 
 
 def signed_headers(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Return the headers of Standard Webhooks: id, time of this try, and HMAC-SHA256 of `id.timestamp.body`."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signature = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    """Return the headers of Standard Webhooks: id, time of this attempt, and signature of id, time and body."""
+    signature = Webhook(secret).sign(message_id, datetime.fromtimestamp(timestamp, UTC), body.decode())
     return {
         "Content-Type": "application/json",
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        "webhook-signature": signature,
     }
 
 
 def require_deliverable(spec: JobSpec, secret: bool, private: bool) -> None:
-    """Validate that the end of a job could be sent to its webhook.
+    """Reject a job whose webhook could not be delivered.
 
     Raises:
-        InvalidSpec: this service has no secret to sign with, or the host cannot be found.
-        AddressForbidden: it is a host of a private network.
+        InvalidSpec: the service has no secret to sign with, or the host cannot be found.
+        AddressForbidden: the host is in a private network.
     """
     if spec.webhook is None:
         return
@@ -78,7 +75,7 @@ def require_deliverable(spec: JobSpec, secret: bool, private: bool) -> None:
             field="webhook",
         )
     try:
-        address_of(httpx.URL(spec.webhook.url), private)
+        checked_address(httpx.URL(spec.webhook.url), private)
     except httpx.InvalidURL as error:
         detail = f"webhook.url is not a URL: {error}; expected https://HOST/PATH"
         raise InvalidSpec(detail, field="webhook.url") from error
@@ -86,11 +83,11 @@ def require_deliverable(spec: JobSpec, secret: bool, private: bool) -> None:
         raise InvalidSpec(f"webhook.url: {error.detail}", field="webhook.url") from error
 
 
-def address_of(url: httpx.URL, private: bool) -> str | None:
-    """Return the checked address to connect to; None is whatever the name resolves to.
+def checked_address(url: httpx.URL, private: bool) -> str | None:
+    """Return the address to connect to; None if private ones are allowed, so that the name decides.
 
     Raises:
-        AddressForbidden: it is not public.
+        AddressForbidden: the address is not public.
         Unavailable: the name cannot be resolved.
     """
     return None if private else public_addresses(url.host, url.port or PORTS[url.scheme])[0]

@@ -1,7 +1,7 @@
-"""Transactional outbox of webhook deliveries: filled by the script that ends a job, emptied by the sender.
+"""Transactional outbox of webhook deliveries: added by the script that ends a job, removed when sent or given up.
 
-A sender takes a delivery on a lease. If the sender dies the lease runs out, so each delivery is sent at least once;
-receivers recognise a repeated message by its id.
+A sender takes a delivery under a lease. If it dies, the lease expires and another one sends the message. So each is
+delivered at least once; receivers recognise a repeated one by its id.
 """
 
 import json
@@ -18,10 +18,11 @@ from coreset.schemas.job import JobStatus, Reason
 
 @dataclass(frozen=True)
 class Delivery:
-    """The end of a job, and the URL to send it to.
+    """A job's end to be delivered to a URL.
 
     Attributes:
-        attempts: those before this one.
+        at: time of the job's end.
+        attempts: number of earlier attempts.
     """
 
     job_id: str
@@ -33,7 +34,7 @@ class Delivery:
 
 
 class Outbox:
-    """All methods raise Unavailable when Redis does not answer.
+    """Deliveries in Redis. All methods raise Unavailable if Redis does not answer.
 
     Args:
         redis: a client from `coreset.queue.task_queue.connect`.
@@ -45,7 +46,7 @@ class Outbox:
         self._postpone = self._redis.register_script(lua.POSTPONE_DELIVERY)
 
     def take(self, lease_seconds: float) -> Delivery | None:
-        """Return a delivery that is due, and keep others from it for the time of the lease; None if there is none."""
+        """Lease the next delivery that is due; None if there is none."""
         with answering():
             job_id = self._take(keys=[DELIVERIES], args=[lease_seconds]).decode()
             if not job_id:
@@ -53,35 +54,35 @@ class Outbox:
             key = DELIVERY.format(id=job_id)
             attempts = self._redis.hincrby(key, "attempts", 1) - 1
             fields: dict[bytes, bytes] = self._redis.hgetall(key)
-        ended = json.loads(fields[b"data"])
+        outcome = json.loads(fields[b"data"])
         return Delivery(
             job_id=job_id,
             url=fields[b"url"].decode(),
             at=datetime.fromtimestamp(float(fields[b"at"]), UTC),
-            status=JobStatus(ended["status"]),
-            reason=Reason.model_validate(ended["reason"]) if ended["reason"] else None,
+            status=JobStatus(outcome["status"]),
+            reason=Reason.model_validate(outcome["reason"]) if outcome["reason"] else None,
             attempts=attempts,
         )
 
     def postpone(self, job_id: str, seconds: float) -> None:
-        """Let it be due again after these seconds."""
+        """Make a delivery due again after some seconds."""
         with answering():
             self._postpone(keys=[DELIVERIES], args=[job_id, seconds])
 
     def put_back(self, job_id: str, seconds: float) -> None:
-        """Let a delivery that was taken, but not tried, be due again after these seconds."""
+        """Make a delivery that was taken, but not attempted, due again after some seconds."""
         with answering():
             self._redis.hincrby(DELIVERY.format(id=job_id), "attempts", -1)
         self.postpone(job_id, seconds)
 
     def remove(self, job_id: str) -> None:
-        """Remove a delivery that was sent, or is given up."""
+        """Remove a delivery that succeeded or was given up."""
         with answering(), self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(DELIVERIES, job_id)
             pipe.delete(DELIVERY.format(id=job_id))
             pipe.execute()
 
     def waiting(self) -> int:
-        """Return the number of deliveries that are waiting."""
+        """Return the number of deliveries in the outbox."""
         with answering():
             return int(self._redis.zcard(DELIVERIES))

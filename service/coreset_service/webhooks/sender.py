@@ -17,7 +17,7 @@ import structlog
 
 from coreset.errors import AddressForbidden, CoresetError, Unavailable
 from coreset.redaction import mask_path
-from coreset_service.webhooks.message import address_of, body_of, signed_headers
+from coreset_service.webhooks.message import checked_address, signed_headers, webhook_body
 from coreset_service.webhooks.outbox import Delivery, Outbox
 
 PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 21_600)
@@ -123,13 +123,13 @@ class WebhookSender:
 
     async def _send(self, delivery: Delivery) -> int | str:
         """Return the answer's status, or what went wrong."""
-        body = body_of(delivery)
+        body = webhook_body(delivery)
         headers = signed_headers(self._secret, f"msg_{delivery.job_id}", int(time.time()), body)
         url = httpx.URL(delivery.url)
         resolve = asyncio.get_running_loop().run_in_executor
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                address = await resolve(self._resolvers, address_of, url, self._private)
+                address = await resolve(self._resolvers, checked_address, url, self._private)
                 return await _post(url, address, headers, body)
         except (httpx.HTTPError, TimeoutError) as error:
             return type(error).__name__

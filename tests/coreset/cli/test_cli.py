@@ -99,7 +99,7 @@ def test_a_preflight_is_shown_with_its_sources_and_what_it_takes(
         "7812 (global_step)",
         "18.2 GB of 150.0 GB free on NVIDIA H200, 4.1 GB beside it",
         "prepare 130 s, score 1,250 s",
-        "0 of 100 are there",
+        "0 of 100 exist",
         "there is one checkpoint only",
     ):
         assert told in shown, told
@@ -133,7 +133,7 @@ def test_a_key_makes_a_repeated_submit_one_job(url: str, job_file: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wish"),
+    ("arguments", "wanted"),
     [
         (["--k", "5"], {"k": 5}),
         (["--k", "5", "--by", "diffin=2,clip_score"], {"k": 5, "by": {"diffin": 2, "clip_score": 1}}),
@@ -166,11 +166,13 @@ def test_a_key_makes_a_repeated_submit_one_job(url: str, job_file: Path) -> None
             ["--k", "5", "--temperature", "0.1", "--max-repeats", "3", "--seed", "7"],
             {"k": 5, "sampling": {"temperature": 0.1, "max_repeats": 3, "seed": 7}},
         ),
+        (["--k", "5", "--within", "clip_score=cluster"], {"k": 5, "within": {"clip_score": "cluster"}}),
+        (["--k", "5", "--within", ""], {"k": 5, "within": {}}),  # issue 18, point 19
         (["--spec", "{file}", "--k", "7"], {"k": 7, "combine": "union"}),
     ],
 )
 def test_select_sends_what_its_options_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], wish: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], wanted: dict[str, Any]
 ) -> None:
     sent: list[Any] = []
 
@@ -184,8 +186,8 @@ def test_select_sends_what_its_options_say(
     file.write_text(json.dumps({"k": 3, "combine": "union"}))
     answer = run("http://service", "select", "x", *(a.format(file=file) for a in arguments))
     assert answer.exit_code == 0, answer.output
-    assert sent == [wish]
-    SelectSpec.model_validate(wish)
+    assert sent == [wanted]
+    SelectSpec.model_validate(wanted)
 
 
 def test_select_has_an_option_for_every_field() -> None:
@@ -256,14 +258,14 @@ def test_version_is_for_programs_too() -> None:
         (["status", "nobody"], "there is no job nobody"),
         (["submit", "/nowhere.json"], "/nowhere.json cannot be read"),
         (["submit", "-"], "is not JSON"),
-        (["select", "nobody", "--k", "5", "--by", "diffin=x"], "'x' is not a number"),
-        (["result", "{job}"], "there is a result when it has succeeded"),
-        (["select", "{job}", "--k", "5"], "there is a result when it has succeeded"),
+        (["select", "nobody", "--k", "5", "--by", "diffin=x"], "has the weight 'x'; expected a number"),
+        (["result", "{job}"], "it has a result once it has succeeded"),
+        (["select", "{job}", "--k", "5"], "it has a result once it has succeeded"),
         (["select", "{job}"], "give either `k` or `fraction`"),
-        (["select", "{job}", "--filter", "clip_score>0.2"], "is not COLUMN.RULE=VALUE"),
+        (["select", "{job}", "--filter", "clip_score>0.2"], "expected COLUMN.RULE=VALUE"),
         (["select", "{job}", "--k", "5", "--filter", "clip_score.any_of=2"], "is filtered by"),
         (["select", "{job}", "--spec", "/nowhere.json"], "is not a file with a JSON object"),
-        (["report", "{job}"], "there is a result when it has succeeded"),
+        (["report", "{job}"], "it has a result once it has succeeded"),
         (["delete", "{job}"], "queued"),
     ],
 )

@@ -33,13 +33,15 @@ def until(true: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_stack_serves_revives_its_worker_and_keeps_jobs_over_a_restart(tmp_path: Path) -> None:
     with LocalStack(tmp_path, environment(), port=0, workers=1) as stack, Client(stack.url) as client:
         worker = stack.children[1]
-        until(lambda: httpx.get(f"{stack.url}/readyz").json()["workers"] == 1)
-        assert worker.process is not None
-        worker.process.kill()
-        until(lambda: worker.restarts == 1)
+        stack.wait_for_workers()
+        killed = worker.process
+        assert killed is not None
+        killed.kill()
+        until(lambda: worker.process is not killed)
         redis = stack.redis
         assert redis is not None
         os.kill(redis.pid, signal.SIGKILL)

@@ -70,7 +70,7 @@ jobs = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(jobs=jobs, workers=st.integers(0, 3), data=st.data())
 def test_any_order_is_dealt_fairly_and_whole(redis: Redis, jobs: list, workers: int, data: st.DataObject) -> None:
     ids = {f"j{n}": scores(f"j{n}", count) for n, (count, _, _) in enumerate(jobs)}

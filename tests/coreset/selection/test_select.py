@@ -75,7 +75,7 @@ weights = st.sampled_from([{"clip_score": 1}, {"clip_score": 1, "random": 1}, {"
 
 
 @given(rows_of_two_shards, ways, weights, st.floats(0.01, 1))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_coreset_is_the_slow_one(
     tmp_path_factory: pytest.TempPathFactory, shards: tuple[Rows, Rows], combine: str, by: dict, fraction: float
 ) -> None:

@@ -107,7 +107,7 @@ def specs(draw: st.DrawFn) -> SelectSpec:
 
 
 @given(pools, specs(), st.lists(st.integers(0, 9), max_size=4))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_selection_is_the_slow_one(
     tmp_path_factory: pytest.TempPathFactory, shards: tuple[list[Row], list[Row]], spec: SelectSpec, target: list[int]
 ) -> None:
@@ -136,7 +136,7 @@ def test_any_selection_is_the_slow_one(
 
 
 @given(st.lists(values, min_size=1, max_size=30), st.sampled_from([0.02, 0.3, 2, 50]), st.integers(1, 4), st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_draw_takes_each_as_often_as_expected_rounded_down_or_up(
     tmp_path_factory: pytest.TempPathFactory, scores: list[float], temperature: float, repeats: int, data: st.DataObject
 ) -> None:

@@ -31,7 +31,7 @@ rows_of_a_shard = st.lists(st.builds(a_row, st.integers(0, 30), values, values),
 
 
 @given(st.tuples(rows_of_a_shard, rows_of_a_shard), st.floats(0.01, 0.99), st.sampled_from([1, -1]))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_kept_and_suspects_are_everything_once(
     tmp_path_factory: pytest.TempPathFactory, shards: tuple[list[Row], list[Row]], fraction: float, weight: int
 ) -> None:

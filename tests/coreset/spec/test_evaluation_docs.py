@@ -30,7 +30,7 @@ def test_the_page_tells_the_defaults() -> None:
     assert f"{NUMBERS[PASSES]} times the pool" in PAGE
     assert f"{BATCH_SIZE}, or the smallest selection if that is less; {LEARNING_RATE:g}" in PAGE
     side = PROXY_MODEL["vision_cfg"]["image_size"]
-    assert f"{round(3 * side**2 / 1000)} kB a sample at {side} pixels" in PAGE
+    assert f"{round(3 * side**2 / 1000)} kB per sample at {side} pixels" in PAGE
 
 
 def test_the_page_tells_the_rivals() -> None:

@@ -225,8 +225,8 @@ def test_the_service_does_not_start_with_an_open_door(redis_url: str, settings: 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "so the service listens on the loopback only"),
-        ({"CORESET_HOST": "0.0.0.0", "CORESET_OPEN": "true"}, "everyone who reaches the service may use it"),
+        ({}, "the service listens on the loopback only"),
+        ({"CORESET_HOST": "0.0.0.0", "CORESET_OPEN": "true"}, "everyone who can reach the service may use it"),
         ({"CORESET_HOST": "0.0.0.0", "CORESET_API_KEYS": KEYS}, "service starts"),
     ],
     ids=["loopback", "open", "keys"],

@@ -2,6 +2,7 @@
 
 import pytest
 from redis import Redis
+from rq import Worker
 from typer.testing import CliRunner
 
 from coreset.cli import app as cli
@@ -19,6 +20,14 @@ from tests.coreset.selections import plan_of
 SHARDS = 3
 PLAN = plan_of(SHARDS, scores=[Score.RANDOM])
 PARTS = f"plans/{PLAN.id}/parts"
+
+
+@pytest.fixture(autouse=True)
+def worker(redis: Redis) -> Worker:
+    """A registered worker, whose absence would be a finding of its own."""
+    registered = Worker(["gpu", "cpu"], connection=redis)
+    registered.register_birth()
+    return registered
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def scoring(job: str, store: JobStore, queue: TaskQueue, storage: Storage) -> st
 
 
 def codes(doctor: Doctor, job: str) -> list[str]:
-    return [finding.code for finding in doctor.look(job).findings]
+    return [finding.code for finding in doctor.diagnose(job).findings]
 
 
 def score(shard: int, job: str, store: JobStore, storage: Storage) -> None:
@@ -56,14 +65,14 @@ def score(shard: int, job: str, store: JobStore, storage: Storage) -> None:
 
 def test_a_job_that_is_well_has_no_findings(scoring: str, doctor: Doctor, store: JobStore, storage: Storage) -> None:
     score(0, scoring, store, storage)
-    found = doctor.look(scoring)
+    found = doctor.diagnose(scoring)
     assert (found.findings, found.shards, found.parts) == ([], SHARDS, 1)
     assert found.tasks == {"waiting": 3, "deferred": 2, "gone": 1}
 
 
 def test_a_job_that_is_not_there_is_not_found(doctor: Doctor) -> None:
     with pytest.raises(NotFound):
-        doctor.look("job0")
+        doctor.diagnose("job0")
 
 
 def test_a_job_without_its_first_task_gets_it(job: str, doctor: Doctor, queue: TaskQueue) -> None:
@@ -129,6 +138,15 @@ def test_the_command_says_what_is_wrong_and_whether_it_stays(url: str, job: str,
     run = lambda *more: CliRunner().invoke(cli, ["doctor", *more], env={"CORESET_URL": url, "COLUMNS": "200"})  # noqa: E731
     answer = run(job, "--mend")
     assert answer.exit_code == 0, answer.output
-    assert "mended: the job waits, but its first task does not (put on the queue)" in answer.output
-    assert "nothing is wrong" in run(job).output
+    assert "repaired: the job is queued, but its first task is not (put on the queue)" in answer.output
+    assert "no fault found" in run(job).output
     assert run("job0").exit_code == 2
+
+
+def test_a_missing_worker_is_the_first_finding(scoring: str, doctor: Doctor, worker: Worker, redis: Redis) -> None:
+    """Issue 18, point 18: every worker had died at its start, and the doctor found nothing."""
+    worker.register_death()
+    redis.lpop("rq:queue:gpu")
+    assert codes(doctor, scoring) == ["no-workers", "lost-tasks"]
+    doctor.store.transition(scoring, JobStatus.FAILED)
+    assert "no-workers" not in codes(doctor, scoring), "an ended job needs none"

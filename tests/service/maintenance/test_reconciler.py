@@ -26,7 +26,7 @@ def test_a_job_without_its_prepare_gets_it_once(
     job: str, store: JobStore, queue: TaskQueue, reconciler: Reconciler
 ) -> None:
     for _ in range(3):
-        reconciler.look()
+        reconciler.reconcile()
     assert queue.depth()["gpu"] == 1
     assert store.status(job) is JobStatus.QUEUED
 
@@ -37,10 +37,10 @@ def test_a_task_lost_between_queue_and_worker_comes_back_at_the_second_look(
     store.transition(job, JobStatus.PREPARING)
     queue.enqueue_scoring(job, [range(n, n + 1) for n in range(3)])
     assert redis.lpop("rq:queue:gpu") == b"job1-score-0"
-    assert reconciler.look() == []
-    assert reconciler.look() == ["job1-score-0"]
+    assert reconciler.reconcile() == []
+    assert reconciler.reconcile() == ["job1-score-0"]
     assert redis.lrange("rq:queue:gpu", 0, -1) == [f"job1-score-{n}".encode() for n in range(3)]
-    assert reconciler.look() == []
+    assert reconciler.reconcile() == []
 
 
 def test_a_task_that_a_worker_holds_is_not_lost(
@@ -50,7 +50,7 @@ def test_a_task_that_a_worker_holds_is_not_lost(
     queue.enqueue_scoring(job, [range(1)])
     redis.lpop("rq:queue:gpu")
     redis.zadd("rq:wip:gpu", {"job1-score-0:execution": time.time() + 60})
-    assert [reconciler.look() for _ in range(3)] == [[], [], []]
+    assert [reconciler.reconcile() for _ in range(3)] == [[], [], []]
 
 
 def test_a_cancelled_job_that_nobody_looks_at_ends(job: str, store: JobStore, reconciler: Reconciler) -> None:
@@ -68,10 +68,10 @@ def test_a_job_whose_prepare_failed_without_a_word_has_failed(
     job: str, store: JobStore, queue: TaskQueue, reconciler: Reconciler, redis: Redis
 ) -> None:
     queue.enqueue_prepare(job)
-    reconciler.look()
+    reconciler.reconcile()
     assert store.status(job) is JobStatus.QUEUED
     redis.hset("rq:job:job1-prepare", "status", "failed")
-    reconciler.look()
+    reconciler.reconcile()
     ended = store.get(job)
     assert ended.status is JobStatus.FAILED
     assert ended.reason is not None

@@ -41,11 +41,11 @@ def test_a_plan_goes_with_its_last_job(store: JobStore, storage: Storage, spec: 
     ended(store, storage, spec, "planless", None)
     store.delete("a")
     store.delete("planless")
-    retention.look()
+    retention.sweep()
     assert storage.names("jobs") == ["b", "other"]
     assert storage.exists("plans/p1/parts/000000.parquet"), "b uses it"
     store.delete("b")
-    retention.look()
+    retention.sweep()
     assert (storage.names("jobs"), storage.names("plans")) == (["other"], ["p2"])
     assert store.removals() == []
 
@@ -55,10 +55,10 @@ def test_files_wait_for_a_task_that_still_runs(
 ) -> None:
     store.delete(ended(store, storage, spec, "a"))
     redis.zadd("rq:wip:gpu", {"a-score-0:execution": time.time() + 60})  # a worker holds a lease
-    retention.look()
+    retention.sweep()
     assert storage.names("jobs") == ["a"]
     redis.delete("rq:wip:gpu")
-    retention.look()
+    retention.sweep()
     assert storage.names("jobs") == []
 
 
@@ -68,7 +68,7 @@ def test_a_removal_that_died_half_way_is_done_again(
     store.delete(ended(store, storage, spec, "a"))
     assert leave(storage, store, "p1", "a")
     assert store.removals() == ["a"]
-    retention.look()
+    retention.sweep()
     assert (storage.names("jobs"), storage.names("plans"), store.removals()) == ([], [], [])
 
 
@@ -79,7 +79,7 @@ def test_the_reconciler_deletes_what_is_over(
     ended(store, storage, brief, "brief")
     ended(store, storage, spec, "kept")
     redis.zincrby("coreset:expiries", -61, "brief")
-    reconciler = Reconciler(store, queue, 0.02, [retention.look])
+    reconciler = Reconciler(store, queue, 0.02, [retention.sweep])
     reconciler.start()
     deadline = time.monotonic() + 10
     while storage.exists("jobs/brief") and time.monotonic() < deadline:

@@ -19,7 +19,7 @@ from coreset.schemas.job import JobStatus, Reason
 from coreset.spec.job import JobSpec
 from coreset_service.routes import events
 
-Told = dict[str, Any]
+StreamedEvent = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,9 @@ def job(store: JobStore, spec: JobSpec) -> str:
     return store.create(spec, "job1").id
 
 
-def told(answer: httpx.Response) -> Iterator[Told]:
+def told(answer: httpx.Response) -> Iterator[StreamedEvent]:
     """The blocks of the stream, comments and hints too."""
-    block: Told = {}
+    block: StreamedEvent = {}
     for line in answer.iter_lines():
         if line:
             name, _, value = line.partition(":")

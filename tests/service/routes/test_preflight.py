@@ -45,7 +45,7 @@ def alive(redis: Redis) -> Iterator[None]:
 @pytest.fixture
 def ask(api: TestClient, redis: Redis, storage: Storage, queue: TaskQueue, alive: None) -> Ask:
     """Ask for a check, and let a worker take it."""
-    import coreset_workers.stages.preflight  # noqa: F401  # torch takes seconds, and the caller is waiting then
+    import coreset_workers.tasks  # noqa: F401  # torch takes seconds, and the caller is waiting then
 
     install(Runtime.build(WorkerSettings(storage=storage.root), redis))
 

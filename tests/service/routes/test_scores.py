@@ -140,7 +140,7 @@ shares = st.integers(0, 255).map(lambda n: f"{n:02x}")
     ),
     st.lists(st.integers(-20, 20).map(lambda n: n / 10), min_size=2, max_size=2).map(sorted),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_range_is_what_a_loop_finds(get: Get, wanted: Row, bounds: list[float]) -> None:
     if "score" in wanted:
         wanted = wanted | {"min": bounds[0], "max": bounds[1]}

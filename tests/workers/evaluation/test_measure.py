@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from coreset_workers.evaluation.decoded import DecodedSamples
 from coreset_workers.evaluation.measure import measure
-from coreset_workers.evaluation.packed import Packed
 
 
 class Known(nn.Module):
@@ -34,11 +34,11 @@ class Model:
         return images
 
 
-def packed_of(captions: list[str], numbers: list[int]) -> Packed:
+def packed_of(captions: list[str], numbers: list[int]) -> DecodedSamples:
     """The i-th image is row i; a sample's tokens are the number of its caption."""
     n = len(captions)
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, 2, 2)
-    return Packed([f"{i:032x}" for i in range(n)], captions, images, torch.tensor(numbers)[:, None])
+    return DecodedSamples([f"{i:032x}" for i in range(n)], captions, images, torch.tensor(numbers)[:, None])
 
 
 def onehot(*rows: int, width: int) -> Tensor:

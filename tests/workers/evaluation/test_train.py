@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coreset.schemas.plan import PlannedModel
 from coreset_workers.evaluation import train
-from coreset_workers.evaluation.packed import Packed
+from coreset_workers.evaluation.decoded import DecodedSamples
 from coreset_workers.evaluation.train import Rows, augmented, train_proxy
 from tests.workers.conftest import TINY
 
@@ -19,19 +19,19 @@ MODEL = PlannedModel(name="tiny", config=TINY, source="spec")
 
 
 @pytest.fixture(scope="module")
-def pool() -> Packed:
+def pool() -> DecodedSamples:
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (24, 3, 32, 32), generator=draws, dtype=torch.uint8)
     tokens = torch.randint(1, 64, (24, 24), generator=draws)
-    return Packed([f"{i:032x}" for i in range(24)], [f"caption {i}" for i in range(24)], images, tokens)
+    return DecodedSamples([f"{i:032x}" for i in range(24)], [f"caption {i}" for i in range(24)], images, tokens)
 
 
-def weights(pool: Packed, rows: Rows, seed: int = 0, seen: int = 48) -> torch.Tensor:
+def weights(pool: DecodedSamples, rows: Rows, seed: int = 0, seen: int = 48) -> torch.Tensor:
     model = train_proxy(MODEL, CPU, pool, rows, seen, 8, 1e-3, seed)
     return torch.cat([value.flatten() for value in model.module.state_dict().values() if value.is_floating_point()])
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(pool: Packed) -> None:
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(pool: DecodedSamples) -> None:
     rows = np.arange(12)
     one = weights(pool, rows)
     torch.rand(7)  # what was drawn before does not count
@@ -39,11 +39,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(pool: Packed)
     assert not torch.equal(one, weights(pool, rows, seed=1))
 
 
-def test_other_samples_give_another_proxy(pool: Packed) -> None:
+def test_other_samples_give_another_proxy(pool: DecodedSamples) -> None:
     assert not torch.equal(weights(pool, np.arange(12)), weights(pool, np.arange(12, 24)))
 
 
-def test_training_lowers_the_loss(pool: Packed) -> None:
+def test_training_lowers_the_loss(pool: DecodedSamples) -> None:
     rows = np.arange(8)
     before, after = (train_proxy(MODEL, CPU, pool, rows, seen, 8, 1e-2, 0) for seen in (8, 800))
 
@@ -75,7 +75,7 @@ def test_a_sample_that_is_selected_twice_is_seen_twice_as_often() -> None:
     assert Counter(seen.tolist()) == {3: 40, 5: 20}
 
 
-def test_a_stop_is_heard_after_each_step(pool: Packed) -> None:
+def test_a_stop_is_heard_after_each_step(pool: DecodedSamples) -> None:
     told: list[float] = []
     train_proxy(MODEL, CPU, pool, np.arange(12), 40, 8, 1e-3, 0, told.append)
     assert told == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])

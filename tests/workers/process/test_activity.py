@@ -9,7 +9,7 @@ from redis import Redis
 
 from coreset.queue.counters import Totals
 from coreset_workers.process.activity import DOING, Activity
-from coreset_workers.process.reporter import Reporter
+from coreset_workers.process.metrics_exporter import MetricsExporter
 
 
 class Time:
@@ -73,7 +73,7 @@ def test_only_the_wait_for_an_item_is_waiting_for_data() -> None:
 def test_reports_add_up_to_the_time_of_the_worker(redis: Redis) -> None:
     totals, activity = Totals(redis), Activity()
     started = time.monotonic()
-    with Reporter(totals, activity, "w1", lambda: {"gpu": "none"}) as reporter:
+    with MetricsExporter(totals, activity, "w1", lambda: {"gpu": "none"}) as reporter:
         with activity.doing("model"):
             reporter.report()
         reporter.report()

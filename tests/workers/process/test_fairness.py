@@ -9,6 +9,8 @@ from coreset.queue.task_queue import TaskQueue
 from coreset.spec.job import JobSpec, Priority
 
 LARGE, SMALL, WORKERS = 2_000, 10, 2
+GUARD = 200.0
+"""Seconds after which a wait is a hang. What is asserted are orders and counts."""
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
 Events = Callable[[str], list[str]]
@@ -26,11 +28,11 @@ def test_ten_shards_posted_behind_thousands_end_while_those_run(
     post(store, tiny_queue, spec, "large", LARGE)
     for _ in range(WORKERS):
         start_worker()
-    wait(lambda: len(events("scored large")) > 20, 30)
+    wait(lambda: len(events("scored large")) > 20, GUARD)
     before = len(events("score large"))
     post(store, tiny_queue, spec, "small", SMALL)
     seen = len(events("score large"))
-    wait(lambda: events("finish small"), 30)
+    wait(lambda: events("finish small"), GUARD)
     said = events("")
     between = said[said.index("score small 0") : said.index("finish small")]
     meanwhile = sum(event.startswith("score large") for event in between)
@@ -46,7 +48,7 @@ def test_two_large_jobs_get_the_same_share(
         post(store, tiny_queue, spec, job, 200)
     for _ in range(WORKERS):
         start_worker()
-    wait(lambda: len(events("score ")) >= 150, 30)
+    wait(lambda: len(events("score ")) >= 150, GUARD)
     served = [event.split()[1] for event in events("score ")][:150]
     shares = [served.count(job) for job in ("first", "second")]
     assert abs(shares[0] - shares[1]) <= TURN * WORKERS + WORKERS
@@ -57,5 +59,5 @@ def test_high_runs_before_normal_before_low_whatever_came_first(
 ) -> None:
     for priority in ("low", "normal", "high"):
         post(store, tiny_queue, spec, priority, 30, priority)
-    assert start_worker("--burst").wait(timeout=60) == 0
+    assert start_worker("--burst").wait(timeout=GUARD) == 0
     assert [event.split()[1] for event in events("score ")] == ["high"] * 30 + ["normal"] * 30 + ["low"] * 30

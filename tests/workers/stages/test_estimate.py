@@ -13,8 +13,8 @@ from coreset_workers.influence.prepared_files import load_checkpoint
 from coreset_workers.influence.trace import draw_samples, trace
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.precision import PRECISIONS
-from coreset_workers.stages.prepare import _prepared
-from coreset_workers.stages.score import Scorer
+from coreset_workers.stages.calibrate import calibrate_checkpoints
+from coreset_workers.stages.scorer import Scorer
 from diffin.self_influence import SIGN
 
 
@@ -89,7 +89,7 @@ def test_checkpoints_share_the_vectors_of_self_influence(plan: Plan, scorer: Sco
     drawn = draw_samples(plan, loader, lambda stage, share: None)
     precision = PRECISIONS["float32"]
     traced = trace(plan, drawn, scorer.device, precision.traced, lambda stage, share: None)
-    outcomes = _prepared(plan, traced, precision, lambda stage, share: None)
+    outcomes = calibrate_checkpoints(plan, traced, precision, lambda stage, share: None)
     vectors = [value for one in outcomes for name, value in one.prepared.directions.items() if name.startswith(SIGN)]
     assert len(vectors) == 16 * len(plan.checkpoints)
     held = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in vectors}

@@ -25,7 +25,9 @@ from coreset_workers.data.loader import Block, Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.model.batches import Batches
 from coreset_workers.model.inputs import views
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.outputs.parts import part_path
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 from tests.workers.stages.test_score import by_key, quietly, replaced, shard_at, write_tar
 
 SMALL = 16

@@ -22,9 +22,11 @@ from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence.prepared_files import Preparation, load_preparation
 from coreset_workers.model.inputs import views
+from coreset_workers.outputs.parts import part_path
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 
 CPU = torch.device("cpu")
 FIRST = ["tracin", "clip_score"]
@@ -142,14 +144,14 @@ def test_a_gradient_that_is_not_finite_refuses_its_checkpoint(
     torch.save(content, tmp_path / "bad.pt")
     fields = files(1e-3, 1e-3)
     fields["checkpoints"]["files"][1]["uri"] = str(tmp_path / "bad.pt")
-    with pytest.raises(CheckpointUnusable, match=r"bad\.pt: .* is not finite; the run diverged here"):
+    with pytest.raises(CheckpointUnusable, match=r"bad\.pt: .* is not finite, so the training diverged"):
         score(**fields, scores=scores)
 
 
 def test_an_accuracy_that_no_precision_meets_has_a_reason_of_its_own(
     score: Score, files: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coreset_workers.stages.prepare.WORST_ERROR", 0.0)
+    monkeypatch.setattr("coreset_workers.stages.calibrate.WORST_ERROR", 0.0)
     with pytest.raises(AccuracyNotMet, match=r"float32: tracin has Spearman \d.*, cosine .* float64: tracin") as caught:
         score(**files(1e-3, 1e-3), scores=FIRST)
     assert error_classes()["accuracy-not-met"] is AccuracyNotMet
@@ -162,7 +164,7 @@ def test_an_accuracy_that_no_precision_meets_has_a_reason_of_its_own(
 def test_a_precision_that_was_raised_is_told_with_the_figures(
     score: Score, files: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coreset_workers.stages.prepare.WORST_ERROR", 1e-7)
+    monkeypatch.setattr("coreset_workers.stages.calibrate.WORST_ERROR", 1e-7)
     found = score(**files(1e-3, 1e-3), scores=FIRST)
     assert found.preparation.precision == "float64"
     assert any(w.startswith("float32 is not exact enough: tracin has Spearman") for w in found.preparation.warnings)

@@ -17,9 +17,11 @@ from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence.prepared_files import Preparation, load_preparation
 from coreset_workers.model.precision import PRECISIONS, ladder
+from coreset_workers.outputs.parts import part_path
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 FIRST_ORDER = ["diffin", "tracin", "clip_score", "loss"]
@@ -66,8 +68,8 @@ def test_slopes_in_forward_mode_are_the_differences_in_float32(
     scored: Scored, in_float32: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, share: float
 ) -> None:
     """A CPU has no TF32, so that rung is forward mode in float32 here; bfloat16 is what it is on a GPU."""
-    monkeypatch.setattr("coreset_workers.stages.prepare.ladder", lambda device, scores: [name])
-    monkeypatch.setattr("coreset_workers.stages.prepare.WORST_ERROR", 0.1 if name == "bfloat16" else 0.02)
+    monkeypatch.setattr("coreset_workers.stages.calibrate.ladder", lambda device, scores: [name])
+    monkeypatch.setattr("coreset_workers.stages.calibrate.WORST_ERROR", 0.1 if name == "bfloat16" else 0.02)
     preparation, found = scored(scores=FIRST_ORDER, select={"k": 40})
     assert preparation.precision == name
     assert preparation.steps == [{}, {}]
@@ -78,8 +80,8 @@ def test_slopes_in_forward_mode_are_the_differences_in_float32(
 def test_a_precision_that_fails_the_gate_gives_way_to_the_next(
     scored: Scored, in_float32: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coreset_workers.stages.prepare.ladder", lambda device, scores: ["bfloat16", "float32"])
-    monkeypatch.setattr("coreset_workers.stages.prepare.WORST_ERROR", 1e-3)
+    monkeypatch.setattr("coreset_workers.stages.calibrate.ladder", lambda device, scores: ["bfloat16", "float32"])
+    monkeypatch.setattr("coreset_workers.stages.calibrate.WORST_ERROR", 1e-3)
     preparation, found = scored(scores=FIRST_ORDER, select={"k": 40})
     assert preparation.precision == "float32"
     assert {"bfloat16", "float32"} < preparation.seconds.keys()

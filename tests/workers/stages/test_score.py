@@ -24,7 +24,9 @@ from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.influence.clusters import load_centroids, nearest
-from coreset_workers.stages.score import Scorer, find_summary, part_path, part_table, score_shard
+from coreset_workers.outputs.parts import find_summary, part_path, part_table
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 from demo.plan import Defect, defect_counts
 
 Row = dict[str, Any]
@@ -232,7 +234,7 @@ def test_what_does_not_fit_in_memory_is_read_for_each_block_with_the_same_outcom
     summaries: list[ShardSummary],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("coreset_workers.stages.score.held_bytes", lambda device: 0)
+    monkeypatch.setattr("coreset_workers.stages.scorer.held_bytes", lambda device: 0)
     poor = Scorer(plan, results, scorer.device)
     again = score_shard(poor, loader, replaced(plan.shards[1], index=109), quietly)
     assert again.part.sha256 == summaries[1].part.sha256

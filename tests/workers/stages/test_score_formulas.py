@@ -24,8 +24,10 @@ from coreset.uids import random_score
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.model.inputs import views
+from coreset_workers.outputs.parts import part_path
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 from demo.trainset import usable_samples
 
 Row = dict[str, Any]

@@ -18,8 +18,10 @@ from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.influence.self_influence import VECTORS, frame
 from coreset_workers.influence.trace import draw_samples, trace
 from coreset_workers.model.inputs import RUN, pairs_of_block
+from coreset_workers.outputs.parts import part_path
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 from tests.diffin import oracle as oracle
 
 CPU = torch.device("cpu")

@@ -15,7 +15,8 @@ from coreset.storage.thumbnails import read_thumbnails
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.data.thumbnail import thumbnail
-from coreset_workers.stages.score import Scorer, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 
 Row = dict[str, Any]
 Place = tuple[str, str, int]

@@ -19,9 +19,11 @@ from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import RUN, pairs_of_block, views
+from coreset_workers.outputs.parts import part_path
 from coreset_workers.stages.plan import make_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import Scorer, part_path, score_shard
+from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.scorer import Scorer
 from diffin.accuracy import agreement
 from diffin.adjoint import Segment
 from diffin.batch_loss import ContrastiveLoss

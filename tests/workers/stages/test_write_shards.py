@@ -28,8 +28,8 @@ from coreset_workers.data.listing import list_shards
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.outputs import shards as module
+from coreset_workers.outputs.parts import part_path, part_table, summary_path
 from coreset_workers.outputs.shards import write_shards
-from coreset_workers.stages.score import part_path, part_table, summary_path
 from demo.pool import write_pool
 
 K = 40

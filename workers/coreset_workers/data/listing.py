@@ -18,7 +18,6 @@ from coreset.spec import shard_uris
 from coreset.spec.job import PoolSpec
 from coreset_workers.data.opening import REFUSALS, absolute, file_info, open_file
 from coreset_workers.data.tar import DAMAGE, Header, belongs_to_sample, split
-from coreset_workers.process.lease import stamp
 
 NAMED_AT_MOST = 10
 MOST_SAMPLES = 100_000_000
@@ -46,14 +45,17 @@ def _some(uris: list[str]) -> str:
     return ", ".join(uris[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def list_shards(pool: PoolSpec) -> list[PlannedShard]:
+def list_shards(pool: PoolSpec, heartbeat: Callable[[], object] = lambda: None) -> list[PlannedShard]:
     """Return the pool's shards as they are now.
+
+    Args:
+        heartbeat: called after each answer of the storage.
 
     Raises:
         ShardUnreadable: names every shard (ten at most) that is not there or cannot be asked for.
     """
     uris = expand(pool.shards)
-    found = _each(_info, uris)
+    found = _each(_info, uris, heartbeat)
     missing = [f"{uri} ({info})" for uri, info in zip(uris, found, strict=True) if isinstance(info, str)]
     infos = [info for info in found if not isinstance(info, str)]
     if missing:
@@ -62,7 +64,7 @@ def list_shards(pool: PoolSpec) -> list[PlannedShard]:
             "Give URIs that the workers can read; a brace range must not reach past the last shard.",
             shards=missing[:NAMED_AT_MOST],
         )
-    expected = _each(_Expected().of, uris)
+    expected = _each(_Expected().of, uris, heartbeat)
     shards = []
     for index, (uri, info, (count, source)) in enumerate(zip(uris, infos, expected, strict=True)):
         shards.append(
@@ -78,12 +80,12 @@ def list_shards(pool: PoolSpec) -> list[PlannedShard]:
     return shards
 
 
-def _each(look: Callable[[str], T], uris: Sequence[str]) -> list[T]:
-    """Return the answers in the order of the URIs, 16 asked at a time; each of them is progress."""
+def _each(look: Callable[[str], T], uris: Sequence[str], heartbeat: Callable[[], object]) -> list[T]:
+    """Return the answers in the order of the URIs, 16 asked at a time."""
     found: list[T] = []
     with ThreadPoolExecutor(16) as threads:
         for answer in threads.map(look, uris):
-            stamp()
+            heartbeat()
             found.append(answer)
     return found
 

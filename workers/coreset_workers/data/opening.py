@@ -21,6 +21,7 @@ from coreset.access.addresses import require_public
 from coreset.access.locations import Location, Locations, located
 from coreset.errors import CoresetError, LocationForbidden
 from coreset.storage.complete_reads import reading_whole
+from coreset.storage.storage import missing_library
 
 REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """What trying again does not change; other OSErrors, such as an answer of 500, may be gone at the next attempt."""
@@ -53,7 +54,8 @@ def open_file(uri: str) -> BinaryIO:
 
     Raises:
         LocationForbidden, AddressForbidden: it is not allowed.
-        OSError, ValueError, ImportError: no such file, or no such file system.
+        InvalidInput: the library for this file system is not installed.
+        OSError, ValueError: no such file, or no such file system.
     """
     with _telling():
         fs, path = _resolved(uri)
@@ -79,6 +81,8 @@ def _telling() -> Iterator[None]:
     """Raise our own refusal where fsspec has made a FileNotFoundError of it."""
     try:
         yield
+    except ImportError as error:
+        raise missing_library(error) from error
     except OSError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, CoresetError):

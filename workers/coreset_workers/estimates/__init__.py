@@ -1,1 +1,5 @@
-"""Memory and time of a job, estimated without running it."""
+"""Estimates of a job's memory and time, made without running it."""
+
+from coreset_workers.estimates import memory, time
+
+__all__ = ["memory", "time"]

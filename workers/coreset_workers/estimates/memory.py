@@ -11,8 +11,8 @@ from functools import cached_property
 from coreset.schemas.plan import Plan
 from coreset.schemas.preflight import DEVICE, HOST, MemoryEstimate, MemoryItem, MemoryStage
 from coreset.spec.scores import ESTIMATORS, Score
-from coreset_workers.data.loader import BLOCK_SAMPLES
 from coreset_workers.estimates.time import unit_stencil
+from coreset_workers.influence.passes import block_samples
 from coreset_workers.influence.self_influence import VECTORS
 from coreset_workers.influence.trace import MINIBATCHES, PROBES, minibatch_size
 from coreset_workers.model.batch_size import (
@@ -27,7 +27,6 @@ from coreset_workers.model.batch_size import (
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.device import device_name
 from coreset_workers.model.meta_device import Shadow, peak_bytes
-from coreset_workers.stages.score import LARGER_BLOCKS
 from diffin.adjoint import LANCZOS_STEPS
 from diffin.stencil import Stencil
 
@@ -187,7 +186,7 @@ class MemoryPlan:
     def _scoring(self) -> MemoryStage:
         plan = self.plan
         image = math.prod(self.shadow.image_shape)
-        most = BLOCK_SAMPLES * (1 if self._at_once == len(plan.checkpoints) else LARGER_BLOCKS)
+        most = block_samples(all_in_memory=self._at_once == len(plan.checkpoints))
         block = round(min(most, plan.n_samples.value / len(plan.shards)) * image)
         batch = round(self.batch * bytes_a_sample(self.shadow, plan.reference_size))
         return MemoryStage(

@@ -8,12 +8,12 @@ import torch
 from coreset.schemas.plan import Plan
 from coreset.schemas.preflight import TimeEstimate
 from coreset.spec.scores import Score
+from coreset_workers.influence.passes import needs_centre
 from coreset_workers.influence.self_influence import VECTORS
 from coreset_workers.influence.trace import MINIBATCHES, PROBES, minibatch_size
 from coreset_workers.model.batch_size import LARGEST_GRAPH, graph_samples
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.meta_device import Shadow, count_flops
-from coreset_workers.stages.prepare import needs_centre
 from diffin import stencil as st
 from diffin.adjoint import LANCZOS_STEPS
 from diffin.contrastive import Pairs

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from coreset.schemas.evaluation import Quality
-from coreset_workers.evaluation.packed import Packed
+from coreset_workers.evaluation.decoded import DecodedSamples
 from coreset_workers.model.clip import ClipModel
 
 BATCH = 256
@@ -18,7 +18,7 @@ SAMPLES_A_CLASS = 5
 
 
 @torch.no_grad()
-def measure(model: ClipModel, test: Packed) -> Quality:
+def measure(model: ClipModel, test: DecodedSamples) -> Quality:
     """Test a model by its embeddings.
 
     Where captions are classes, each image is looked for among all of them: R@1 of image to text is zero-shot accuracy.

@@ -1,6 +1,7 @@
 """What an evaluation needs, looked at before anything is scored: the test's shards and the proxies' architecture."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -21,14 +22,14 @@ HELD_SHARE = 0.5
 """Of the free memory, that a pool may take at the proxies' resolution."""
 
 
-def plan_proxies(spec: EvaluateSpec, plan: Plan) -> ProxyPlan:
+def plan_proxies(spec: EvaluateSpec, plan: Plan, heartbeat: Callable[[], object] = lambda: None) -> ProxyPlan:
     """Return what the evaluation needs as it is now.
 
     Raises:
         InvalidInput: a test shard that is not there, or that is one of the pool's; an architecture that cannot be
             built; a pool that is too large to be held in memory.
     """
-    test = list_shards(spec.test)
+    test = list_shards(spec.test, heartbeat)
     scored = {shard.uri for shard in plan.shards}
     if shared := [shard.uri for shard in test if shard.uri in scored]:
         raise InvalidSpec(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from coreset.schemas.plan import PlannedModel
-from coreset_workers.evaluation.packed import Packed
+from coreset_workers.evaluation.decoded import DecodedSamples
 from coreset_workers.model.clip import ClipModel
 
 Rows = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ WEIGHT_DECAY = 0.1
 def train_proxy(
     planned: PlannedModel,
     device: torch.device,
-    pool: Packed,
+    pool: DecodedSamples,
     rows: Rows,
     samples_seen: int,
     batch_size: int,

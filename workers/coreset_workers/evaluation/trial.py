@@ -16,8 +16,8 @@ from coreset.selection.select import kept_uids
 from coreset.storage.storage import Storage
 from coreset_workers.data.listing import changed
 from coreset_workers.data.loader import Loader
+from coreset_workers.evaluation.decoded import DecodedSamples, decode_shards
 from coreset_workers.evaluation.measure import measure
-from coreset_workers.evaluation.packed import Packed, pack
 from coreset_workers.evaluation.train import Rows, train_proxy
 from coreset_workers.model.device import device_name
 from coreset_workers.model.inputs import RUN, view_of
@@ -37,8 +37,8 @@ class ProxyData:
         known: how many those are.
     """
 
-    pool: Packed
-    test: Packed
+    pool: DecodedSamples
+    test: DecodedSamples
     known: int
 
 
@@ -52,12 +52,12 @@ def load_data(setup: Setup, plan: Plan, processes: int, advance: Advance) -> Pro
     world = setup.world
     views = {RUN: view_of(world.model)}
     scored = [shard for shard in plan.shards if shard.index not in setup.left_out]
-    packed: list[Packed] = []
+    packed: list[DecodedSamples] = []
     for shards, caption_field in ((world.test, world.caption_field), (scored, plan.caption_field)):
         for shard in shards:
             _require_unchanged(shard)
         with closing(Loader(views, caption_field, processes)) as loader:
-            packed.append(pack(shards, loader, lambda: advance(0.0)))
+            packed.append(decode_shards(shards, loader, lambda: advance(0.0)))
     test, pool = packed
     unseen = test.without(set(pool.uids))
     if not len(unseen):

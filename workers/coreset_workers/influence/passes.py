@@ -6,6 +6,9 @@ from functools import cached_property
 
 from torch import Tensor
 
+from coreset.schemas.plan import Plan
+from coreset.spec.scores import Score
+from coreset_workers.data.loader import BLOCK_SAMPLES
 from coreset_workers.influence.prepared_files import PreparedCheckpoint
 from coreset_workers.model.clip import ClipModel, Weights
 from diffin.contrastive import Encoded, Pairs
@@ -23,6 +26,22 @@ AtCentre = Callable[[Encoded, Encoded, Pairs], Columns]
 
 TOGETHER = 8
 """Points at most that share a run of the frozen trunk: each holds a copy of the counted parameters."""
+
+
+LARGER_BLOCKS = 16
+"""Block-size factor used when the checkpoints do not all fit in memory and are read again for each block."""
+
+
+def block_samples(all_in_memory: bool) -> int:
+    """Return the number of samples in a full block, given whether all checkpoints stay in memory."""
+    return BLOCK_SAMPLES * (1 if all_in_memory else LARGER_BLOCKS)
+
+
+def needs_centre(plan: Plan, index: int) -> bool:
+    """Return whether the losses or embeddings at the checkpoint itself are needed."""
+    last = index == len(plan.checkpoints) - 1
+    clip_scores = {Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(plan.scores)
+    return Score.LOSS in plan.scores or (last and bool(clip_scores) and plan.clip_model is None)
 
 
 @dataclass(frozen=True)

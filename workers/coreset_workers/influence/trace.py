@@ -15,10 +15,10 @@ from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.reference import draw
+from coreset_workers.influence.finite import not_finite, require_finite
 from coreset_workers.model.batch_size import LARGEST_GRAPH, graph_samples
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import RUN, pairs_of_samples
-from coreset_workers.stages.plan import not_finite, require_finite
 from diffin.adjoint import NonFinite, Segment
 from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Pairs

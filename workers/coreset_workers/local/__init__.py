@@ -1,1 +1,1 @@
-"""A job on one machine, without a service: what `coreset score` starts."""
+"""A job on one machine, without a service: the process behind `coreset score`."""

@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 
-from coreset.cli.output import INTERRUPTED, INVALID, JOB_FAILED, err, print_json
-from coreset.cli.progress_bars import job_bars
+from coreset.cli.output import INTERRUPTED, INVALID, JOB_FAILED, print_error, print_json
+from coreset.cli.progress_bars import job_progress
 from coreset.cli.spec_files import read_spec
 from coreset.cli.tables import show_result, show_rows
 from coreset.client import validate_spec
@@ -44,14 +44,14 @@ def main() -> None:
 
 
 def _run(spec: JobSpec, out: str) -> Manifest:
-    with job_bars() as show:
+    with job_progress() as show:
         from coreset_workers.local.job import run_job  # late: torch takes seconds, and a wrong spec is told before
 
         return run_job(spec, Storage(out), show, WorkerSettings().loader_processes)
 
 
 def _failed(error: CoresetError, code: int) -> int:
-    err.print("[red]error:[/red]", error.detail, highlight=False, soft_wrap=True)
+    print_error(error)
     return code
 
 

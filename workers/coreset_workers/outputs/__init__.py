@@ -1,1 +1,5 @@
-"""Files that a job writes for people: report, shards, thumbnails."""
+"""Writers of a job's files: parts, thumbnails, report, shards."""
+
+from coreset_workers.outputs import parts, report, shards, thumbnails
+
+__all__ = ["parts", "report", "shards", "thumbnails"]

@@ -22,7 +22,7 @@ from coreset.schemas.plan import Plan
 from coreset.selection.select import selection_folder
 from coreset.storage.storage import Storage
 from coreset_workers.data.tar import RawSample, ShardReader
-from coreset_workers.stages.score import part_path
+from coreset_workers.outputs.parts import part_path
 
 SAMPLES_PER_SHARD = 10_000
 SHARD_FORMAT = "{:08d}.tar"

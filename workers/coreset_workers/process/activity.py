@@ -1,4 +1,4 @@
-"""How a worker's time goes: nothing to do, waiting for data, running the model, or the rest."""
+"""Clock of a worker's activities: idle, waiting for data, running the model, or anything else."""
 
 import threading
 import time
@@ -9,14 +9,14 @@ from typing import Literal, TypeVar, get_args
 T = TypeVar("T")
 
 Doing = Literal["idle", "data", "model", "other"]
-"""`idle`: no task. `data`: the model waits for a shard to be read and decoded. `model`: forward passes of samples; the
-loader waits, unless it reads ahead. `other`: planning, preparing, merging, writing."""
+"""`idle`: no task. `data`: waiting for samples to be read and decoded. `model`: forward passes of samples. `other`:
+planning, preparing, merging, writing."""
 
 DOING: tuple[Doing, ...] = get_args(Doing)
 
 
 class Activity:
-    """A clock that always runs on one of DOING. The worker's main thread switches it; any thread may read it."""
+    """Seconds spent in each activity of DOING. The worker's main thread switches activities; any thread may read."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -27,7 +27,7 @@ class Activity:
 
     @contextmanager
     def doing(self, what: Doing) -> Generator[None]:
-        """Count the time inside for `what`, then again for what was done before."""
+        """Count the time inside as `what`; afterwards the earlier activity continues."""
         before = self._switch(what)
         try:
             yield
@@ -35,7 +35,7 @@ class Activity:
             self._switch(before)
 
     def waiting(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield the items; the time until each comes counts as waiting for data."""
+        """Yield the items; the time until each is there counts as waiting for data."""
         source = iter(items)
         while True:
             with self.doing("data"):
@@ -46,7 +46,7 @@ class Activity:
             yield item
 
     def seconds(self) -> dict[Doing, float]:
-        """Return the seconds since the start by what was done; together they are all of the time."""
+        """Return the seconds of each activity; they add up to the time since the start."""
         with self._lock:
             self._settle()
             return dict(self._seconds)
@@ -64,4 +64,4 @@ class Activity:
 
 
 activity = Activity()
-"""This process's."""
+"""Activity clock of this process."""

@@ -1,9 +1,9 @@
-"""A worker that holds a lease on its task: one process a device, no fork, so that models stay loaded between tasks.
+"""RQ worker that runs tasks under a lease, in one process per device, so that models stay loaded between tasks.
 
 RQ's own SimpleWorker gives a task one time-to-live of an hour and never renews it; its forking Worker would load CUDA
 in every child. Here a thread renews the lease while the task runs. If the process dies, the lease runs out and another
-worker runs the task again. If the process lives but the task hangs (a GPU call that never returns), the heartbeat
-would keep it alive for ever; so the batch loop stamps a clock, and a process without a stamp for too long ends itself.
+worker runs the task again. If the process lives but the task hangs (a GPU call that never returns), the thread would
+renew the lease for ever; so long loops mark their progress, and a process without a mark for too long ends itself.
 """
 
 import os
@@ -27,45 +27,47 @@ from rq.worker import WorkerStatus
 from coreset_workers.process.own_tasks import OwnTask
 
 MAINTENANCE_SECONDS = 10
-"""Of the lock under which one worker looks for lost tasks. RQ holds it for 899 s when that worker is killed."""
+"""Lifetime of the lock under which one worker searches for lost tasks; RQ's own lasts 899 s if its holder is killed."""
 
 DEQUEUE_MARGIN = 15
-"""RQ blocks on an empty queue for worker_ttl less 15 s, and looks for lost tasks only between two such waits."""
+"""Seconds by which RQ's wait on an empty queue is shorter than worker_ttl; it searches for lost tasks between waits."""
 
 log = structlog.get_logger("coreset_workers.process.lease")
 
 
-class StallClock:
-    """When the running task last said that it got on."""
+class ProgressClock:
+    """Monotonic time of the running task's last progress mark."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    def stamp(self) -> None:
+    def mark(self) -> None:
         self._last = time.monotonic()
 
-    def silent_for(self) -> float:
+    def seconds_since(self) -> float:
         return time.monotonic() - self._last
 
 
-_clock = StallClock()
+_clock = ProgressClock()
 
 
-def stamp() -> None:
-    """Say that the running task gets on. The batch loop, and every other long loop, calls it. Cheap; any thread."""
-    _clock.stamp()
+def mark_progress() -> None:
+    """Record that the running task makes progress. Every long loop calls it; cheap, from any thread."""
+    _clock.mark()
 
 
 def _die(silent_for: float, task: str) -> None:
-    log.critical("task stalled, process ends so that another worker takes the task", task=task, silent_for=silent_for)
+    log.critical(
+        "task stalled; ending the process so that another worker runs the task", task=task, silent_for=silent_for
+    )
     os._exit(1)
 
 
 class _Queue(Queue):
-    """RQ's queue, whose maintenance a worker that dies in the middle of it does not hold up for 15 minutes."""
+    """RQ's queue with a shorter maintenance lock: RQ's own lasts 15 minutes if its holder is killed."""
 
     def acquire_maintenance_lock(self) -> bool:
-        """Say whether this worker is the one to look for lost tasks; the lock runs out by itself."""
+        """Return whether this worker searches for lost tasks now; the lock expires by itself."""
         lock = cast(Any, self.connection).set(self.registry_cleaning_key, 1, nx=True, ex=MAINTENANCE_SECONDS)
         return bool(lock)
 
@@ -78,11 +80,11 @@ class LeaseWorker(SimpleWorker):
     Args:
         queues: names, in the order in which they are served.
         lease: seconds after which a dead worker's task runs again.
-        stall: seconds without a stamp after which the process ends itself.
-        around: gives the context in which a task runs (coreset_workers.process.task_watch).
-        task_ended: called with the RQ id of each task when it has ended, well or not.
-        on_stall: called instead of ending the process; for tests.
-        task_class: of the messages, which decides about the functions that they may name.
+        stall: seconds without a progress mark after which the process ends itself.
+        task_context: returns the context in which a task runs (coreset_workers.process.task_context).
+        task_ended: called with the RQ id of each task after it ended, successfully or not.
+        on_stall: called with the seconds since the last mark and the task's id; ends the process.
+        task_class: class of the messages, which decides about the functions that they may name.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class LeaseWorker(SimpleWorker):
         connection: Redis,
         lease: float = 60.0,
         stall: float = 600.0,
-        around: Callable[[Task], AbstractContextManager[object]] = lambda _: nullcontext(),
+        task_context: Callable[[Task], AbstractContextManager[object]] = lambda _: nullcontext(),
         task_ended: Callable[[str], object] = lambda _: None,
         on_stall: Callable[[float, str], None] = _die,
         task_class: type[Task] = OwnTask,
@@ -99,7 +101,7 @@ class LeaseWorker(SimpleWorker):
         self.lease = lease
         self.beat = lease / 3
         self.stall = stall
-        self._around = around
+        self._task_context = task_context
         self._task_ended = task_ended
         self._on_stall = on_stall
         super().__init__(
@@ -113,18 +115,19 @@ class LeaseWorker(SimpleWorker):
             log_job_description=False,
         )
         self.log_result_lifespan = False
-        # One thread for all tasks, started now: where memory is short, starting one waits for ever.
-        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="lease")
-        self._keeper.submit(_clock.stamp).result()
+        # One thread for all tasks, started now: starting one when memory is short blocks for ever.
+        self._lease_thread = ThreadPoolExecutor(1, thread_name_prefix="lease")
+        self._lease_thread.submit(_clock.mark).result()
 
     def get_heartbeat_ttl(self, job: Task, working_time: float = 0.0) -> int:
         """The lease, whatever the task's timeout."""
         return max(1, round(self.lease))
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """Say that the worker lives, and who it is: a Redis that was emptied, or gave it up for dead, learns it again.
+        """Renew the worker's registration along with its heartbeat.
 
-        RQ tells that at birth only. A worker would then go on unseen: preflights would say that no worker is alive.
+        RQ registers a worker at its start only. After Redis was emptied, or took the worker for dead, it would work
+        unregistered, and preflights would answer that no worker is alive.
         """
         super().heartbeat(timeout, pipeline)
         worker_registration.register(self, pipeline)
@@ -132,49 +135,48 @@ class LeaseWorker(SimpleWorker):
             cast(Any, self.connection).hset(self.key, mapping={**self.serialize(), "state": self.get_state()})
 
     def _shutdown(self) -> None:
-        """Remember that the worker is to stop. RQ raises an error in an idle one, wherever that is just then.
+        """Remember the request to stop. RQ only raises StopRequested in an idle worker.
 
-        Between two tasks a log or what follows a task may take it for an error of its own and go on: the worker would
-        then work until it was killed.
+        Code that runs between two tasks may catch that error as one of its own; the worker would then never stop.
         """
         self._stop_requested = True
         super()._shutdown()
 
     def execute_job(self, job: Task, queue: Queue) -> None:
-        """Run the task here while a thread renews its lease and watches its progress."""
-        with self._around(job):
+        """Run the task in this thread while another renews its lease and watches its progress."""
+        with self._task_context(job):
             self._execute(job, queue)
-            self._tell_ended(job.id)
+            self._after_task(job.id)
 
     def _execute(self, job: Task, queue: Queue) -> None:
         execution = self.prepare_execution(job)
         ended = threading.Event()
-        _clock.stamp()
-        # With what the logs tell of the task.
-        kept = self._keeper.submit(copy_context().run, self._keep, job, execution, ended)
+        _clock.mark()
+        # A copy of the context, so that the thread's log lines carry the task's ids.
+        renewing = self._lease_thread.submit(copy_context().run, self._renew_until, job, execution, ended)
         try:
             self.perform_job(job, queue, execution)
         finally:
             ended.set()
-            wait([kept], timeout=self.beat)
+            wait([renewing], timeout=self.beat)
         self.set_state(WorkerStatus.IDLE)
 
-    def _tell_ended(self, task: str) -> None:
+    def _after_task(self, task: str) -> None:
         try:
             self._task_ended(task)
         except Exception:
-            log.exception("what follows a task failed", task=task)
+            log.exception("error after the end of a task", task=task)
 
-    def _keep(self, job: Task, execution: Execution, ended: threading.Event) -> None:
+    def _renew_until(self, job: Task, execution: Execution, ended: threading.Event) -> None:
         while not ended.wait(self.beat):
-            silent_for = _clock.silent_for()
-            if silent_for > self.stall:
-                self._on_stall(silent_for, job.id)
+            seconds = _clock.seconds_since()
+            if seconds > self.stall:
+                self._on_stall(seconds, job.id)
                 return
             self._renew(job, execution)
 
     def _renew(self, job: Task, execution: Execution) -> None:
         try:
             self.maintain_heartbeats(job, execution)
-        except RedisError as error:  # the next beat tries again; if none gets through, the lease runs out
+        except RedisError as error:  # the next renewal may work; if none does, the lease runs out
             log.warning("lease not renewed", task=job.id, error=str(error))

@@ -1,4 +1,4 @@
-"""What the tasks of this process work with: built once in __main__, since tasks are called with ids only."""
+"""Connections and settings of a worker process. Tasks are called with ids only and find the rest here."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from coreset.storage.storage import Storage
 
 @dataclass(frozen=True)
 class Runtime:
+    """Settings, stores and queue that all tasks of a worker share."""
+
     settings: WorkerSettings
     redis: Redis
     store: JobStore
@@ -29,7 +31,7 @@ _current: Runtime | None = None
 
 
 def install(runtime: Runtime) -> Runtime:
-    """Make it the one of this process."""
+    """Install the process-wide runtime and return it."""
     global _current
     _current = runtime
     return runtime
@@ -39,8 +41,8 @@ def current() -> Runtime:
     """Return this process's runtime.
 
     Raises:
-        RuntimeError: none was installed.
+        RuntimeError: no runtime was installed.
     """
     if _current is None:
-        raise RuntimeError("no runtime is installed: tasks run in `python -m coreset_workers`, or after `install`")
+        raise RuntimeError("no runtime is installed; run tasks in `python -m coreset_workers`, or call `install` first")
     return _current

@@ -1,1 +1,5 @@
-"""The stages of a job: plan, prepare, score, merge, finish, and the preflight."""
+"""The stages of a job, one module per stage, and the preflight."""
+
+from coreset_workers.stages import calibrate, conclude, finish, merge, plan, preflight, prepare, score, scorer
+
+__all__ = ["calibrate", "conclude", "finish", "merge", "plan", "preflight", "prepare", "score", "scorer"]

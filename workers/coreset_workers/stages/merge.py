@@ -1,4 +1,4 @@
-"""Counts of a job's shards, put together in a tree: the order of merging does not matter."""
+"""The merge stage: counts of a job's shards, added up in a tree. The order does not matter."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,19 +8,21 @@ from pydantic import Field
 from coreset.schemas.manifest import File, ShardSummary
 from coreset.schemas.plan import PlannedShard
 from coreset.spec.job import Strict
+from coreset.storage.storage import Storage
 
 
 class Counts(Strict):
-    """What became of some shards.
+    """Outcomes of some shards.
 
     Attributes:
-        expected: samples announced for the shards, as far as they are announced.
-        announced: shards that announce a number.
+        expected: samples announced by the files beside the shards.
+        announced: number of shards with such a file.
         missing: URIs of the shards without a part.
-        damaged: what is wrong with a shard's tar, by URI.
-        short: by URI, how many announced samples did not come.
-        parts: their files, in the order of the shards.
-        seconds: of scoring, over all workers.
+        damaged: damage of a tar, by URI of the shard.
+        short: number of announced samples that were missing, by URI of the shard.
+        parts: files of the parts, by index of the shard.
+        seconds: scoring time, summed over all workers.
+        devices: number of shards scored, by device.
     """
 
     shards: int = 0
@@ -57,8 +59,22 @@ class Counts(Strict):
         )
 
 
+def write_counts(storage: Storage, job_id: str, level: int, index: int, counts: Counts) -> None:
+    """Write the counts of one node of the job's merge tree."""
+    storage.write(_path(job_id, level, index), counts.model_dump_json().encode())
+
+
+def read_counts(storage: Storage, job_id: str, level: int, index: int) -> Counts:
+    """Return the counts of one node of the job's merge tree."""
+    return Counts.model_validate_json(storage.read(_path(job_id, level, index)))
+
+
+def _path(job_id: str, level: int, index: int) -> str:
+    return f"jobs/{job_id}/merges/{level}-{index:05d}.json"
+
+
 def merge_counts(counts: Sequence[Counts]) -> Counts:
-    """Return the sum."""
+    """Return the sum of the counts."""
     return Counts(
         shards=sum(c.shards for c in counts),
         read=sum(c.read for c in counts),

@@ -1,13 +1,11 @@
-"""From the job spec to the plan: shards, checkpoints, architecture, and N, as they are now."""
+"""The plan stage: a job spec to a plan, with shards, checkpoints, architecture and N as they are now."""
 
 import json
-import math
 from collections.abc import Callable
 
 import open_clip
 from open_clip.transform import PreprocessCfg
 
-from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
 from coreset.spec.job import ClipModelSpec, JobSpec, ValidationTarget
 from coreset.spec.scores import cautions
@@ -15,24 +13,25 @@ from coreset.storage.storage import Storage
 from coreset_workers.checkpoints.run import plan_checkpoints, registered
 from coreset_workers.data.listing import count_samples, list_shards
 from coreset_workers.model.parameters import counted_parameters
-from coreset_workers.process.lease import stamp
 
 DEFAULT_CLUSTERS = 32
-OF_IMAGES = ("mean", "std", "interpolation", "resize_mode")
-MEMBERS_A_CLUSTER = 8
-"""Members of B that a cluster has by default, on average."""
+IMAGE_FIELDS = ("mean", "std", "interpolation", "resize_mode")
+SAMPLES_PER_CLUSTER = 8
+"""Default average number of B's samples in a cluster."""
 
 
-def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
-    """Return the plan and what the user should be warned of.
+def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> tuple[Plan, list[str]]:
+    """Return the plan and warnings for the user.
+
+    Args:
+        heartbeat: called as planning proceeds, from any thread.
 
     Raises:
-        InvalidInput: a shard or a checkpoint that cannot be used; names it.
+        InvalidInput: a shard or a checkpoint cannot be used; names it.
     """
-    shards = list_shards(spec.pool)
-    target = list_shards(spec.target.pool) if isinstance(spec.target, ValidationTarget) else []
-    stamp()
-    checkpoints, model, warnings = plan_checkpoints(spec.checkpoints, spec.model, stamp)
+    shards = list_shards(spec.pool, heartbeat)
+    target = list_shards(spec.target.pool, heartbeat) if isinstance(spec.target, ValidationTarget) else []
+    checkpoints, model, warnings = plan_checkpoints(spec.checkpoints, spec.model, heartbeat)
     plan = Plan(
         shards=shards,
         caption_field=spec.pool.caption_field,
@@ -45,55 +44,63 @@ def make_plan(spec: JobSpec) -> tuple[Plan, list[str]]:
         target_shards=target,
         reference_size=spec.reference.size,
         reference_seed=spec.reference.seed,
-        n_samples=_n_samples(shards),
+        n_samples=_n_samples(shards, heartbeat),
         scores=spec.scores,
         seed=spec.seed,
         part_version=PART_VERSION,
         metadata=spec.pool.metadata,
         clusters=_clusters(spec),
     )
-    return plan, warnings + _doubts(plan) + cautions(spec.select.by)
+    return plan, warnings + _warnings(plan) + cautions(spec.select.by)
 
 
 def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Callable[[], object]) -> None:
-    """Write the plan, and what the job's tasks must know of it.
+    """Write the plan, and the job's reference to it.
 
     Args:
-        join: notes that the job uses the plan, before the job relies on any file of it.
+        join: registers the job as a user of the plan, before it relies on any file of it.
     """
-    noted = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
-    storage.write(f"jobs/{job_id}/plan.json", json.dumps(noted).encode())
+    reference = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
+    storage.write(f"jobs/{job_id}/plan.json", json.dumps(reference).encode())
     join()
     storage.write(f"plans/{plan.id}/plan.json", plan.model_dump_json(indent=2).encode())
 
 
+def load_job_plan(storage: Storage, job_id: str) -> tuple[str, bool]:
+    """Return the id of the job's plan, and whether its shards get thumbnails."""
+    reference = json.loads(storage.read(f"jobs/{job_id}/plan.json"))
+    return reference["plan_id"], reference.get("thumbnails", False)
+
+
 def _clusters(spec: JobSpec) -> int:
-    """Return how many clusters are wanted: where the spec does not say it, none that would cost a pass of their own."""
+    """Return the number of clusters; by default none if they would need a pass of their own."""
     if spec.clusters is not None:
         return spec.clusters
-    return min(DEFAULT_CLUSTERS, spec.reference.size // MEMBERS_A_CLUSTER) if spec.embeds else 0
+    return min(DEFAULT_CLUSTERS, spec.reference.size // SAMPLES_PER_CLUSTER) if spec.embeds else 0
 
 
 def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:
-    """Return the architecture; a tag's weights get the activation and the images that they were trained with."""
+    """Return the architecture, with the activation and the preprocessing that a tag's weights were trained with."""
     if spec is None:
         return None
     config, tag = registered(spec.name), open_clip.get_pretrained_cfg(spec.name, spec.pretrained)
     if tag.get("quick_gelu"):
         config["quick_gelu"] = True
     usual = vars(PreprocessCfg())
-    own = {name: tag[name] for name in OF_IMAGES if tag and tag[name] != usual[name]}
+    own = {name: tag[name] for name in IMAGE_FIELDS if tag and tag[name] != usual[name]}
     source = "the weights' tag" if own else "open_clip defaults"
     return PlannedModel(name=spec.name, config=config, source="spec", preprocess=own, preprocess_source=source)
 
 
-def _n_samples(shards: list[PlannedShard]) -> Sourced:
-    """Return N, at least 1: what the files beside the shards say, else what the tar headers say, else an estimate."""
+def _n_samples(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> Sourced:
+    """Return N, at least 1: from the files beside the shards, else from the tar headers, else an estimate."""
     counts = [shard.expected for shard in shards]
     if all(count is not None for count in counts):
         return Sourced(value=max(sum(count or 0 for count in counts), 1), source="files beside the shards")
-    counted = [shard.expected if shard.expected is not None else count_samples(shard) for shard in shards]
-    stamp()
+    counted: list[int | None] = []
+    for shard in shards:
+        counted.append(shard.expected if shard.expected is not None else count_samples(shard))
+        heartbeat()
     known = [(count, shard.size) for count, shard in zip(counted, shards, strict=True) if count is not None]
     total = sum(count for count, _ in known)
     if len(known) == len(shards):
@@ -105,29 +112,19 @@ def _n_samples(shards: list[PlannedShard]) -> Sourced:
     return Sourced(value=max(estimate, 1), source="estimated from sizes")
 
 
-def _doubts(plan: Plan) -> list[str]:
+def _warnings(plan: Plan) -> list[str]:
     warnings = []
     if len(plan.checkpoints) == 1:
-        warnings.append("there is one checkpoint only: influence over training wants a few, say five")
+        warnings.append("there is only one checkpoint; influence over training needs several, for example five")
     if any(c.lr.value == 0 for c in plan.checkpoints):
-        warnings.append("a checkpoint's learning rate is 0: tracin and diffin_eq9 do not count it")
+        warnings.append("a checkpoint's learning rate is 0; it adds nothing to tracin and diffin_eq9")
     warnings += [
-        f"{c.uri}: the learning rates of the steps before it sum to 0: diffin does not count it"
+        f"{c.uri}: the learning rates of the steps before it sum to 0; it adds nothing to diffin"
         for c in plan.checkpoints
         if c.lr_sum.value == 0
     ]
     if "multimodal_cfg" in plan.model.config:
-        warnings.append("CoCa: the captioning loss and the parameters of its decoder (text_decoder) do not count")
+        warnings.append("CoCa: the captioning loss and the parameters of its decoder (text_decoder) are ignored")
     if plan.checkpoints[-1].optimizer is None:
-        warnings.append("the checkpoints hold no Adam state: diffin takes the run for plain SGD (P = 1)")
+        warnings.append("the checkpoints contain no Adam state; diffin treats the run as plain SGD (P = 1)")
     return warnings
-
-
-def require_finite(value: float, name: str, uri: str) -> None:
-    """Raise CheckpointUnusable if a number of a checkpoint is not finite."""
-    if not math.isfinite(value):
-        raise not_finite(f"{name} ({value})", uri)
-
-
-def not_finite(name: str, uri: str) -> CheckpointUnusable:
-    return CheckpointUnusable(f"{uri}: {name} is not finite; the run diverged here, leave this checkpoint out", uri=uri)

@@ -1,23 +1,17 @@
-"""The check task: plan a job without doing it, look at its first shard and its checkpoints, and say what it would take.
-
-No job stands behind it. Its outcome is the task's return value, and so is what is wrong: exceptions do not travel.
-"""
+"""Preflight of a job: its plan, its first shard, whether its checkpoints fit, and its memory and time."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
 
 import open_clip
 import torch
 from PIL import Image
 
-from coreset.errors import CoresetError, PoolUnusable, ShardUnreadable
-from coreset.redaction import redact_model
+from coreset.errors import PoolUnusable, ShardUnreadable
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan, PlannedShard
 from coreset.schemas.preflight import EvaluationFound, FirstShard, Outputs, Preflight, SampleFound, ShardsFound
-from coreset.schemas.problems import to_problem
 from coreset.schemas.trials import ProxyPlan
 from coreset.selection.select import selection_folder, selection_id
 from coreset.spec.job import JobSpec, SelectSpec
@@ -32,45 +26,37 @@ from coreset_workers.influence.prepared_files import load_preparation
 from coreset_workers.model.clip import ClipModel, view_functions
 from coreset_workers.model.device import compute_device
 from coreset_workers.model.inputs import RUN, load_clip_weights
-from coreset_workers.process.lease import stamp
-from coreset_workers.process.runtime import current
+from coreset_workers.outputs.parts import part_path, summary_path
 from coreset_workers.stages.plan import make_plan
-from coreset_workers.stages.score import part_path, summary_path
 
-SHOWN = 5
-LOOKED_AT = 32
-"""Samples of the first shard; if none of them can be scored, the pool is taken for another than the spec says."""
+SAMPLES_CHECKED = 32
+"""Samples of the first shard that are decoded; if none of them can be scored, the pool is rejected."""
 
-
-def check(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return {"preflight": ...} or {"problem": ...}. The queue calls it with a job spec as JSON."""
-    run = current()
-    try:
-        found = preflight(JobSpec.model_validate(spec), run.storage)
-    except CoresetError as error:
-        return {"problem": to_problem(error)}
-    return {"preflight": redact_model(found).model_dump(mode="json")}
+SAMPLES_REPORTED = 5
+"""Samples of the first shard in the answer."""
 
 
-def preflight(spec: JobSpec, storage: Storage) -> Preflight:
-    """Plan the job and look at what it needs.
+def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) -> Preflight:
+    """Plan the job and check its inputs, without starting it.
+
+    Args:
+        heartbeat: called as the preflight proceeds, from any thread.
 
     Raises:
-        InvalidInput: names the shard, the key or the checkpoint that cannot be used.
+        InvalidInput: a shard, a sample or a checkpoint cannot be used; names it.
     """
-    plan, warnings = make_plan(spec)
-    stamp()
-    world = plan_proxies(spec.evaluate, plan) if spec.evaluate else None
-    stamp()
+    plan, warnings = make_plan(spec, heartbeat)
+    proxies = plan_proxies(spec.evaluate, plan, heartbeat) if spec.evaluate else None
+    heartbeat()
     model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
     first, skipped = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
     warnings += skipped
-    _fit(plan, model)
+    _require_fit(plan, model, heartbeat)
     memory = MemoryPlan(plan, model).estimate()
-    stamp()
+    heartbeat()
     if memory.device_bytes > memory.free_bytes:
         needed, free = (f"{value / 1e9:,.1f} GB" for value in (memory.device_bytes, memory.free_bytes))
-        warnings.append(f"memory: about {needed} are needed on {memory.device}, {free} are free")
+        warnings.append(f"memory: the job needs about {needed} on {memory.device}, of which {free} are free")
     return Preflight(
         plan_id=plan.id,
         shards=_shards(plan.shards),
@@ -87,16 +73,16 @@ def preflight(spec: JobSpec, storage: Storage) -> Preflight:
         warnings=warnings,
         memory=memory,
         time=time_estimate(plan, model, memory.batch_size),
-        evaluation=_evaluation(spec, world),
+        evaluation=_evaluation(spec, proxies),
         outputs=_outputs(plan, spec.select, storage),
     )
 
 
-def _evaluation(spec: JobSpec, world: ProxyPlan | None) -> EvaluationFound | None:
-    if spec.evaluate is None or world is None:
+def _evaluation(spec: JobSpec, proxies: ProxyPlan | None) -> EvaluationFound | None:
+    if spec.evaluate is None or proxies is None:
         return None
-    proxies = spec.evaluate.number_of_trials(spec.select.rule, spec.scores)
-    return EvaluationFound(test_shards=_shards(world.test), model=world.model, proxies=proxies)
+    trials = spec.evaluate.number_of_trials(spec.select.rule, spec.scores)
+    return EvaluationFound(test_shards=_shards(proxies.test), model=proxies.model, proxies=trials)
 
 
 def _shards(shards: list[PlannedShard]) -> ShardsFound:
@@ -111,11 +97,11 @@ def _shards(shards: list[PlannedShard]) -> ShardsFound:
 
 
 def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) -> tuple[FirstShard, list[str]]:
-    """Return the first shard that can be read, and what is wrong with those before it, as many as the job may lose.
+    """Return the first readable shard, and the errors of the shards before it.
 
     Raises:
-        ShardUnreadable: more of them are no tars.
-        PoolUnusable: the shard is empty, or none of the samples looked at can be scored.
+        ShardUnreadable: more than `may_fail` shards are no tar files.
+        PoolUnusable: the shard is empty, or none of the samples checked can be scored.
     """
     skipped: list[str] = []
     for shard in plan.shards:
@@ -129,9 +115,9 @@ def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) 
 
 
 def _first_samples(uri: str, caption_field: str | None, views: dict[str, ViewFunctions]) -> FirstShard:
-    found = list(islice(_samples(uri, caption_field, views), LOOKED_AT))
+    found = list(islice(_samples(uri, caption_field, views), SAMPLES_CHECKED))
     if not found:
-        raise PoolUnusable(f"{uri}: the first shard holds no sample", uri=uri)
+        raise PoolUnusable(f"{uri}: the first shard contains no sample", uri=uri)
     if all(sample.status != SampleStatus.OK for sample in found):
         one = found[0]
         raise PoolUnusable(
@@ -141,7 +127,7 @@ def _first_samples(uri: str, caption_field: str | None, views: dict[str, ViewFun
             uri=uri,
             key=one.key,
         )
-    return FirstShard(uri=uri, samples=found[:SHOWN])
+    return FirstShard(uri=uri, samples=found[:SAMPLES_REPORTED])
 
 
 def _samples(uri: str, caption_field: str | None, views: dict[str, ViewFunctions]) -> Iterator[SampleFound]:
@@ -161,15 +147,15 @@ def _samples(uri: str, caption_field: str | None, views: dict[str, ViewFunctions
 def _image_size(raw: RawSample) -> tuple[int, int] | None:
     try:
         return Image.open(io.BytesIO(raw.image() or b"")).size
-    except Exception:  # Pillow's readers promise no kind
+    except Exception:  # Pillow's readers raise any kind of error
         return None
 
 
-def _fit(plan: Plan, model: ClipModel) -> None:
-    """Raise CheckpointUnusable if a checkpoint does not fit the architecture. What is downloaded waits for the job."""
+def _require_fit(plan: Plan, model: ClipModel, heartbeat: Callable[[], object]) -> None:
+    """Raise CheckpointUnusable if a checkpoint does not fit the architecture. Weights to download are not checked."""
     for checkpoint in plan.checkpoints:
         model.require_fit(checkpoint_files.look(checkpoint.uri).state_dict, checkpoint.uri)
-        stamp()
+        heartbeat()
     clip = plan.clip_model
     if clip is not None and not open_clip.get_pretrained_cfg(clip.name, plan.clip_pretrained or ""):
         load_clip_weights(plan, ClipModel.build(clip, torch.device("cpu")))

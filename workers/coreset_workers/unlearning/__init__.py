@@ -1,1 +1,1 @@
-"""The weights of a training with the influence of some samples removed: a command, without queue or service."""
+"""Trained weights with the influence of some samples removed: the process behind `coreset forget`."""

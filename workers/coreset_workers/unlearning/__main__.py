@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from coreset.access.locations import Locations
-from coreset.cli.output import print_json
+from coreset.cli.output import print_error, print_json
 from coreset.errors import CoresetError
 from coreset.settings import WorkerSettings
 from coreset.spec.job import JobSpec
@@ -36,7 +36,7 @@ def main() -> None:
             files.allow(Locations.parse(settings.allowed_uris))
             done = forget(spec, uids, options.out, tell, settings.loader_processes)
     except CoresetError as error:
-        console.print("[red]error:[/red]", error.detail, highlight=False, soft_wrap=True)
+        print_error(error)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -20,10 +20,11 @@ from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.named import read_named
+from coreset_workers.influence.finite import not_finite, require_finite
 from coreset_workers.influence.trace import Traced, draw_samples, trace
 from coreset_workers.model.device import compute_device
 from coreset_workers.model.inputs import RUN, pairs_of_samples, views
-from coreset_workers.stages.plan import make_plan, not_finite, require_finite
+from coreset_workers.stages.plan import make_plan
 from diffin.adjoint import NonFinite
 from diffin.contrastive import Pairs
 from diffin.parameter_influence import ContrastiveSetLoss, parameter_influence

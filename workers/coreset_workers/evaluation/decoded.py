@@ -1,4 +1,4 @@
-"""A pool in memory at a proxy's resolution: decoded once, trained on many times."""
+"""Samples of a pool in memory at a proxy's resolution: decoded once, trained on many times."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from coreset_workers.model.inputs import RUN
 
 
 @dataclass(frozen=True)
-class Packed:
+class DecodedSamples:
     """Good samples with distinct uids, in the order of the shards.
 
     Attributes:
@@ -32,15 +32,17 @@ class Packed:
     def __len__(self) -> int:
         return len(self.uids)
 
-    def without(self, uids: Collection[str]) -> "Packed":
+    def without(self, uids: Collection[str]) -> "DecodedSamples":
         """Return the samples with other uids."""
         rows = [row for row, uid in enumerate(self.uids) if uid not in uids]
         of = torch.tensor(rows, dtype=torch.int64)
         kept = [self.uids[row] for row in rows], [self.captions[row] for row in rows]
-        return Packed(*kept, self.images[of], self.tokens[of])
+        return DecodedSamples(*kept, self.images[of], self.tokens[of])
 
 
-def pack(shards: Iterable[PlannedShard], loader: Loader, advance: Callable[[], object] = lambda: None) -> Packed:
+def decode_shards(
+    shards: Iterable[PlannedShard], loader: Loader, advance: Callable[[], object] = lambda: None
+) -> DecodedSamples:
     """Decode the shards by the loader's view `run`.
 
     Args:
@@ -56,4 +58,4 @@ def pack(shards: Iterable[PlannedShard], loader: Loader, advance: Callable[[], o
             if sample.status is SampleStatus.OK:
                 found.setdefault(sample.uid, (sample.caption or "", sample.images[RUN], sample.tokens[RUN]))
     captions, images, tokens = zip(*found.values(), strict=True) if found else ((), (), ())
-    return Packed(list(found), list(captions), *(torch.from_numpy(np.stack(a)) for a in (images, tokens)))
+    return DecodedSamples(list(found), list(captions), *(torch.from_numpy(np.stack(a)) for a in (images, tokens)))

@@ -1,4 +1,4 @@
-"""What is told of each task: its ids in every line of the log, a line at its start and end, and counts."""
+"""Context of a running task: ids in every log line, a line at its start and its end, and counters."""
 
 import time
 from collections.abc import Generator
@@ -15,8 +15,8 @@ from coreset_workers.process.activity import Activity
 log = structlog.get_logger("workers.task")
 
 
-class TaskWatch:
-    """Called with a task, gives the context in which it runs."""
+class TaskContext:
+    """Makes the context in which a task runs."""
 
     def __init__(self, totals: Totals, activity: Activity) -> None:
         self._totals = totals
@@ -38,17 +38,17 @@ class TaskWatch:
 
 
 def name_of(task: Task) -> str:
-    """Return prepare, score, merge, finish, trial, conclude or check."""
+    """Return the name of the task's function: prepare, score, merge, finish, trial, conclude or check."""
     return str(task.func_name).rsplit(".", 1)[-1]
 
 
 def attempt_of(task: Task) -> int:
-    """Return 1 for the first attempt, and so on. A task without retries, such as a check, has one."""
+    """Return the number of the attempt, from 1. A task without retries, such as a check, has one attempt."""
     return 1 if task.retries_left is None else RETRIES + 1 - task.retries_left
 
 
 def ids_of(task: Task) -> dict[str, object]:
-    """Return the task's id, its attempt (1 is the first), its job, and the request that it goes back to."""
+    """Return the ids of the task, its attempt, its job, and the request that caused it."""
     ids: dict[str, object] = {"task": task.id, "attempt": attempt_of(task)}
     first = task.args[0] if task.args else None
     if isinstance(first, str):  # a check has a spec, and no job

@@ -1,0 +1,21 @@
+"""Generator of docs/openapi.json and docs/problems.md: `python -m coreset_service.export_docs docs`."""
+
+import json
+import sys
+from pathlib import Path
+
+from coreset.settings import ServiceSettings
+from coreset_service.app import create_app
+from coreset_service.http.problem_texts import problems_page
+from coreset_service.http.problems import all_types
+
+
+def main(folder: Path) -> None:
+    """Write both files into the folder."""
+    description = create_app(ServiceSettings()).openapi()
+    (folder / "openapi.json").write_text(json.dumps(description, indent=1) + "\n")
+    (folder / "problems.md").write_text(problems_page(all_types()))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,244 @@
+"""The stages of a job and their order. `tasks` runs them from the queue, `local` one after another in a process.
+
+The order: prepare, score for each task of the plan, merge in a tree, finish; with an evaluation also trial for each
+proxy, and conclude. A stage may run twice: it uses outcomes that are in the storage, and files are written whole.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from coreset.errors import CoresetError, ShardUnreadable, Unavailable
+from coreset.queue.merge_tree import fan_in
+from coreset.queue.progress import FINISH_SHARE
+from coreset.schemas.job import Job, JobStatus
+from coreset.schemas.manifest import Manifest, ShardSummary
+from coreset.schemas.plan import Plan
+from coreset.schemas.trials import load_trials, load_world, note_failure, save_trials, save_world
+from coreset.storage.storage import Storage
+from coreset_workers.evaluation.plan import make_trials, plan_proxies
+from coreset_workers.evaluation.trial import answer_trial
+from coreset_workers.model.device import device_name
+from coreset_workers.outputs.parts import find_summary
+from coreset_workers.resources import Resources
+from coreset_workers.stages.conclude import conclude_job
+from coreset_workers.stages.finish import finish_job
+from coreset_workers.stages.merge import Counts, merge_counts, read_counts, write_counts
+from coreset_workers.stages.plan import load_job_plan, make_plan, save_plan
+from coreset_workers.stages.prepare import prepare_plan
+from coreset_workers.stages.score import score_shard
+
+log = structlog.get_logger("coreset_workers.pipeline")
+
+
+class JobReporter(Protocol):
+    """Receives the state, the progress and the warnings of one job.
+
+    If the job was cancelled, `check_cancelled`, `stage`, `shard_advanced` and `trial_advanced` raise, which ends the
+    running stage.
+    """
+
+    def enter(self, status: JobStatus) -> Job:
+        """Move the job to a state, and return the job."""
+        ...
+
+    def warn(self, warning: str) -> None: ...
+
+    def heartbeat(self) -> None:
+        """Record that the running stage makes progress. Cheap enough for every batch; any thread may call it."""
+        ...
+
+    def check_cancelled(self) -> None: ...
+
+    def stage(self, stage: str, fraction: float) -> None:
+        """Name the step of preparing or finishing that runs now, and the fraction of them that is done, 0 to 1."""
+        ...
+
+    def planned(self, plan: Plan) -> None:
+        """Record the plan of the job."""
+        ...
+
+    def shard_started(self, shard: int, device: str) -> None: ...
+
+    def shard_advanced(self, shard: int, fraction: float) -> None: ...
+
+    def shard_done(self, summary: ShardSummary, resumed: bool) -> None:
+        """Count a shard; `resumed` if its part was in the storage already."""
+        ...
+
+    def shard_failed(self, shard: int, uri: str, message: str) -> None: ...
+
+    def trial_advanced(self, trial: int, fraction: float, trials: int) -> None:
+        """Record the progress of one trial of `trials`; a fraction of 1 ends it, whether it has an outcome or not."""
+        ...
+
+
+@dataclass(frozen=True)
+class JobPipeline:
+    """The stages of one job.
+
+    Attributes:
+        join: registers the job, before it relies on a file of the plan, as a user of the plan with the given id.
+    """
+
+    job_id: str
+    storage: Storage
+    resources: Resources
+    reporter: JobReporter
+    join: Callable[[str], object]
+
+    def run(self) -> Manifest:
+        """Run all stages here, one after another, and return the manifest.
+
+        Raises:
+            CoresetError: the job fails.
+        """
+        tasks = len(self.prepare().tasks())
+        self.reporter.enter(JobStatus.SCORING)
+        for task in range(tasks):
+            self.score(task)
+        self.resources.close()
+        for level, nodes in enumerate(fan_in(tasks)):
+            for index in range(len(nodes)):
+                self.merge(level, index)
+        manifest, trials = self.finish()
+        for trial in range(trials):
+            self.trial(trial)
+        if trials:
+            manifest = self.conclude()
+        self.reporter.enter(JobStatus.SUCCEEDED)
+        return manifest
+
+    def prepare(self) -> Plan:
+        """Plan the job, prepare the plan, and return it.
+
+        Raises:
+            CoresetError: the job cannot be run.
+        """
+        self.resources.drop_proxy_data()
+        spec = self.reporter.enter(JobStatus.PREPARING).spec
+        self.reporter.stage("looking at shards and checkpoints", 0.0)
+        plan, warnings = make_plan(spec, self.reporter.heartbeat)
+        for warning in warnings:
+            self.reporter.warn(warning)
+        proxies = plan_proxies(spec.evaluate, plan, self.reporter.heartbeat) if spec.evaluate else None
+        save_plan(self.storage, plan, self.job_id, spec, lambda: self.join(plan.id))
+        if proxies is not None:
+            save_world(self.storage, self.job_id, proxies)
+        prepare_plan(plan, self.storage, self.resources.loader(plan), self.resources.device, self.reporter.stage)
+        self.reporter.planned(plan)
+        self.reporter.check_cancelled()
+        return plan
+
+    def score(self, task: int) -> None:
+        """Score the shards of one task; a shard that has a part already is only counted."""
+        self.resources.drop_proxy_data()
+        plan, thumbnails = self._plan()
+        for shard in plan.tasks()[task]:
+            with bound_contextvars(shard=shard):
+                self._score_shard(plan, shard, thumbnails)
+
+    def _score_shard(self, plan: Plan, shard: int, thumbnails: bool) -> None:
+        summary = find_summary(self.storage, plan, shard)
+        if summary is not None:
+            self.reporter.shard_done(summary, resumed=True)
+            return
+        self.reporter.shard_started(shard, device_name(self.resources.device))
+        planned = plan.shards[shard]
+        scorer, loader = self.resources.scorer(plan), self.resources.loader(plan)
+        try:
+            summary = score_shard(
+                scorer, loader, planned, lambda fraction: self.reporter.shard_advanced(shard, fraction), thumbnails
+            )
+        except ShardUnreadable as error:
+            log.warning("shard failed", uri=planned.uri, detail=error.detail)
+            self.reporter.shard_failed(shard, planned.uri, error.detail)
+            return
+        self.reporter.shard_done(summary, resumed=False)
+        log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
+
+    def fail_score(self, task: int, message: str) -> None:
+        """Count the shards of a task that failed for good, except those that have a part."""
+        plan, _ = self._plan()
+        for shard in plan.tasks()[task]:
+            if find_summary(self.storage, plan, shard) is None:
+                self.reporter.shard_failed(shard, plan.shards[shard].uri, message)
+
+    def merge(self, level: int, index: int) -> None:
+        """Add up the counts of up to 64 tasks, or of 64 merges of the level below."""
+        plan, _ = self._plan()
+        children = fan_in(len(plan.tasks()))[level][index]
+        if level == 0:
+            shards = [shard for task in children for shard in plan.tasks()[task]]
+            counts = [Counts.of(plan.shards[shard], find_summary(self.storage, plan, shard)) for shard in shards]
+        else:
+            counts = [read_counts(self.storage, self.job_id, level - 1, child) for child in children]
+        write_counts(self.storage, self.job_id, level, index, merge_counts(counts))
+
+    def finish(self) -> tuple[Manifest, int]:
+        """Select, report and write the manifest; return it, and the number of trials of the job's evaluation.
+
+        Raises:
+            CoresetError: too many shards failed, or the selection cannot be made.
+        """
+        job = self.reporter.enter(JobStatus.REDUCING)
+        plan, _ = self._plan()
+        tree = fan_in(len(plan.tasks()))
+        top = len(tree) - 1
+        counts = merge_counts([read_counts(self.storage, self.job_id, top, i) for i in range(len(tree[top]))])
+        evaluate = job.spec.evaluate
+        share = FINISH_SHARE if evaluate else 1.0
+        manifest = finish_job(
+            self.storage, plan, job, counts, lambda stage, fraction: self.reporter.stage(stage, share * fraction)
+        )
+        if evaluate is None:
+            return manifest, 0
+        proxies = load_world(self.storage, self.job_id)
+        trials = make_trials(self.storage, plan, evaluate, proxies, manifest.selection)
+        save_trials(self.storage, self.job_id, trials)
+        return manifest, len(trials.all)
+
+    def trial(self, index: int) -> None:
+        """Train and test one proxy, unless its outcome is in the storage. A proxy that cannot be trained is noted.
+
+        Raises:
+            Unavailable: the storage does not answer now.
+        """
+        trials = load_trials(self.storage, self.job_id)
+        setup, every = trials.setup, trials.all
+        plan = self.resources.plan(setup.plan_id)
+
+        def advance(fraction: float) -> None:
+            self.reporter.trial_advanced(index, fraction, len(every))
+
+        advance(0.0)
+        try:
+            data = lambda: self.resources.proxy_data(setup, advance)  # noqa: E731
+            answer_trial(self.storage, plan, setup, every[index], data, self.resources.device, advance)
+        except Unavailable:
+            raise
+        except CoresetError as error:
+            log.warning("proxy not trained", trial=index, detail=error.detail)
+            note_failure(self.storage, self.job_id, index, error.detail)
+        advance(1.0)
+
+    def fail_trial(self, index: int, message: str, trials: int) -> None:
+        """Note why one of `trials` trials failed for good; the job goes on without it."""
+        note_failure(self.storage, self.job_id, index, message)
+        self.reporter.trial_advanced(index, 1.0, trials)
+
+    def conclude(self) -> Manifest:
+        """Add what the proxies measured to the report and the manifest, and return the manifest."""
+        self.resources.drop_proxy_data()
+        manifest, evaluation = conclude_job(self.storage, self.job_id)
+        for warning in evaluation.warnings:
+            self.reporter.warn(warning)
+        return manifest
+
+    def _plan(self) -> tuple[Plan, bool]:
+        """Return the job's plan, and whether its shards get thumbnails."""
+        plan_id, thumbnails = load_job_plan(self.storage, self.job_id)
+        return self.resources.plan(plan_id), thumbnails
