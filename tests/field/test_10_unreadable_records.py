@@ -56,7 +56,7 @@ def test_the_reconciler_and_other_jobs_go_on(
     api: TestClient, broken: str, store: JobStore, queue: TaskQueue, redis: Redis
 ) -> None:
     redis.delete("rq:queue:gpu")
-    Reconciler(store, queue, 0).look()
+    Reconciler(store, queue, 0).reconcile()
     other = api.post("/v1/jobs", json=SPEC).json()["id"]
     assert store.status(other) is JobStatus.QUEUED
     store.transition(other, JobStatus.PREPARING)

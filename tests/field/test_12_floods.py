@@ -67,8 +67,8 @@ def test_refusals_are_sampled_and_counted() -> None:
 
 def test_the_apis_page_is_rendered_once(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[object] = []
-    page_of = reference.page_of
-    monkeypatch.setattr(reference, "page_of", lambda *given: (rendered.append(given), page_of(*given))[1])
+    render = reference.render
+    monkeypatch.setattr(reference, "render", lambda *given: (rendered.append(given), render(*given))[1])
     first = api.get("/docs")
     assert [api.get("/docs").text == first.text for _ in range(3)] == [True] * 3
     assert first.headers["Content-Security-Policy"] == api.get("/docs").headers["Content-Security-Policy"]

@@ -140,6 +140,8 @@ TEXTS: dict[str, Text] = {
 REASONS: dict[str, str] = {
     "cancelled-by-caller": "Somebody has cancelled the job.",
     "task-failed": "A task of the job has failed three times, or its workers died under it; the workers' logs say why.",
+    "unreadable": "This version cannot read the job's record, which another version wrote; its status is `unreadable`. "
+    "Upgrade the service, or delete the job.",
 }
 """Codes of a job's `reason` that are no problem types."""
 
