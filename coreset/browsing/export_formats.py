@@ -9,11 +9,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from coreset.browsing.score_query import Format
-from coreset.spec.columns import kind_of
+from coreset.spec.columns import CAPTION, METADATA, SHARD, kind_of
 from coreset.storage.byte_sink import ByteSink
 
 ROWS = 20_000
 """Rows of a piece."""
+
+_TEXTS = (SHARD, "key", CAPTION)
+_FORMULA = r"^[=+\-@\t\r]"
+"""Beginnings of a cell that spreadsheets take for a formula."""
 
 
 def pieces(
@@ -26,7 +30,7 @@ def pieces(
         for batch in _reader(db, query, parameters):
             yield "".join(f"{line}\n" for line in cast(list[str], batch["line"].to_pylist())).encode()
         return
-    wanted = ", ".join(_as_text(name) if kind == "csv" and _has_terms(name) else f'"{name}"' for name in columns)
+    wanted = ", ".join(_in_csv(name) if kind == "csv" else f'"{name}"' for name in columns)
     yield from _written(_reader(db, f"SELECT {wanted} {source}", parameters), _WRITERS[kind])
 
 
@@ -38,8 +42,13 @@ def _has_terms(name: str) -> bool:
     return name.endswith("_by_checkpoint")
 
 
-def _as_text(name: str) -> str:
-    return f'{_digits(name)}::VARCHAR AS "{name}"'
+def _in_csv(name: str) -> str:
+    """Return SQL for a column of CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if _has_terms(name):
+        return f'{_digits(name)}::VARCHAR AS "{name}"'
+    if name not in _TEXTS and not name.startswith(METADATA):
+        return f'"{name}"'
+    return f"""regexp_replace("{name}", '{_FORMULA}', '''\\0') AS "{name}" """
 
 
 def _digits(name: str) -> str:

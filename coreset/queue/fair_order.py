@@ -1,9 +1,9 @@
 """Who is next: the order of the tasks that wait in one of RQ's lists.
 
 RQ's queue is a list, first in, first out: a job of ten shards that is posted after one of ten thousand would wait for
-all of them. So whoever adds a job's tasks deals the list anew, in one script: checks first, then job by job in turns,
-high priority before normal before low. Nothing else of the queue changes: it stays one list of task ids, from which
-RQ pops the front.
+all of them. So each addition of a job's tasks deals the list again, in one script: job by job in turns, high priority
+before normal before low, with one check before each turn. Nothing else of the queue changes: it stays one list of task
+ids, from which RQ pops the front.
 """
 
 from collections.abc import Mapping
@@ -67,10 +67,12 @@ local turn, usual = tonumber(ARGV[1]), tonumber(ARGV[2])
 local known = {}
 for i = 3, #ARGV, 3 do known[ARGV[i]] = {rank = tonumber(ARGV[i + 1]), running = tonumber(ARGV[i + 2])} end
 
-local dealt, jobs, by_id = {}, {}, {}
+local dealt, jobs, by_id, checks = {}, {}, {}, {}
 for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
     local name, what = string.match(id, '^(%w+)-(%a+)')
-    if name == 'check' or not name then
+    if string.sub(id, 1, 6) == 'check-' then
+        checks[#checks + 1] = id
+    elseif not name then
         dealt[#dealt + 1] = id
     else
         local job = by_id[name]
@@ -115,7 +117,16 @@ for _, job in ipairs(jobs) do
         serve(rank)
     end
 end
-if #dealt > 0 then rewrite(dealt) end
+-- One check before each turn of job tasks: neither waits for all of the other.
+local mixed, check = {}, 1
+for position, id in ipairs(dealt) do
+    if (position - 1) % turn == 0 and checks[check] then
+        mixed[#mixed + 1], check = checks[check], check + 1
+    end
+    mixed[#mixed + 1] = id
+end
+for rest = check, #checks do mixed[#mixed + 1] = checks[rest] end
+if #mixed > 0 then rewrite(mixed) end
 """
 )
 

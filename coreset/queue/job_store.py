@@ -17,6 +17,7 @@
     coreset:idempotency:{key}    string  24 h  "job-id fingerprint"                            create         create
     coreset:open:{name}          set     none  ids of a caller's jobs, ended ones until the next   create         create
     coreset:turn:{name}          string  short a lock that runs out by itself                  take_turn      take_turn
+    coreset:probe                string  60 s  shows that Redis takes writes                       probe          -
     coreset:totals               hash    none  counters of all jobs and workers since ever     shard_*, Totals Totals
     coreset:worker:{name}        string  short what a living worker says of itself, JSON       Totals         Totals
 
@@ -36,15 +37,15 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn, cast
 
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
-from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs, Unavailable
+from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs
 from coreset.logs import request_id
 from coreset.queue import scripts as lua
-from coreset.queue.job_record import RawJob, read_job
+from coreset.queue.job_record import RawJob, read_job, status_of
 from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.queue.progress import FINISH_SHARE, STAGES
+from coreset.queue.redis_errors import unavailable
 from coreset.redaction import redact, redact_model
 from coreset.schemas.events import News, failure_entry, read_entry, status_entry, warning_entry
 from coreset.schemas.job import TERMINAL, TRANSITIONS, FailedShard, Job, JobPage, JobStatus, Reason
@@ -60,10 +61,13 @@ DELIVERY = "coreset:delivery:{id}"
 OPEN_JOBS = "coreset:open:{name}"
 IDEMPOTENCY = "coreset:idempotency:{key}"
 TURN = "coreset:turn:{name}"
+PROBE = "coreset:probe"
 TOTALS = "coreset:totals"
 WORKER = "coreset:worker:{name}"
 IDEMPOTENCY_SECONDS = 24 * 3600
 MAX_PAGE = 100
+PAGE_BYTES = 2 * 1024 * 1024
+"""Largest sum of the specs on a page of several jobs; a spec may have a megabyte."""
 
 _TIME_FIELD = {JobStatus.PREPARING: "started_at", JobStatus.SCORING: "scoring_at", JobStatus.REDUCING: "reducing_at"}
 
@@ -93,15 +97,17 @@ class Caller(NamedTuple):
 
 @contextmanager
 def answering() -> Generator[None]:
-    """Turn a Redis that does not answer into our own error.
+    """Turn a Redis that cannot be reached, or takes no writes, into our own error.
 
     Raises:
-        Unavailable: Redis cannot be reached.
+        Unavailable: names the cause.
     """
     try:
         yield
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        raise Unavailable("Redis does not answer; try again in a few seconds") from error
+    except RedisError as error:
+        if (found := unavailable(error)) is None:
+            raise
+        raise found from error
 
 
 class JobStore:
@@ -162,7 +168,7 @@ class JobStore:
         return self._jobs([job_id])[0] or _missing(job_id)
 
     def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
-        """Return jobs, newest first. `size` is cut to MAX_PAGE.
+        """Return up to `size` jobs, newest first; fewer if their specs have more than PAGE_BYTES. MAX_PAGE at most.
 
         Raises:
             InvalidInput: the token is not one of ours, or belongs to another filter.
@@ -170,16 +176,18 @@ class JobStore:
         size = max(1, min(size, MAX_PAGE))
         filter_name = status.value if status else ""
         position = decode_token(token, filter_name) if token else None
-        jobs: list[tuple[Position, Job]] = []
-        for found, job in self._newest_first(position):
-            if status is None or job.status is status:
-                jobs.append((found, job))
-            if len(jobs) > size:
+        chosen: list[Position] = []
+        weight = 0
+        more = False
+        for place, weighs in self._newest_first(position, status):
+            if len(chosen) == size or (chosen and weight + weighs > PAGE_BYTES):
+                more = True
                 break
-        more = len(jobs) > size
+            chosen.append(place)
+            weight += weighs
         return JobPage(
-            jobs=[job for _, job in jobs[:size]],
-            next_page_token=encode_token(jobs[size - 1][0], filter_name) if more else None,
+            jobs=[job for job in self._jobs([place.job_id for place in chosen]) if job],
+            next_page_token=encode_token(chosen[-1], filter_name) if more else None,
         )
 
     def version(self, job_id: str) -> int:
@@ -192,7 +200,7 @@ class JobStore:
             version, status = self._redis.hmget(_job(job_id), "version", "status")
         if version is None or status is None:
             _missing(job_id)
-        return int(version), JobStatus(_text(status))
+        return int(version), status_of(status)
 
     def status(self, job_id: str) -> JobStatus:
         """Raises NotFound."""
@@ -205,7 +213,7 @@ class JobStore:
             for job_id in job_ids:
                 pipe.hget(_job(job_id), "status")
             statuses: list[Any] = pipe.execute()
-        known = {job_id: JobStatus(_text(status)) for job_id, status in zip(job_ids, statuses, strict=True) if status}
+        known = {job_id: status_of(status) for job_id, status in zip(job_ids, statuses, strict=True) if status}
         return {job_id: status for job_id, status in known.items() if status not in TERMINAL}
 
     def priorities(self, job_ids: Sequence[str]) -> dict[str, Priority]:
@@ -260,7 +268,7 @@ class JobStore:
             status = self._redis.hget(_job(job_id), "status")
         if status is None:
             return True
-        return JobStatus(_text(status)) in TERMINAL | {JobStatus.CANCELLING}
+        return status_of(status) in TERMINAL | {JobStatus.CANCELLING}
 
     def set_stage(self, job_id: str, stage: str, fraction: float) -> None:
         """Say in words what preparing or reducing is at, and how far it is (0 to 1 of that phase). Raises NotFound."""
@@ -356,7 +364,7 @@ class JobStore:
             (version, status), entries = pipe.execute()
         if version is None or status is None:
             _missing(job_id)
-        now = JobStatus(_text(status))
+        now = status_of(status)
         complete = now in TERMINAL and len(entries) < lua.EVENTS_KEPT
         return News(int(version), now, [read_entry(*entry) for entry in entries], complete)
 
@@ -369,7 +377,11 @@ class JobStore:
         """
         own = [*_shard_keys(job_id)[1:], _trials(job_id), f"{_job(job_id)}:warnings", _events(job_id)]
         keys = [JOBS, REMOVALS, EXPIRIES, *own]
-        answer = self._run(lua.DELETE, [_job(job_id), *keys], [job_id, *(one.value for one in TERMINAL)], job_id)
+        legal = [one.value for one in TERMINAL]
+        if self.get(job_id).status is JobStatus.UNREADABLE:
+            with answering():
+                legal.append(_text(self._redis.hget(_job(job_id), "status") or ""))
+        answer = self._run(lua.DELETE, [_job(job_id), *keys], [job_id, *legal], job_id)
         if answer != "ok":
             raise Conflict(
                 f"job {job_id} is {answer}; cancel it and wait for its end, then delete it", id=job_id, status=answer
@@ -391,10 +403,10 @@ class JobStore:
         with answering():
             self._redis.zrem(REMOVALS, job_id)
 
-    def ping(self) -> None:
-        """Raises Unavailable."""
+    def probe(self) -> None:
+        """Write something, since a full or read-only Redis answers a ping. Raises Unavailable."""
         with answering():
-            self._redis.ping()
+            self._redis.set(PROBE, "written", ex=60)
 
     def _set(self, job_id: str, *fields: str | float) -> None:
         self._run(lua.SET_FIELDS, [_job(job_id)], list(fields), job_id)
@@ -408,7 +420,8 @@ class JobStore:
             _missing(job_id)
         return answer
 
-    def _newest_first(self, after: Position | None) -> Iterator[tuple[Position, Job]]:
+    def _newest_first(self, after: Position | None, status: JobStatus | None) -> Iterator[tuple[Position, int]]:
+        """Yield the jobs of that status, or all, and the bytes of their specs; no spec is read."""
         while True:
             upper = repr(after.created_at) if after else "+inf"
             with answering():
@@ -417,8 +430,14 @@ class JobStore:
                 )
             positions = [Position(score, _text(member)) for member, score in rows]
             older = [position for position in positions if after is None or position < after]
-            jobs = self._jobs([position.job_id for position in older])
-            yield from ((position, job) for position, job in zip(older, jobs, strict=True) if job)
+            with answering(), self._redis.pipeline(transaction=False) as pipe:
+                for position in older:
+                    pipe.hget(_job(position.job_id), "status")
+                    pipe.hstrlen(_job(position.job_id), "spec")
+                answers: list[Any] = pipe.execute()
+            for position, stored, weighs in zip(older, answers[::2], answers[1::2], strict=True):
+                if stored is not None and (status is None or status_of(stored) is status):
+                    yield position, int(weighs)
             if len(rows) <= MAX_PAGE or not older:
                 return
             after = older[-1]

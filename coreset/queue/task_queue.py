@@ -32,7 +32,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from coreset.entry_points import PREFLIGHT_TASK, TASKS_MODULE, WORKER_MODULE
-from coreset.errors import Conflict, CoresetError, NotFound, Unavailable
+from coreset.errors import Conflict, CoresetError, NotFound, TooManyRequests, Unavailable
 from coreset.logs import request_id
 from coreset.queue.fair_order import Standing, deal, withdraw
 from coreset.queue.job_store import JobStore, answering, fingerprint
@@ -50,6 +50,12 @@ KEEP_RESULT_SECONDS = 24 * 3600
 KEEP_FAILURE_SECONDS = 7 * 24 * 3600
 BATCH = 1000
 
+CHECKS = "coreset:checks"
+"""Sorted set of the checks that callers wait for, `id caller`, by the time of their last poll."""
+CHECKS_OF_ONE = 4
+CHECKS_IN_ALL = 16
+CHECK_POLLED_SECONDS = 15
+"""Time after its last poll at which a check is abandoned; a polling request asks five times a second."""
 CHECK_WAITS_SECONDS = 600
 KEEP_CHECK_SECONDS = 60
 """An outcome that nobody fetched is kept this long, for a caller who comes back; so much may it be out of date."""
@@ -137,27 +143,31 @@ class TaskQueue:
             self._push(job_id, "trial", waiting)
             self._deal()
 
-    def check(self, spec: JobSpec) -> dict[str, Any] | None:
-        """Return what a check of the spec found, once; None as long as it waits or runs. To be called again and again.
+    def check(self, spec: JobSpec, caller: str = "") -> dict[str, Any] | None:
+        """Return the outcome of a check of the spec, once; None while it waits or runs. To be polled.
 
-        A check is a task without a job, ahead of all others. It is put on the queue unless one of this spec is there.
-        RQ keeps its outcome; who fetches it takes it away.
+        A check is a task without a job, which takes turns with those of jobs. It is put on the queue unless one of this
+        spec is there, and taken off when nobody polls it any more. RQ keeps its outcome; fetching it deletes it.
 
         Raises:
             CoresetError: what the check found wrong, or the check itself failed.
+            TooManyRequests: too many checks wait, of the caller or of all.
             Unavailable: no worker is alive.
         """
         rq_id = task_id("check", fingerprint(spec)[:32])
         with answering():
+            self._drop_abandoned()
             if not self._served():
                 raise Unavailable(
                     f"no worker is alive to look at shards and checkpoints; start `python -m {WORKER_MODULE}`"
                 )
+            self._polled(rq_id, caller)
             task = self._checking(rq_id, spec)
             outcome: Any = task.latest_result()
             if outcome is None:
                 return None
             task.delete()
+            self._forget_check(rq_id)
         return _found(outcome)
 
     def check_runs(self, spec: JobSpec) -> bool:
@@ -170,6 +180,39 @@ class TaskQueue:
         """Say whether a live worker takes tasks from the GPU queue; the key of a dead one runs out."""
         keys = list(worker_registration.get_keys(queue=self._queues[GPU]))
         return bool(keys and self._redis.exists(*keys))
+
+    def _polled(self, rq_id: str, caller: str) -> None:
+        """Note that a caller waits for a check. Raises TooManyRequests if it is one too many."""
+        member = f"{rq_id} {caller}"
+        waiting = [entry.decode().partition(" ") for entry in self._redis.zrange(CHECKS, 0, -1)]
+        if (rq_id, " ", caller) not in waiting:
+            own = sum(name == caller for _, _, name in waiting)
+            if own >= CHECKS_OF_ONE or len(waiting) >= CHECKS_IN_ALL:
+                limit = f"{CHECKS_OF_ONE} of this caller" if own >= CHECKS_OF_ONE else f"{CHECKS_IN_ALL} in all"
+                raise TooManyRequests(f"too many checks wait ({limit} may); wait for one to end", retry_after=5)
+        seconds, _ = self._redis.time()
+        self._redis.zadd(CHECKS, {member: seconds})
+
+    def _drop_abandoned(self) -> None:
+        """Take the checks off the queue that nobody has polled for CHECK_POLLED_SECONDS."""
+        seconds, _ = self._redis.time()
+        late = self._redis.zrange(CHECKS, "-inf", seconds - CHECK_POLLED_SECONDS, byscore=True)
+        if not late:
+            return
+        self._redis.zrem(CHECKS, *late)
+        polled = {entry.split(b" ")[0] for entry in self._redis.zrange(CHECKS, 0, -1)}
+        ids = [entry.split(b" ")[0].decode() for entry in late if entry.split(b" ")[0] not in polled]
+        self._drop_checks(ids)
+
+    def _drop_checks(self, ids: Sequence[str]) -> None:
+        for rq_id, status in zip(ids, self._statuses(ids), strict=True):
+            if status == JobStatus.QUEUED.value and self._redis.lrem(self._queues[GPU].key, 1, rq_id):
+                self._remove([rq_id])
+
+    def _forget_check(self, rq_id: str) -> None:
+        entries = [entry for entry in self._redis.zrange(CHECKS, 0, -1) if entry.split(b" ")[0].decode() == rq_id]
+        if entries:
+            self._redis.zrem(CHECKS, *entries)
 
     def _checking(self, rq_id: str, spec: JobSpec) -> Any:
         queue = self._queues[GPU]
@@ -189,7 +232,13 @@ class TaskQueue:
         )
         with suppress(DuplicateJobError):
             queue.enqueue_job(task, at_front=True, unique=True)
+            self._deal()
         return task
+
+    def drop_abandoned_checks(self) -> None:
+        """Take the checks off the queue whose callers have left."""
+        with answering():
+            self._drop_abandoned()
 
     def cancel_tasks(self, job_id: str) -> int:
         """Take all tasks of the job that no worker has started off the queue. Returns how many.

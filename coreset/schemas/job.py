@@ -18,6 +18,7 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     CANCELLING = "cancelling"  # somebody asked for it; running tasks stop at their next batch
     CANCELLED = "cancelled"
+    UNREADABLE = "unreadable"  # shown, never stored: this version cannot read the record; another one may
 
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
@@ -30,6 +31,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.FAILED: frozenset(),
     JobStatus.CANCELLED: frozenset(),
 }
+"""The stored states, and the steps between them."""
 
 TERMINAL = frozenset(status for status, after in TRANSITIONS.items() if not after)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from coreset.redaction import SecretPath
 from coreset.spec.base import Strict as Strict
 from coreset.spec.cleaning import CleanSpec
 from coreset.spec.columns import Held
@@ -86,7 +87,9 @@ class WebhookSpec(Strict):
     """
 
     url: Annotated[
-        str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", strip_whitespace=True)
+        str,
+        StringConstraints(max_length=2048, pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", strip_whitespace=True),
+        SecretPath,
     ] = Field(examples=["https://example.org/hooks/coreset"])
     events: list[WebhookEvent] = Field(default=list(WEBHOOK_EVENTS), min_length=1)
 

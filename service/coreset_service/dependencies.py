@@ -1,5 +1,6 @@
 """Objects that the routes share: one of each per process, kept on the app; and parameters that several routes have."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, cast
 
@@ -18,6 +19,9 @@ from coreset.settings import ServiceSettings
 from coreset.spec.job import SelectSpec
 from coreset.spec.json_text import parse_json
 from coreset.storage.storage import Storage
+from coreset_service.http.auth import payer_of
+from coreset_service.http.limits import Costly, Rates
+from coreset_service.http.sessions import Sessions
 from coreset_service.score_tables import ScoreTables
 
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of the job")]
@@ -41,6 +45,9 @@ class Context:
     metrics: CollectorRegistry
     keyring: Keyring
     locations: Locations
+    sessions: Sessions
+    rates: Rates
+    costly: Costly = field(default_factory=Costly)
     score_tables: ScoreTables = field(default_factory=ScoreTables)
 
 
@@ -50,6 +57,16 @@ def context_of(request: Request) -> Context:
 
 
 Ctx = Annotated[Context, Depends(context_of)]
+
+
+async def _turn(request: Request) -> AsyncGenerator[None]:
+    """Wait for the caller's turn at costly answers, and keep it until the answer is sent."""
+    async with context_of(request).costly.turn(payer_of(request.scope)):
+        yield
+
+
+COSTLY = Depends(_turn)
+"""For routes that read many rows, cut selections or check long specs."""
 
 
 def require_success(context: Context, job_id: str) -> Job:

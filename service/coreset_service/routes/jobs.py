@@ -17,7 +17,7 @@ from coreset.spec.job import JobSpec
 from coreset_service.api_docs import examples
 from coreset_service.conditional import NOT_MODIFIED
 from coreset_service.dependencies import SINGLE_KEYS, Context, Ctx, JobId, require_success
-from coreset_service.http.auth import caller_of
+from coreset_service.http.auth import caller_of, payer_of
 from coreset_service.job_links import with_links
 from coreset_service.maintenance import Retention
 from coreset_service.webhooks import require_deliverable
@@ -65,7 +65,8 @@ async def post_job(
     warnings; no job is created, and an Idempotency-Key is ignored. Whatever would make the job fail is rejected in the
     same way. If the check takes long or all workers are busy, the answer is 503; repeat the request to wait for it.
     """
-    await run_in_threadpool(context.locations.check_spec, spec)
+    async with context.costly.turn(payer_of(request.scope)):
+        await run_in_threadpool(context.locations.check_spec, spec)
     if spec.webhook is not None:
         await run_in_threadpool(_require_webhook, context, spec)
     await run_in_threadpool(_require_room, context)
@@ -186,7 +187,7 @@ async def _preflight(context: Context, request: Request, spec: JobSpec) -> Respo
         Unavailable: there is no answer in time.
     """
     deadline = time.monotonic() + context.settings.check_seconds
-    while (found := await run_in_threadpool(context.queue.check, spec)) is None:
+    while (found := await run_in_threadpool(context.queue.check, spec, payer_of(request.scope))) is None:
         if time.monotonic() >= deadline or await request.is_disconnected():
             if await run_in_threadpool(context.queue.check_runs, spec):
                 raise Unavailable("the check is still running; repeat the request to wait for it", check="running")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coreset.access.locations import Location, Locations
 from coreset.errors import LocationForbidden, ShardUnreadable
 from coreset.spec.job import JobSpec
-from coreset.spec.shard_uris import expand
+from coreset.spec.shard_uris import expand_uris
 from tests.service.conftest import SPEC
 
 ROOTS = Locations.parse("/pools, s3://bucket/prefix/ https://data.example/pools http://10.0.0.7:9000/")
@@ -177,8 +177,8 @@ def test_every_place_of_a_spec_is_checked(changes: dict[str, object]) -> None:
 )
 def test_bombs_of_braces_are_refused_before_they_go_off(uri: str) -> None:
     with pytest.raises(ShardUnreadable):
-        list(expand([uri] * 10))
+        list(expand_uris([uri] * 10))
 
 
 def test_the_largest_known_pool_is_no_bomb() -> None:
-    assert sum(1 for _ in expand(["s3://b/{00000000..01288149}.tar"])) == 1_288_150
+    assert sum(1 for _ in expand_uris(["s3://b/{00000000..01288149}.tar"])) == 1_288_150

@@ -279,6 +279,6 @@ def test_a_job_expires_after_its_end_as_its_spec_says(store: JobStore, spec: Job
 
 def test_no_redis_is_unavailable(spec: JobSpec) -> None:
     store = JobStore(connect("redis://127.0.0.1:1/0", patience=0))
-    for call in (store.ping, lambda: store.get("x"), lambda: store.create(spec, "x")):
+    for call in (store.probe, lambda: store.get("x"), lambda: store.create(spec, "x")):
         with pytest.raises(Unavailable):
             call()

@@ -36,7 +36,7 @@ def expand(uris: list[str]) -> list[str]:
             that is listed twice.
         LocationForbidden: one is not allowed.
     """
-    expanded = [name for uri in shard_uris.expand(uris) for name in _matching(uri)]
+    expanded = [name for uri in shard_uris.expand_uris(uris) for name in _matching(uri)]
     twice = sorted(uri for uri, times in Counter(expanded).items() if times > 1)
     if twice:
         raise ShardUnreadable(f"shards are listed twice: {_some(twice)}", shards=twice[:MAX_NAMED])
