@@ -9,7 +9,7 @@ import pytest
 from coreset.access.locations import Locations
 from coreset.errors import CheckpointUnusable, CoresetError, LocationForbidden
 from coreset.schemas.plan import PlannedModel
-from coreset_workers.checkpoints.run import registered
+from coreset_workers.checkpoints.architecture import registered
 from coreset_workers.data import opening as files
 from coreset_workers.model.clip import build
 from tests.conftest import TINY_MODEL

@@ -15,6 +15,7 @@ from coreset.schemas.plan import Plan, PlannedModel
 from coreset.spec.job import JobSpec
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
+from coreset_workers.checkpoints.optimizer import adam_preconditioner
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.model.clip import ClipModel
@@ -103,7 +104,7 @@ def test_the_fast_path_passes_the_gate_with_adams_preconditioner(trained: tuple[
     dtype = torch.float64 if kind in KINKED else torch.float32
     loaded, model, model64 = checkpoint_files.load(path), built(kind, dtype), built(kind, torch.float64)
     weights, weights64 = (m.weights(loaded.state_dict, path) for m in (model, model64))
-    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes, model.layout.names)
+    by_name = adam_preconditioner(loaded.optimizer, model.shapes, model.layout.names)
     assert by_name is not None
     encode, encode64 = model.encoder(weights.fixed), model64.encoder(weights64.fixed)
     reference, probes = pairs(12, seed=2), pairs(16, seed=3)

@@ -168,7 +168,7 @@ def _image_size(raw: RawSample) -> tuple[int, int] | None:
 def _fit(plan: Plan, model: ClipModel) -> None:
     """Raise CheckpointUnusable if a checkpoint does not fit the architecture. What is downloaded waits for the job."""
     for checkpoint in plan.checkpoints:
-        model.require_fit(checkpoint_files.look(checkpoint.uri).state_dict, checkpoint.uri)
+        model.require_fit(checkpoint_files.inspect(checkpoint.uri).state_dict, checkpoint.uri)
         stamp()
     clip = plan.clip_model
     if clip is not None and not open_clip.get_pretrained_cfg(clip.name, plan.clip_pretrained or ""):
