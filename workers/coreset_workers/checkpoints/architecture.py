@@ -139,12 +139,10 @@ def _apply_overrides(config: dict[str, Any], params: Params) -> Any:
 def _loss(config: dict[str, Any], params: Params) -> str | None:
     """Return the loss that the run was trained with if the architecture suggests another; None if it does not.
 
-    A model with a logit bias has SigLIP's loss by default. The trainer uses it only with --siglip, and not for CoCa.
+    A logit bias suggests SigLIP's loss, which the trainer uses with --siglip only. Old trainers lack the option.
     """
-    if config.get("init_logit_bias") is None or "siglip" not in params:
-        return None
-    coca = "coca" in params.get("model", "").lower()
-    return None if is_set(params, "siglip") and not coca else "info_nce"
+    biased = config.get("init_logit_bias") is not None
+    return "info_nce" if biased and params.get("siglip") == "False" else None
 
 
 def _preprocess_options(params: Params) -> dict[str, Any]:

@@ -233,10 +233,9 @@ class ClipModel:
             CheckpointUnusable: names are missing, unknown, or of another shape.
         """
         self.require_fit(state_dict, uri)
-        ours = {
-            name: (state_dict[name] if name in state_dict else value).to(self.device, value.dtype)
-            for name, value in self.module.state_dict().items()
-        }
+        own = self.module.state_dict()
+        given = own | state_dict  # batch normalisation's counters may be missing, and are not read
+        ours = {name: given[name].to(self.device, value.dtype) for name, value in own.items()}
         tied = dict(self.module.named_parameters(remove_duplicate=False)).keys() - self.shapes.keys()
         fixed = {name: value for name, value in ours.items() if name not in tied.union(self.layout.names)}
         return Weights(self.layout.flatten(ours), fixed)
