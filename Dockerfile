@@ -62,7 +62,7 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
     --mount=type=bind,source=constraints.txt,target=/build/constraints.txt \
     cd /build && /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode \
-    -c constraints.txt -r pyproject.toml --extra workers --extra s3
+    -c constraints.txt -r pyproject.toml --extra workers --extra s3 --extra hf
 RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /opt/uv/bin/uv pip install --no-cache --no-deps --compile-bytecode /wheel/*.whl

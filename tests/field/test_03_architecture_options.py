@@ -35,10 +35,7 @@ def checkpoint(run: TrainedRun) -> str:
 
 
 def test_every_run_encodes_as_the_module_that_the_trainer_made(run: TrainedRun) -> None:
-    if "lion" in (run.directory / "params.txt").read_text():
-        model = architecture_of_lion(run)
-    else:
-        model = planned(run)
+    model = planned(run)
     built = ClipModel.build(model, CPU)
     weights = built.weights(load(checkpoint(run)).state_dict, checkpoint(run))
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 90, 3), dtype=np.uint8))
@@ -53,15 +50,6 @@ def test_every_run_encodes_as_the_module_that_the_trainer_made(run: TrainedRun) 
         image, text = run.module.encode_image(expected, normalize=True), run.module.encode_text(tokens, normalize=True)
     torch.testing.assert_close(encoded.image, image, atol=1e-5, rtol=0)
     torch.testing.assert_close(encoded.text, text, atol=1e-5, rtol=0)
-
-
-def architecture_of_lion(run: TrainedRun) -> PlannedModel:
-    """Lion counts no steps; the spec gives one."""
-    from coreset_workers.checkpoints.architecture import resolve_model
-    from coreset_workers.checkpoints.run import find
-
-    found = find(CheckpointsSpec(run=str(run.directory)))
-    return resolve_model(None, found.directory, found.params)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +82,7 @@ def test_each_setting_of_images_is_read(overridden: TrainedRun, name: str) -> No
 def test_the_loss_is_the_trainers(locked_siglip: TrainedRun, biased_timm: TrainedRun, lion_coca: TrainedRun) -> None:
     assert ClipModel.build(planned(locked_siglip), CPU).kind is LossKind.SIGLIP
     assert ClipModel.build(planned(biased_timm), CPU).kind is LossKind.INFO_NCE
-    assert ClipModel.build(architecture_of_lion(lion_coca), CPU).kind is LossKind.INFO_NCE
+    assert ClipModel.build(planned(lion_coca), CPU).kind is LossKind.INFO_NCE
 
 
 def test_a_config_in_the_spec_is_taken_as_it_stands(overridden: TrainedRun) -> None:

@@ -1,6 +1,5 @@
 """Every kind of tower: a trained checkpoint read back, its losses, the estimators' accuracy, and whole jobs."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import Plan, PlannedModel
 from coreset.spec.job import JobSpec
 from coreset.storage.storage import Storage
@@ -140,13 +138,6 @@ def test_the_captioning_decoder_of_coca_does_not_count() -> None:
     slopes = torch.autograd.grad(ends, values, allow_unused=True)
     unused = {name for name, slope in zip(names, slopes, strict=True) if slope is None}
     assert unused - {"logit_scale"} == set(names) - set(model.layout.names)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("transformers") is not None, reason="transformers is installed")
-def test_a_hugging_face_tower_without_transformers_passes_open_clips_word_on() -> None:
-    config = {**configs(SMALL)["vit"], "text_cfg": {"hf_model_name": "roberta-base", "hf_pooler_type": "mean_pooler"}}
-    with pytest.raises(CheckpointUnusable, match="pip install transformers"):
-        ClipModel.build(PlannedModel(name="hf", config=config, source="spec"), CPU)
 
 
 def test_a_tied_weight_is_counted_once_and_moves_everywhere() -> None:

@@ -113,9 +113,7 @@ def _orders(groups: list[dict[str, Any]], shapes: Shapes) -> list[list[str]]:
     if len(groups) == 1:
         return [names]
     words = vectors | {n for n in names if any(word in n for word in ("bn", "ln", "bias", "logit_scale"))}
-    listed = vectors | {
-        n for n in names if n.endswith((".bias", "positional_embedding", "pos_embed", "cls_token", "reg_token"))
-    }
+    listed = vectors | {n for n in names if n.endswith((".bias", "positional_embedding"))}
     sizes = [len(group["params"]) for group in groups]
     return [
         [n for n in names if n in plain] + [n for n in names if n not in plain]
