@@ -60,7 +60,7 @@ def start_worker(redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
             "CORESET_STORAGE": str(tmp_path / "storage"),
             "CORESET_LEASE_SECONDS": str(LEASE),
             "CORESET_STALL_MINUTES": str(stall_minutes),
-            "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
+            "PYTHONPATH": f"{ROOT}:{Path(__file__).parent / 'process'}",
         }
         with (tmp_path / "worker.log").open("ab") as log:
             command = [sys.executable, "-m", "coreset_workers", *arguments]

@@ -171,7 +171,7 @@ HELD = """
 import sys
 from itertools import chain
 from pathlib import Path
-from tests.workers.samples.test_loader import VIEWS, raw
+from tests.workers.data.test_loader import VIEWS, raw
 from coreset_workers.data.loader import Loader
 if __name__ == "__main__":
     loader = Loader(VIEWS, None, processes=2)
