@@ -71,14 +71,26 @@ class PlannedCheckpoint(Strict):
     optimizer: str | None
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class PlannedModel(Strict):
-    """The architecture; `config` is open_clip's model config, complete, so that nothing is looked up again."""
+    """The architecture; `config` is open_clip's model config, complete, so that nothing is looked up again.
+
+    Attributes:
+        force_image_size: size that a timm image tower is resized to after it is built; None leaves its own.
+        loss: of the training, if it is not the one that the architecture suggests.
+    """
 
     name: str
     config: dict[str, object]
     source: str
     preprocess: dict[str, object] = Field(default_factory=dict)
     preprocess_source: str = "open_clip defaults"
+    # Left out of the JSON where they are None: plans that were made before they existed keep their ids.
+    force_image_size: int | list[int] | None = Field(default=None, exclude_if=_is_none)
+    loss: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class Plan(Strict):
@@ -86,6 +98,7 @@ class Plan(Strict):
 
     Attributes:
         parameters: names of those that are counted; None is all.
+        trained: names of those that the run trained, if it locked others; None is all.
         n_samples: N of the estimators, the size of the pool.
         reference_seed, reference_size: of the draw of B.
         part_version: which columns the parts have; plans that do not say it are of version 1.
@@ -111,6 +124,7 @@ class Plan(Strict):
     part_version: int = 1
     metadata: list[str] = Field(default_factory=list[str])
     clusters: int = 0
+    trained: list[str] | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def id(self) -> str:

@@ -13,7 +13,7 @@ from coreset.selection.select import pool_samples
 from coreset.spec.job import EvaluateSpec, ModelSpec
 from coreset.spec.proxies import PROXY_MODEL, PROXY_NAME
 from coreset.storage.storage import Storage
-from coreset_workers.checkpoints.run import registered
+from coreset_workers.checkpoints.architecture import registered
 from coreset_workers.data.listing import list_shards
 from coreset_workers.model.batch_size import free_bytes
 from coreset_workers.model.clip import build, preprocess_cfg

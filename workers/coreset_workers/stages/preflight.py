@@ -162,7 +162,7 @@ def _image_size(raw: RawSample) -> tuple[int, int] | None:
 def _require_fit(plan: Plan, model: ClipModel, heartbeat: Callable[[], object]) -> None:
     """Raise CheckpointUnusable if a checkpoint does not fit the architecture. Weights to download are not checked."""
     for checkpoint in plan.checkpoints:
-        model.require_fit(checkpoint_files.look(checkpoint.uri).state_dict, checkpoint.uri)
+        model.require_fit(checkpoint_files.inspect(checkpoint.uri).state_dict, checkpoint.uri)
         heartbeat()
     clip = plan.clip_model
     if clip is not None and not open_clip.get_pretrained_cfg(clip.name, plan.clip_pretrained or ""):
