@@ -71,7 +71,7 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=bind,source=constraints.txt,target=/build/constraints.txt \
     cd /build && echo "coreset ; python_version < '3'" > /tmp/override \
     && /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode -c constraints.txt --override /tmp/override \
-    -r pyproject.toml --extra engine --extra s3 -r workers/pyproject.toml && rm /tmp/override
+    -r pyproject.toml --extra engine --extra s3 -r workers/pyproject.toml --extra hf && rm /tmp/override
 RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
     --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /opt/uv/bin/uv pip install --no-cache --no-deps --compile-bytecode \

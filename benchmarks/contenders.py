@@ -12,7 +12,7 @@ from torch.func import grad, vmap
 
 from coreset.schemas.plan import PlannedModel
 from coreset.spec.model import ParametersSpec
-from coreset_workers.checkpoints.run import registered
+from coreset_workers.checkpoints.architecture import registered
 from coreset_workers.influence.passes import Columns, Passes
 from coreset_workers.influence.prepared_files import PreparedCheckpoint
 from coreset_workers.model.clip import ClipModel, Weights, view_functions

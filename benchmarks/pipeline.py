@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from benchmarks.shards import raw_samples, web_sized, write_shard
 from benchmarks.watched import Clock, WatchedLoader, WatchedScorer, WatchedStorage
 from coreset.schemas.plan import Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
 from coreset.spec.scores import Score
-from coreset_workers.data.loader import SAMPLES_PER_CALL, Block, View
+from coreset_workers.data.loader import SAMPLES_PER_CALL, Block
 from coreset_workers.data.tar import RawSample, ShardReader
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.model.batch_size import LARGEST_BATCH
+from coreset_workers.model.clip import view_functions
 from coreset_workers.model.inputs import RUN, views
 from coreset_workers.stages.score import score_shard
 from diffin.stencil import first_difference
@@ -168,7 +170,7 @@ def before_the_model(samples: list[RawSample], rounds: int) -> dict[str, Any]:
     """Measure decoders, resize, tokenizer and pipe on these samples."""
     images, cfg = [raw.image() or b"" for raw in samples], PreprocessCfg(size=224)
     captions = [raw.members["txt"].decode() for raw in samples]
-    loader = WatchedLoader({RUN: View(SMALL, cfg)}, 0, Clock())
+    loader = WatchedLoader({RUN: partial(view_functions, SMALL, cfg)}, 0, Clock())
     decoded = list(loader.decode(samples[:SAMPLES_PER_CALL]))
     return {
         "bytes": float(np.mean([len(data) for data in images])),

@@ -12,7 +12,6 @@ from coreset.storage.storage import File, Storage
 from coreset_workers.data.decode import Sample, ViewFunctions, decode
 from coreset_workers.data.loader import BLOCK_SAMPLES, Block, Loader, View
 from coreset_workers.data.tar import RawSample
-from coreset_workers.model.clip import view_functions
 from coreset_workers.stages.scorer import Beat, Scorer
 
 T = TypeVar("T")
@@ -44,7 +43,7 @@ class WatchedLoader(Loader):
     def __init__(self, views: dict[str, View], processes: int, clock: Clock) -> None:
         super().__init__(views, None, processes)
         self.clock = clock
-        made = {name: view_functions(view.model, view.cfg) for name, view in views.items()}
+        made = {name: view() for name, view in views.items()}
         self._timed = None if processes else {name: self._watched(functions) for name, functions in made.items()}
 
     def _watched(self, functions: ViewFunctions) -> ViewFunctions:

@@ -12,6 +12,11 @@ from pydantic import BaseModel
 
 M = TypeVar("M", bound=BaseModel)
 
+
+class SecretPath:
+    """Marks a field of a model, in its Annotated type, as a URL whose path is a secret too."""
+
+
 MASK = "***"
 KEY_PREFIX = "csk_"
 """Of our own API keys, so that they can be told apart in any text."""
@@ -69,8 +74,21 @@ def redact_model(model: M) -> M:
 
     The copy is built without validation, since a redacted URI need not be valid.
     """
-    changed = {name: _of_model(getattr(model, name)) for name in type(model).model_fields}
+    changed: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        secret = isinstance(value, str) and any(mark is SecretPath for mark in field.metadata)
+        changed[name] = mask_path(value) if secret else _of_model(value)
     return model.model_copy(update=changed)
+
+
+def mask_path(url: str) -> str:
+    """Return a URL's scheme and host, the rest masked: receivers of webhooks put secrets into the path."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#]*)(.*)", url, re.DOTALL)
+    if found is None:
+        return MASK
+    scheme, host, rest = found.groups()
+    return f"{scheme}{host}/{MASK}" if rest not in ("", "/") else f"{scheme}{host}{rest}"
 
 
 def _of_model(value: Any) -> Any:

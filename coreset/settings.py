@@ -39,6 +39,8 @@ class ServiceSettings(Settings):
         api_keys: lines NAME SCOPES SHA256 (coreset.access.api_keys), or separated by `;`.
         api_keys_file: a file of more such lines, read at the start.
         open: without keys, listen on other addresses too: whoever reaches them may do all. For a network of your own.
+        trusted_proxies: addresses and networks of reverse proxies, separated by commas, whose X-Forwarded-For and
+            X-Forwarded-Proto are believed. Empty believes none: every caller could send these headers.
         rate_per_minute: requests a key may make, or an address without a valid one.
         max_open_jobs: jobs of a key that have not ended.
         max_waiting_tasks: no new job is taken while so many tasks wait.
@@ -56,6 +58,7 @@ class ServiceSettings(Settings):
     api_keys: str = ""
     api_keys_file: Path | None = None
     open: bool = False
+    trusted_proxies: str = ""
     rate_per_minute: int = Field(default=600, ge=1)
     max_open_jobs: int = Field(default=100, ge=1)
     max_waiting_tasks: int = Field(default=200_000, ge=1)

@@ -1,7 +1,6 @@
 """Sample uids: 128 bits, written as 32 hex digits, and DataComp's subset file of them."""
 
 import hashlib
-import posixpath
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,20 +14,37 @@ if TYPE_CHECKING:
 SUBSET_DTYPE = "u8,u8"
 """Layout of a row of DataComp's subset file: the high and the low half of a uid."""
 
-_HEX = re.compile(r"[0-9a-fA-F]{1,32}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HEX = re.compile(r"(0x)?0*(?P<digits>[0-9a-f]{1,32})")
+_LONGEST_TEXT = 200
+"""Characters of a uid with its padding."""
 
 
 def normalise(uid: object) -> str | None:
-    """Return the uid as 32 lower-case hex digits, zero-padded on the left, or None if it is not a 128-bit hex uid."""
-    if not isinstance(uid, str) or not _HEX.fullmatch(uid):
+    """Return a 128-bit uid as 32 lower-case hex digits, or None if the value is not one.
+
+    Taken are hex digits (with `0x`, with zeros before them, or fewer than 32), UUIDs with dashes, both with white space
+    around them, and integers from 0 to 2**128 - 1.
+    """
+    if isinstance(uid, int) and not isinstance(uid, bool):
+        return f"{uid:032x}" if 0 <= uid < 2**128 else None
+    if not isinstance(uid, str) or len(uid) > _LONGEST_TEXT:
         return None
-    return uid.lower().zfill(32)
+    text = uid.strip().lower()
+    if _UUID.fullmatch(text):
+        return text.replace("-", "")
+    found = _HEX.fullmatch(text)
+    return found["digits"].zfill(32) if found else None
 
 
-def derive(shard: str, key: str) -> str:
-    """Return the uid of a sample that carries none: the first 128 bits of sha256(shard basename + "/" + key)."""
-    name = posixpath.basename(shard.split("?", 1)[0])
-    return hashlib.sha256(f"{name}/{key}".encode()).hexdigest()[:32]
+def of_content(image: bytes, caption: bytes) -> str:
+    """Return the uid of a sample that has none: the first 128 bits of sha256(image + zero byte + caption).
+
+    It stays the same when a pool is moved or packed into other shards. Exact copies share it.
+    """
+    digest = hashlib.sha256(image)
+    digest.update(b"\0" + caption)
+    return digest.hexdigest()[:32]
 
 
 def random_score(uid: str, seed: int) -> float:

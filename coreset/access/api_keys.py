@@ -93,7 +93,10 @@ class Keyring:
 
     def find(self, key: str) -> ApiKey | None:
         """Return the key's entry. All are compared, each in constant time."""
-        digest = _digest(key)
+        return self.of_digest(_digest(key))
+
+    def of_digest(self, digest: str) -> ApiKey | None:
+        """Return the entry of a key's sha256."""
         found = None
         for entry in self._keys:
             if hmac.compare_digest(entry.sha256, digest):

@@ -14,14 +14,15 @@ from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from coreset.access.addresses import is_public
-from coreset.errors import LocationForbidden
+from coreset.errors import LocationForbidden, ShardUnreadable
 from coreset.spec.job import JobSpec, ValidationTarget
-from coreset.spec.pool import PoolSpec
-from coreset.spec.shard_uris import expand_uris
+from coreset.spec.shard_uris import collapsed, expand, patterns_of
 
 SCHEMES = ("s3", "gs", "hf", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MAX_EXPANDED = 10_000
+"""Largest number of URIs that the braces of a spec may make for the check, where a range below a folder makes one."""
 _SPLIT = re.compile(r"(?P<host>[^/?#]*)(?P<path>[^?#]*)")
 
 
@@ -86,30 +87,60 @@ class Locations:
     def check_spec(self, spec: JobSpec) -> None:
         """Check every place that a job spec names, before anything is touched.
 
+        Shards are checked by their patterns: a range below an allowed folder is allowed whatever its numbers are.
+
         Raises:
             LocationForbidden: names the first that is not allowed.
             ShardUnreadable: braces that do not match, or too many shards.
         """
         for uri in _named_in(spec):
             self.check(uri)
+        expanded = 0
+        for pattern in _patterns_in(spec):
+            if not set("{\\") & set(pattern):
+                self.check(pattern)
+                continue
+            below = self._allows_below(_folder(pattern))
+            for uri in expand(collapsed(pattern) if below else pattern):
+                self.check(uri)
+                expanded += 1
+                if expanded > MAX_EXPANDED:
+                    raise _too_many(pattern, below)
+
+    def _allows_below(self, folder: str) -> bool:
+        try:
+            self.check(folder)
+        except LocationForbidden:
+            return False
+        return bool(folder)
+
+
+def _patterns_in(spec: JobSpec) -> Iterator[str]:
+    yield from patterns_of(spec.pool.shards)
+    if isinstance(spec.target, ValidationTarget):
+        yield from patterns_of(spec.target.pool.shards)
+    if spec.evaluate is not None:
+        yield from patterns_of(spec.evaluate.test.shards)
+
+
+def _folder(pattern: str) -> str:
+    """Return the folder in front of a pattern's braces; empty if numbers in them may change more than a name below it.
+
+    They may change a host, a scheme or the first folder, an escape of braces, and percent-encoded characters.
+    """
+    before = pattern.partition("{")[0]
+    remote = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://(.*)", before)
+    named = remote[1].find("/") > 0 if remote else "/" in before
+    return before[: before.rfind("/") + 1] if named and not set("\\%") & set(pattern) else ""
 
 
 def _named_in(spec: JobSpec) -> Iterator[str]:
-    yield from _shards(spec.pool)
-    if isinstance(spec.target, ValidationTarget):
-        yield from _shards(spec.target.pool)
-    if spec.evaluate is not None:
-        yield from _shards(spec.evaluate.test)
     if spec.checkpoints.run is not None:
         yield spec.checkpoints.run
     for file in spec.checkpoints.files or ():
         yield file.uri
     if spec.clip_model is not None and is_location(spec.clip_model.pretrained):
         yield spec.clip_model.pretrained
-
-
-def _shards(pool: PoolSpec) -> Iterator[str]:
-    return expand_uris(pool.shards)
 
 
 def is_location(text: str) -> bool:
@@ -188,6 +219,14 @@ def _is_private_literal(host: str) -> bool:
         return not is_public(str(ipaddress.ip_address(host)))
     except ValueError:
         return False
+
+
+def _too_many(pattern: str, below: bool) -> ShardUnreadable:
+    way_out = "write numbers as ranges, {000..999}" if below else "write an allowed folder before the braces"
+    return ShardUnreadable(
+        f"{pattern[:200]}: the braces make more than {MAX_EXPANDED:,} URIs to check; {way_out}, or list the shards",
+        uri=pattern[:200],
+    )
 
 
 def _forbidden(uri: str, why: str) -> LocationForbidden:

@@ -9,10 +9,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from coreset.browsing.score_query import Format
-from coreset.spec.columns import column_kind
+from coreset.spec.columns import CAPTION, METADATA, SHARD, column_kind
+from coreset.storage.byte_sink import ByteSink
 
 ROWS = 20_000
 """Rows per piece."""
+
+_TEXTS = (SHARD, "key", CAPTION)
+_FORMULA = r"^[=+\-@\t\r]"
+"""Beginnings of a cell that spreadsheets take for a formula."""
 
 
 def encode_rows(
@@ -25,7 +30,7 @@ def encode_rows(
         for batch in _reader(db, query, parameters):
             yield "".join(f"{line}\n" for line in cast(list[str], batch["line"].to_pylist())).encode()
         return
-    wanted = ", ".join(_as_text(name) if kind == "csv" and _has_terms(name) else f'"{name}"' for name in columns)
+    wanted = ", ".join(_in_csv(name) if kind == "csv" else f'"{name}"' for name in columns)
     yield from _written(_reader(db, f"SELECT {wanted} {source}", parameters), _WRITERS[kind])
 
 
@@ -37,8 +42,13 @@ def _has_terms(name: str) -> bool:
     return name.endswith("_by_checkpoint")
 
 
-def _as_text(name: str) -> str:
-    return f'{_digits(name)}::VARCHAR AS "{name}"'
+def _in_csv(name: str) -> str:
+    """Return SQL for a column of CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if _has_terms(name):
+        return f'{_digits(name)}::VARCHAR AS "{name}"'
+    if name not in _TEXTS and not name.startswith(METADATA):
+        return f'"{name}"'
+    return f"""regexp_replace("{name}", '{_FORMULA}', '''\\0') AS "{name}" """
 
 
 def _digits(name: str) -> str:
@@ -56,47 +66,17 @@ _WRITERS: dict[str, Callable[..., Any]] = {
 
 
 def _written(reader: pa.RecordBatchReader, open_writer: Callable[..., Any]) -> Iterator[bytes]:
-    sink = _Sink()
+    pieces: list[bytes] = []
+    sink = ByteSink(lambda data: pieces.append(bytes(data)))
     with open_writer(sink, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)
-            yield sink.take()
-    yield sink.take()
+            yield _taken(pieces)
+    yield _taken(pieces)
 
 
-class _Sink:
-    """A file-like buffer that is emptied after each batch."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._buffered: list[bytes] = []
-        self._position = 0
-
-    def write(self, data: bytes) -> int:
-        self._buffered.append(bytes(data))
-        self._position += len(self._buffered[-1])
-        return len(self._buffered[-1])
-
-    def take(self) -> bytes:
-        taken = b"".join(self._buffered)
-        self._buffered.clear()
-        return taken
-
-    def tell(self) -> int:
-        return self._position
-
-    def flush(self) -> None:
-        """Do nothing: bytes are taken from the buffer."""
-
-    def close(self) -> None:
-        """Do nothing: the last bytes are taken after the writer has closed it."""
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
+def _taken(pieces: list[bytes]) -> bytes:
+    """Empty the list and return what was in it as one."""
+    joined = b"".join(pieces)
+    pieces.clear()
+    return joined

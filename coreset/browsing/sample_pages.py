@@ -52,11 +52,17 @@ def _position(order: Order, row: dict[str, Any]) -> list[Any]:
 def _after(values: list[Any]) -> list[Any]:
     try:
         value, uid, place = values
-        return [float(value), str(uid), int(place)]
-    except (ValueError, TypeError) as error:
-        raise InvalidInput(
-            "page_token is not a token of this service; leave it out to start again", field="page_token"
-        ) from error
+        number, row = float(value), int(place)
+        name = str(uid).encode().decode()
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _no_token() from error
+    if not abs(row) < 2**63:
+        raise _no_token()
+    return [number, name, row]
+
+
+def _no_token() -> InvalidInput:
+    return InvalidInput("page_token is not a token of this service; leave it out to start again", field="page_token")
 
 
 def _rows(db: duckdb.DuckDBPyConnection, order: Order, limit: int, after: list[Any] | None) -> list[dict[str, Any]]:

@@ -42,7 +42,10 @@ def _shards(shards: ShardsFound) -> str:
 
 
 def _show_samples(found: Preflight) -> None:
-    out.print(f"\nfirst samples of {found.first_shard.uri}", highlight=False, soft_wrap=True, markup=False)
+    first = found.first_shard
+    duplicates = f", {first.duplicates:,} duplicates" if first.duplicates else ""
+    heading = f"\nfirst samples of {first.uri} ({first.read:,} read{duplicates})"
+    out.print(heading, highlight=False, soft_wrap=True, markup=False)
     table = _table("key", "status", "members", "image", "uid", "caption")
     for sample in found.first_shard.samples:
         table.add_row(*map(escape, _sample(sample)))

@@ -1,6 +1,5 @@
 """`coreset select`: a further coreset from a job's scores."""
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from coreset.cli.results import save
 from coreset.cli.tables import show_selection
 from coreset.client import Client
 from coreset.errors import InvalidInput
+from coreset.spec.json_text import parse_json
 
 RULE = re.compile(r"(?P<field>[\w-]+)\.(?P<rule>\w+)=(?P<value>.*)")
 
@@ -94,7 +94,7 @@ def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8-sig")))
+        return dict(parse_json(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(f"--spec {path} is not a file with a JSON object: {error}") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from coreset.errors import InvalidInput, InvalidSpec
+from coreset.spec.json_text import parse_json
 
 BYTE_ORDER_MARK = "\ufeff"
 """First character of a UTF-8 file as Windows editors write it; the API accepts it too."""
@@ -36,7 +37,9 @@ def read_spec(job_file: str) -> Any:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise InvalidInput(f"{job_file} cannot be read: {reason}") from error
     try:
-        return absolute(json.loads(text), folder)
+        return absolute(parse_json(text), folder)
+    except InvalidSpec as error:
+        raise InvalidSpec(f"{job_file}: {error.detail}", **error.data) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise InvalidSpec(f"{job_file} is not JSON: {error.msg} at {place}") from error

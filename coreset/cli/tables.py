@@ -61,8 +61,7 @@ def show_job(job: Job) -> None:
         rows["progress"] = job_line(job)
     samples = job.progress.samples
     if samples.read:
-        bad = ", ".join(f"{kind} {count:,}" for kind, count in samples.bad.items())
-        rows["samples"] = f"{samples.scored:,} scored of {samples.read:,}" + (f" (bad: {bad})" if bad else "")
+        rows["samples"] = samples_text(samples.scored, samples.read, samples.duplicates, samples.bad)
     if job.progress.devices:
         rows["devices"] = ", ".join(job.progress.devices)
     if job.spec.clean and job.status is JobStatus.SUCCEEDED:
@@ -71,6 +70,13 @@ def show_job(job: Job) -> None:
     for failure in job.failed_shards:
         show_rows({"failed": f"{failure.uri}: {failure.message}"})
     show_warnings(job.warnings)
+
+
+def samples_text(scored: int, read: int, duplicates: int, bad: dict[str, int]) -> str:
+    """Return the counts of samples in one line: `46 scored of 48, 4 duplicates (bad: no_image 2)`."""
+    text = f"{scored:,} scored of {read:,}" + (f", {duplicates:,} duplicates" if duplicates else "")
+    reasons = ", ".join(f"{kind} {count:,}" for kind, count in bad.items())
+    return text + (f" (bad: {reasons})" if reasons else "")
 
 
 def show_jobs(jobs: list[Job]) -> None:
@@ -88,7 +94,7 @@ def show_jobs(jobs: list[Job]) -> None:
 def show_result(manifest: Manifest) -> None:
     """Print a result's counts, files and warnings, and its selection."""
     rows = {
-        "samples": f"{manifest.scored:,} scored of {manifest.read:,}",
+        "samples": samples_text(manifest.scored, manifest.read, manifest.duplicates, manifest.bad),
         "parts": f"{len(manifest.parts):,} Parquet files",
     }
     if manifest.report:
@@ -103,7 +109,8 @@ def show_selection(selection: Selection) -> None:
     by = " + ".join(f"{weight:g} {score.value}" for score, weight in selection.spec.by.items())
     rows = {
         "selection": selection.id,
-        "size": f"{selection.k:,} of {selection.rankable:,} rankable samples",
+        "size": f"{selection.k:,} of {selection.rankable:,} rankable samples"
+        + (f" ({selection.duplicates:,} duplicates left out)" if selection.duplicates else ""),
         "by": f"{by} ({selection.spec.combine})",
     }
     show_rows(rows | {name: file.uri for name, file in selection.files.items()})

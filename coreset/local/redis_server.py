@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import secrets
 import shutil
 import socket
 import subprocess
@@ -52,7 +53,11 @@ def free_port() -> int:
 
 
 class EmbeddedRedis:
-    """Redis server on the loopback that appends every write to a file below `data`.
+    """Redis server on the loopback with a random password, which appends every write to a file below `data`.
+
+    Every user of the machine reaches the loopback, and writing to this Redis makes workers run tasks. The password
+    goes to the server by its standard input, and to the children of `coreset up` by their environment. Only the same
+    user can read these; a command line is readable by all.
 
     Args:
         data: folder of its files; made if it does not exist.
@@ -62,22 +67,30 @@ class EmbeddedRedis:
     def __init__(self, data: Path, port: int = 0) -> None:
         self.data = data
         self.port = port or free_port()
+        self._password = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self, timeout: float = 20.0) -> Self:
         """Start the server. Raises Unavailable if none is found, or it does not answer in time."""
         lock = self._lock()
         command = [find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.data)]
-        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no", "-"]
         with (self.data / "redis.log").open("ab") as log:
             # A session of its own: Ctrl-C must not end Redis before the workers have saved their state.
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock.fileno()]
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+                umask=0o077,
             )
+        _configure(self._process, f"requirepass {self._password}\n")
         lock.close()
         self._wait(timeout)
         return self
@@ -120,6 +133,7 @@ class EmbeddedRedis:
     def _lock(self) -> IO[str]:
         """Lock the folder. The server inherits the lock and keeps it as long as it runs, even if this process dies."""
         self.data.mkdir(parents=True, exist_ok=True)
+        self.data.chmod(0o700)
         lock = (self.data / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,7 +146,7 @@ class EmbeddedRedis:
 
     def _wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        client = cast(Any, Redis(port=self.port))
+        client = cast(Any, Redis(port=self.port, password=self._password))
         try:
             while not _answers(client):
                 if not self.alive() or time.monotonic() > deadline:
@@ -141,6 +155,13 @@ class EmbeddedRedis:
                 time.sleep(0.02)
         finally:
             client.close()
+
+
+def _configure(process: subprocess.Popen[bytes], text: str) -> None:
+    """Write the configuration that a server reads from its standard input."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:  # it has ended: _wait says so
+        process.stdin.write(text.encode())
 
 
 def _answers(client: Any) -> bool:

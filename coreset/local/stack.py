@@ -55,7 +55,7 @@ class Child:
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C reaches this process alone, which ends the children in the right order.
             self.process = subprocess.Popen(
-                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True, umask=0o077
             )
 
     @property
@@ -157,7 +157,8 @@ class LocalStack:
         check_free(self.port)
         self._stopping.clear()
         try:
-            (self.data / "logs").mkdir(parents=True, exist_ok=True)
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.data / "logs").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise InvalidInput(f"the data folder {self.data} cannot be made: {error.strerror}") from error
         try:

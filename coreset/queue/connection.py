@@ -6,12 +6,12 @@ from typing import Any, cast
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from coreset.errors import Unavailable
+from coreset.queue.redis_errors import unavailable
 
 
 def connect(url: str, patience: int = 30) -> Redis:
@@ -33,11 +33,14 @@ def connect(url: str, patience: int = 30) -> Redis:
 
 @contextmanager
 def translate_redis_errors() -> Generator[None]:
-    """Raise Unavailable in place of the errors of a Redis that does not answer."""
+    """Raise Unavailable, with the cause, for a Redis that cannot be reached or takes no writes."""
     try:
         yield
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        raise Unavailable("Redis does not answer; try again in a few seconds") from error
+    except RedisError as error:
+        translated = unavailable(error)
+        if translated is None:
+            raise
+        raise translated from error
 
 
 def text(value: Any) -> str:

@@ -1,8 +1,9 @@
 """Fair, priority-aware ordering of the waiting tasks.
 
 RQ's queue is a list, first in, first out: a job of ten shards posted after one of ten thousand would wait for all of
-them. So each caller that adds a job's tasks reorders the list in one script: checks first, then job by job in turns,
-high priority before normal before low. The rest of RQ is unaffected: it pops task ids from the front of one list.
+them. So each caller that adds a job's tasks reorders the list in one script: job by job in turns, high priority before
+normal before low, with one check before each turn. The rest of RQ is unaffected: it pops task ids from the front of
+one list.
 """
 
 from collections.abc import Mapping

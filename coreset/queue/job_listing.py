@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from coreset.queue.connection import text, translate_redis_errors
-from coreset.queue.job_record import RawJob, read_job
+from coreset.queue.job_record import RawJob, read_job, status_of
 from coreset.queue.keys import JOBS, job_keys
 from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.schemas.job import TERMINAL, Job, JobPage, JobStatus
@@ -12,6 +12,9 @@ from coreset.spec.job import Priority
 
 MAX_PAGE = 100
 """Largest number of jobs on a page."""
+
+PAGE_BYTES = 2 * 1024 * 1024
+"""Largest sum of the specs on a page of several jobs; a spec may have a megabyte."""
 
 
 class JobListing:
@@ -40,7 +43,7 @@ class JobListing:
         return [read_job(RawJob(*row), now) for row in rows]
 
     def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
-        """Return a page of jobs, newest first. `size` is limited to MAX_PAGE.
+        """Return up to `size` jobs, newest first; fewer if their specs have more than PAGE_BYTES. MAX_PAGE at most.
 
         Raises:
             InvalidInput: the token is not one of ours, or belongs to another filter.
@@ -48,23 +51,25 @@ class JobListing:
         size = max(1, min(size, MAX_PAGE))
         filter_name = status.value if status else ""
         position = decode_token(token, filter_name) if token else None
-        jobs: list[tuple[Position, Job]] = []
-        for place, job in self._newest_first(position):
-            if status is None or job.status is status:
-                jobs.append((place, job))
-            if len(jobs) > size:
+        chosen: list[Position] = []
+        total = 0
+        more = False
+        for place, spec_bytes in self._newest_first(position, status):
+            if len(chosen) == size or (chosen and total + spec_bytes > PAGE_BYTES):
+                more = True
                 break
-        more = len(jobs) > size
+            chosen.append(place)
+            total += spec_bytes
         return JobPage(
-            jobs=[job for _, job in jobs[:size]],
-            next_page_token=encode_token(jobs[size - 1][0], filter_name) if more else None,
+            jobs=[job for job in self.read([place.job_id for place in chosen]) if job],
+            next_page_token=encode_token(chosen[-1], filter_name) if more else None,
         )
 
     def active(self) -> dict[str, JobStatus]:
         """Return the jobs that have not ended, oldest first."""
         with translate_redis_errors():
             job_ids = [text(member) for member in self._redis.zrange(JOBS, 0, -1)]
-        statuses = {job_id: JobStatus(status) for job_id, status in self._fields(job_ids, "status").items()}
+        statuses = {job_id: status_of(status) for job_id, status in self._fields(job_ids, "status").items()}
         return {job_id: status for job_id, status in statuses.items() if status not in TERMINAL}
 
     def priorities(self, job_ids: Sequence[str]) -> dict[str, Priority]:
@@ -78,7 +83,8 @@ class JobListing:
             values: list[Any] = pipe.execute()
         return {job_id: text(value) for job_id, value in zip(job_ids, values, strict=True) if value}
 
-    def _newest_first(self, after: Position | None) -> Iterator[tuple[Position, Job]]:
+    def _newest_first(self, after: Position | None, status: JobStatus | None) -> Iterator[tuple[Position, int]]:
+        """Yield the jobs of that status, or all, and the bytes of their specs; no spec is read."""
         while True:
             upper = repr(after.created_at) if after else "+inf"
             with translate_redis_errors():
@@ -87,8 +93,15 @@ class JobListing:
                 )
             positions = [Position(score, text(member)) for member, score in rows]
             older = [position for position in positions if after is None or position < after]
-            jobs = self.read([position.job_id for position in older])
-            yield from ((position, job) for position, job in zip(older, jobs, strict=True) if job)
+            with translate_redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+                for position in older:
+                    record = job_keys(position.job_id).record
+                    pipe.hget(record, "status")
+                    pipe.hstrlen(record, "spec")
+                answers: list[Any] = pipe.execute()
+            for position, stored, spec_bytes in zip(older, answers[::2], answers[1::2], strict=True):
+                if stored is not None and (status is None or status_of(stored) is status):
+                    yield position, int(spec_bytes)
             if len(rows) <= MAX_PAGE or not older:
                 return
             after = older[-1]

@@ -10,9 +10,10 @@ from redis import Redis
 
 from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs
 from coreset.logs import request_id
-from coreset.queue.connection import text, translate_redis_errors
+from coreset.queue.connection import translate_redis_errors
 from coreset.queue.event_entries import MAX_EVENTS, EventBatch, read_entry, status_entry, warning_entry
 from coreset.queue.job_listing import JobListing
+from coreset.queue.job_record import status_of
 from coreset.queue.job_scripts import JobScripts, raise_missing
 from coreset.queue.keys import (
     COUNTERS,
@@ -23,6 +24,7 @@ from coreset.queue.keys import (
     JOB_PREFIX,
     JOBS,
     OPEN_JOBS,
+    PROBE,
     REMOVALS,
     job_keys,
 )
@@ -149,7 +151,7 @@ class JobStore:
             version, status = self._redis.hmget(job_keys(job_id).record, "version", "status")
         if version is None or status is None:
             raise_missing(job_id)
-        return int(version), JobStatus(text(status))
+        return int(version), status_of(status)
 
     def status(self, job_id: str) -> JobStatus:
         """Return the job's status. Raises NotFound."""
@@ -185,7 +187,7 @@ class JobStore:
     def cancel_requested(self, job_id: str) -> bool:
         """Return whether work on the job should stop: it is being cancelled, has ended, or does not exist."""
         status = self._scripts.field(job_id, "status")
-        return status is None or JobStatus(status) in TERMINAL | {JobStatus.CANCELLING}
+        return status is None or status_of(status) in TERMINAL | {JobStatus.CANCELLING}
 
     def set_stage(self, job_id: str, stage: str, fraction: float) -> None:
         """Record the present step of preparing or reducing, and the fraction of that phase, 0 to 1. Raises NotFound."""
@@ -196,6 +198,10 @@ class JobStore:
     def set_plan(self, job_id: str, plan_id: str, shards_total: int) -> None:
         """Record the job's plan and its number of shards. Raises NotFound."""
         self._scripts.set_fields(job_id, "plan_id", plan_id, "shards_total", shards_total)
+
+    def set_duplicates(self, job_id: str, duplicates: int) -> None:
+        """Record the number of scored samples that have the uid of an earlier one. Raises NotFound."""
+        self._scripts.set_fields(job_id, "samples_duplicates", duplicates)
 
     def request_id(self, job_id: str) -> str | None:
         """Return the id of the HTTP request that created the job, if it is known."""
@@ -216,7 +222,7 @@ class JobStore:
             (version, status), entries = pipe.execute()
         if version is None or status is None:
             raise_missing(job_id)
-        now = JobStatus(text(status))
+        now = status_of(status)
         complete = now in TERMINAL and len(entries) < MAX_EVENTS
         return EventBatch(int(version), now, [read_entry(*entry) for entry in entries], complete)
 
@@ -229,16 +235,19 @@ class JobStore:
         """
         record, *others = job_keys(job_id)
         keys = [record, JOBS, REMOVALS, EXPIRIES, *others]
-        answer = self._scripts.run("delete_job", keys, [job_id, *(status.value for status in TERMINAL)], job_id)
+        legal = [status.value for status in TERMINAL]
+        if self.get(job_id).status is JobStatus.UNREADABLE:
+            legal.append(self._scripts.field(job_id, "status") or "")
+        answer = self._scripts.run("delete_job", keys, [job_id, *legal], job_id)
         if answer != "ok":
             raise Conflict(
                 f"job {job_id} is {answer}; cancel it and wait for its end, then delete it", id=job_id, status=answer
             )
 
-    def ping(self) -> None:
-        """Check that Redis answers. Raises Unavailable."""
+    def probe(self) -> None:
+        """Write a key, since a full or read-only Redis answers a ping. Raises Unavailable."""
         with translate_redis_errors():
-            self._redis.ping()
+            self._redis.set(PROBE, "written", ex=60)
 
 
 def _record_fields(spec: JobSpec) -> list[str | int]:

@@ -17,13 +17,15 @@
     idempotency:{key}  string  24 h   "job-id fingerprint"                              job_store      job_store
     open:{name}        set     none   ids of a caller's jobs; create drops ended ones   job_store      job_store
     turn:{name}        string  short  a lock that expires by itself                     locks          locks
+    probe              string  60 s   shows that Redis takes writes                     job_store      -
+    checks             zset    none   `id caller` of waited-for checks by last poll     preflight_queuepreflight_queue
     totals             hash    none   counters of all jobs and workers                  every change   counters
     worker:{name}      string  short  a live worker's report as JSON                    counters       counters
 
 Fields of the record: id, status, reason_code, reason_message, spec, priority, request_id, plan_id, created_at,
 started_at, scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction,
 tasks, trials, evaluates, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored,
-samples_resumed, bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, version.
+samples_resumed, samples_duplicates, bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, version.
 Nothing here is needed to find results again: they are in the storage.
 """
 
@@ -38,6 +40,8 @@ DELIVERY = "coreset:delivery:{id}"
 OPEN_JOBS = "coreset:open:{name}"
 IDEMPOTENCY = "coreset:idempotency:{key}"
 LOCK = "coreset:turn:{name}"
+PROBE = "coreset:probe"
+CHECKS = "coreset:checks"
 COUNTERS = "coreset:totals"
 WORKER = "coreset:worker:{name}"
 

@@ -1,8 +1,8 @@
 """Page tokens: opaque to callers, bound to the filter they were made with."""
 
 import base64
-import binascii
 import json
+import math
 from typing import Any, NamedTuple, cast
 
 from coreset.errors import InvalidInput
@@ -27,9 +27,12 @@ def decode_token(token: str, filter_name: str) -> Position:
     """
     try:
         created_at, job_id = decode_values(token, filter_name)
-        return Position(float(created_at), str(job_id))
-    except (ValueError, TypeError) as error:
+        position = Position(float(created_at), str(job_id))
+    except (ValueError, TypeError, OverflowError) as error:
         raise _no_token() from error
+    if not math.isfinite(position.created_at):
+        raise _no_token()
+    return position
 
 
 def encode_values(values: list[Any], made_for: str) -> str:
@@ -46,7 +49,7 @@ def decode_values(token: str, made_for: str) -> list[Any]:
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         *values, made_with = cast(list[Any], json.loads(text))
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _no_token() from error
     if made_with != made_for:
         raise InvalidInput("page_token was made with other filters; leave it out", field="page_token")

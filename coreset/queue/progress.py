@@ -55,7 +55,10 @@ def progress_of(
         fraction=_fraction(status, record, scored_part),
         shards=shards,
         samples=SampleCounts(
-            read=_int(record, "samples_read"), scored=_int(record, "samples_scored"), bad=_bad(record)
+            read=_int(record, "samples_read"),
+            scored=_int(record, "samples_scored"),
+            duplicates=_int(record, "samples_duplicates"),
+            bad=_bad(record),
         ),
         samples_per_second=_rate(record, now),
         eta_seconds=_eta(record, shards, scored_part, now) if status is JobStatus.SCORING else None,

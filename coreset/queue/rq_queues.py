@@ -6,7 +6,7 @@ from typing import Any, cast
 from redis import Redis
 from rq import Queue
 from rq.job import Job as Task
-from rq.registry import StartedJobRegistry
+from rq.registry import DeferredJobRegistry, ReadyJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from coreset.logs import request_id
@@ -43,6 +43,20 @@ class RqQueues:
         seconds, _ = self.redis.time()
         entries: list[bytes] = self.redis.zrangebyscore(registry.key, seconds, "+inf")
         return [registry.parse_job_id(entry.decode()) for entry in entries]
+
+    def delete_records(self, rq_ids: Sequence[str]) -> None:
+        """Delete the tasks' records. The list may keep their ids a little longer: a worker skips an id without one."""
+        registries = [
+            registry(name, connection=self.redis).key
+            for registry in (DeferredJobRegistry, ReadyJobRegistry)
+            for name in QUEUES
+        ]
+        tasks = [Task(rq_id, connection=self.redis, serializer=JSONSerializer) for rq_id in rq_ids]
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.delete(*[key for task in tasks for key in (task.key, task.dependents_key, task.dependencies_key)])
+            for key in registries:
+                pipe.zrem(key, *rq_ids)
+            pipe.execute()
 
 
 def task_meta() -> dict[str, str]:

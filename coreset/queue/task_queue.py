@@ -21,8 +21,6 @@ from rq import Callback, Retry, Worker
 from rq.exceptions import DuplicateJobError
 from rq.job import Dependency, JobStatus
 from rq.job import Job as Task
-from rq.registry import DeferredJobRegistry, ReadyJobRegistry
-from rq.serializers import JSONSerializer
 
 from coreset.entry_points import TASKS_MODULE
 from coreset.errors import Conflict, NotFound
@@ -33,7 +31,7 @@ from coreset.queue.merge_tree import merge_levels
 from coreset.queue.preflight_queue import PreflightQueue
 from coreset.queue.rq_queues import BATCH, RqQueues, task_meta
 from coreset.queue.task_census import PENDING, TaskCensus
-from coreset.queue.task_ids import CPU, GPU, QUEUES, job_of, task_id
+from coreset.queue.task_ids import CPU, GPU, job_of, task_id
 from coreset.queue.worker_census import WorkerCensus
 from coreset.schemas import job as jobs
 
@@ -66,7 +64,7 @@ class TaskQueue:
         self._redis = self._queues.redis
         self.census = TaskCensus(self._queues, self._store.task_counts)
         self.workers = WorkerCensus(self._queues)
-        self.preflights = PreflightQueue(self._queues, self.workers)
+        self.preflights = PreflightQueue(self._queues, self.workers, self._order)
 
     def enqueue_prepare(self, job_id: str) -> None:
         """Add the job's first task ahead of its priority's score tasks, so that a bad spec fails soon. Idempotent."""
@@ -122,7 +120,7 @@ class TaskQueue:
                 statuses = self._queues.statuses(batch)
                 pending = [rq_id for rq_id, status in zip(batch, statuses, strict=True) if status in PENDING]
                 if pending:
-                    self._remove(pending)
+                    self._queues.delete_records(pending)
                 removed += len(pending)
             for queue in self._queues.by_name.values():
                 remove_job_tasks(self._redis, queue.key, job_id)
@@ -203,20 +201,6 @@ class TaskQueue:
                 for index in indices[first : first + BATCH]:
                     self._queues.by_name[GPU].enqueue_job(self._task(GPU, name, job_id, index), pipeline=pipe)
                 pipe.execute()
-
-    def _remove(self, rq_ids: Sequence[str]) -> None:
-        """Delete the tasks' records. The list may keep their ids a little longer: a worker skips an id without one."""
-        registries = [
-            registry(name, connection=self._redis).key
-            for registry in (DeferredJobRegistry, ReadyJobRegistry)
-            for name in QUEUES
-        ]
-        tasks = [Task(rq_id, connection=self._redis, serializer=JSONSerializer) for rq_id in rq_ids]
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(*[key for task in tasks for key in (task.key, task.dependents_key, task.dependencies_key)])
-            for key in registries:
-                pipe.zrem(key, *rq_ids)
-            pipe.execute()
 
     def _order(self) -> None:
         running = Counter(job_of(rq_id) for rq_id in self._queues.leased(GPU))

@@ -19,6 +19,7 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     CANCELLING = "cancelling"  # a caller cancelled it; running tasks stop at their next batch
     CANCELLED = "cancelled"
+    UNREADABLE = "unreadable"  # shown, never stored: this version cannot read the record; another one may
 
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
@@ -31,6 +32,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.FAILED: frozenset(),
     JobStatus.CANCELLED: frozenset(),
 }
+"""The stored states, and the steps between them."""
 
 TERMINAL = frozenset(status for status, after in TRANSITIONS.items() if not after)
 
@@ -54,11 +56,13 @@ class SampleCounts(FrozenModel):
 
     Attributes:
         read: all samples, the scored and the bad ones.
+        duplicates: scored samples whose uid an earlier sample has; counted when all shards are complete.
         bad: number of bad samples by SampleStatus.
     """
 
     read: int = 0
     scored: int = 0
+    duplicates: int = 0
     bad: dict[str, int] = Field(default_factory=dict)
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
 from coreset.spec.base import FrozenModel
 from coreset.spec.job import JobSpec
@@ -31,6 +32,7 @@ class ShardSummary(FrozenModel):
         expected: samples announced by the files beside the shard, if any.
         bad: number of bad samples by SampleStatus.
         damage: defect of the tar itself, for example `truncated`; the samples before it are scored.
+        oddities: parts of the shard that were ignored or replaced, by OddityKind.
     """
 
     shard: int
@@ -41,6 +43,7 @@ class ShardSummary(FrozenModel):
     bad: dict[str, int] = Field(default_factory=dict)
     expected: int | None = None
     damage: str | None = None
+    oddities: dict[str, Oddity] = Field(default_factory=dict[str, Oddity])
     seconds: float
     device: str
 
@@ -145,7 +148,11 @@ class Manifest(FrozenModel):
     )
     read: int
     scored: int
+    duplicates: int = Field(default=0, description="scored samples whose uid an earlier sample of the pool has")
     bad: dict[str, int]
+    oddities: dict[str, Oddity] = Field(
+        default_factory=dict[str, Oddity], description="what was left aside or replaced, with an example"
+    )
     expected: int | None
     failed_shards: list[str]
     damaged_shards: dict[str, str]

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from coreset.schemas.plan import Plan
+from coreset.spec.base import FrozenModel
 from coreset.spec.columns import CLUSTER, metadata_column
 from coreset.spec.scores import ESTIMATORS
 
@@ -26,7 +27,23 @@ class SampleStatus(StrEnum):
 
 class UidSource(StrEnum):
     JSON = "json"  # the uid field of the sample's json member
-    DERIVED = "derived"  # coreset.uids.derive
+    CONTENT = "content"  # coreset.uids.of_content
+    DERIVED = "derived"  # sha256 of the shard's name and the key; only in parts older than version 3
+
+
+class OddityKind(StrEnum):
+    """What a shard holds that was left aside or replaced, and that a caller should know of."""
+
+    IGNORED_MEMBER = "ignored_member"  # hidden (`._` of macOS), without key or extension, a link, webdataset's own
+    DOTTED_KEY = "dotted_key"  # an image whose key has a dot: webdataset takes what follows for the extension
+    UNUSABLE_UID = "unusable_uid"  # the uid in the json member is not a 128-bit number
+
+
+class Oddity(FrozenModel):
+    """How often something odd was met, and the first example."""
+
+    count: int
+    example: str
 
 
 def part_schema(plan: Plan) -> "pa.Schema":

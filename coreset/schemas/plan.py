@@ -17,8 +17,9 @@ from coreset.spec.scores import Score
 SCORING_VERSION = 3
 """Version of the scores; raise it with every change that changes a score, so that older parts are not reused."""
 
-PART_VERSION = 2
-"""Version of a part's columns; raise it with every change. 2: image_width, image_height, metadata, cluster."""
+PART_VERSION = 3
+"""Version of the meaning of a part's columns; raise it with every change. 2: image_width, image_height, metadata,
+cluster. 3: uids by content, and by every spelling of 128 bits."""
 
 MAX_TASKS = 16_000
 """Largest number of score tasks of one job; more shards than that are grouped."""
@@ -71,14 +72,26 @@ class PlannedCheckpoint(FrozenModel):
     optimizer: str | None
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class PlannedModel(FrozenModel):
-    """The architecture; `config` is open_clip's complete model config."""
+    """The architecture; `config` is open_clip's complete model config.
+
+    Attributes:
+        force_image_size: size that a timm image tower is resized to after it is built; None leaves its own.
+        loss: loss of the training, if it is not the one that the architecture suggests.
+    """
 
     name: str
     config: dict[str, object]
     source: str
     preprocess: dict[str, object] = Field(default_factory=dict)
     preprocess_source: str = "open_clip defaults"
+    # Left out of the JSON where they are None: plans that were made before they existed keep their ids.
+    force_image_size: int | list[int] | None = Field(default=None, exclude_if=_is_none)
+    loss: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class Plan(FrozenModel):
@@ -86,6 +99,7 @@ class Plan(FrozenModel):
 
     Attributes:
         parameters: names of the parameters that count; None for all.
+        trained: names of the parameters that the run trained, if it locked others; None for all.
         n_samples: N of the estimators, the size of the pool.
         reference_seed, reference_size: seed and size of the draw of B.
         part_version: version of the parts' columns; plans without it are of version 1.
@@ -111,6 +125,7 @@ class Plan(FrozenModel):
     part_version: int = 1
     metadata: list[str] = Field(default_factory=list[str])
     clusters: int = 0
+    trained: list[str] | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def id(self) -> str:

@@ -48,9 +48,16 @@ class SampleFound(FrozenModel):
 
 
 class FirstShard(FrozenModel):
-    """The first samples of the pool's first shard."""
+    """The first samples of the pool's first shard.
+
+    Attributes:
+        read: number of samples read for the preflight; `samples` are the first of them.
+        duplicates: number of those whose uid an earlier one has.
+    """
 
     uri: str
+    read: int = 0
+    duplicates: int = 0
     samples: list[SampleFound]
 
 

@@ -5,15 +5,15 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from coreset.redaction import SecretPath
 from coreset.spec.base import FrozenModel
 from coreset.spec.cleaning import CleanSpec
 from coreset.spec.columns import PartColumns
-from coreset.spec.evaluation import MAX_TRIALS
-from coreset.spec.evaluation import EvaluateSpec as EvaluateSpec
+from coreset.spec.evaluation import MAX_TRIALS, EvaluateSpec
 from coreset.spec.model import ClipModelSpec, ModelSpec, ParametersSpec
 from coreset.spec.pool import PoolSpec, ScoredPoolSpec, Uri
 from coreset.spec.scores import DEFAULT_SCORES, SCORES, Score
-from coreset.spec.selection import SelectSpec as SelectSpec
+from coreset.spec.selection import SelectSpec
 
 Priority = Literal["high", "normal", "low"]
 WebhookEvent = Literal["job.succeeded", "job.failed", "job.cancelled"]
@@ -82,7 +82,9 @@ class WebhookSpec(FrozenModel):
     """
 
     url: Annotated[
-        str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", strip_whitespace=True)
+        str,
+        StringConstraints(max_length=2048, pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", strip_whitespace=True),
+        SecretPath,
     ] = Field(examples=["https://example.org/hooks/coreset"])
     events: list[WebhookEvent] = Field(default=list(WEBHOOK_EVENTS), min_length=1)
 

@@ -1,10 +1,13 @@
 """Models and their parameters, as a job spec names them."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from coreset.spec.base import FrozenModel
+
+ModelName = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Name of a model, without control characters."""
 
 
 class ModelSpec(FrozenModel):
@@ -15,7 +18,7 @@ class ModelSpec(FrozenModel):
         config: open_clip's model config (embed_dim, vision_cfg, text_cfg), for architectures of your own.
     """
 
-    name: str | None = Field(default=None, max_length=200, examples=["ViT-B-32"])
+    name: ModelName | None = Field(default=None, examples=["ViT-B-32"])
     config: dict[str, Any] | None = None
 
     @model_validator(mode="after")
@@ -33,7 +36,7 @@ class ClipModelSpec(FrozenModel):
         pretrained: a tag of open_clip's, or the URI of a weights file.
     """
 
-    name: str = Field(max_length=200, examples=["ViT-B-32"])
+    name: ModelName = Field(examples=["ViT-B-32"])
     pretrained: str = Field(min_length=1, max_length=4096, examples=["laion2b_s34b_b79k"])
 
 

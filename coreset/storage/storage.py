@@ -24,6 +24,7 @@ import pyarrow.dataset as ds
 
 from coreset.errors import InvalidInput, NotFound
 from coreset.schemas.manifest import File
+from coreset.storage.byte_sink import ByteSink
 from coreset.storage.complete_reads import with_complete_reads
 
 
@@ -157,36 +158,17 @@ class Storage:
             self._fs.rm(self.path(name), recursive=True)
 
 
-class _HashedFile:
-    """A write-only file that counts and hashes what passes through."""
-
-    closed = False
+class _HashedFile(ByteSink):
+    """A write-only file that counts and hashes what passes through. Its owner closes the file below."""
 
     def __init__(self, file: BinaryIO) -> None:
+        super().__init__(self._pass_on)
         self._file = file
-        self.size = 0
         self.sha256 = hashlib.sha256()
 
-    def write(self, data: bytes) -> int:
+    def _pass_on(self, data: memoryview) -> None:
         self._file.write(data)
         self.sha256.update(data)
-        self.size += len(memoryview(data).cast("B"))
-        return len(data)
 
     def flush(self) -> None:
         self._file.flush()
-
-    def tell(self) -> int:
-        return self.size
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        """Leave closing to the owner."""

@@ -11,25 +11,40 @@ from coreset.errors import CoresetError
 from coreset.logs import configure
 from coreset.settings import ServiceSettings
 from coreset_service.app import create_app
+from coreset_service.http.connections import BACKLOG, MAX_CONNECTIONS, bounded, quieten, raise_file_limit
 
 
 def main() -> None:
     """Serve until a signal ends the process."""
     settings = ServiceSettings()
     configure(settings.log_format, settings.log_level)
+    quieten()
     log = structlog.get_logger("service")
     try:
         app = create_app(settings)
     except CoresetError as error:
         sys.exit(f"error: {error.detail}")
     _check_exposure(settings, log, keyed=bool(app.state.context.keyring))
-    log.info("service starts", host=settings.host, port=settings.port)
-    # Long polls last up to a minute; the service does not wait for them when it stops.
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=3)
+    # A quarter of the files is left for Redis, the storage and the connections that are being accepted.
+    max_connections = min(MAX_CONNECTIONS, raise_file_limit() * 3 // 4)
+    log.info("service starts", host=settings.host, port=settings.port, max_connections=max_connections)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        http=bounded(max_connections),
+        loop="asyncio",
+        ws="none",
+        backlog=BACKLOG,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_graceful_shutdown=3,  # long polls last up to a minute; they are cut off when the service stops
+    )
 
 
 def _check_exposure(settings: ServiceSettings, log: FilteringBoundLogger, keyed: bool) -> None:
-    """Exit if the service would be reachable from other machines without keys."""
+    """Exit rather than serve the network without keys."""
     if keyed:
         return
     if is_loopback(settings.host):

@@ -25,7 +25,10 @@ from coreset_service.api_docs import describe
 from coreset_service.dependencies import Context, Select
 from coreset_service.http import problems
 from coreset_service.http.auth import Guard
-from coreset_service.http.middleware import BodyLimit, Envelope
+from coreset_service.http.bodies import BODIES_PER_MINUTE, Bodies
+from coreset_service.http.limits import Rates
+from coreset_service.http.middleware import Envelope
+from coreset_service.http.sessions import Sessions
 from coreset_service.maintenance import Reconciler, Retention
 from coreset_service.metrics import RequestMeter, build_registry
 from coreset_service.routes import API_ROUTERS, PAGE_ROUTERS
@@ -54,9 +57,8 @@ def create_app(
     """Build the app; parts that are not given are built from the settings."""
     redis = redis or connect(settings.redis_url, patience=settings.redis_patience)
     store, queue, storage = JobStore(redis), TaskQueue(redis), storage or Storage(settings.storage)
-    threads: list[BackgroundService] = [
-        Reconciler(store, queue, settings.reconcile_seconds, [Retention(store, queue, storage).sweep])
-    ]
+    chores = [Retention(store, queue, storage).sweep, queue.preflights.drop_abandoned]
+    threads: list[BackgroundService] = [Reconciler(store, queue, settings.reconcile_seconds, chores)]
     if settings.webhook_secret is not None:
         secret = settings.webhook_secret.get_secret_value()
         threads.append(WebhookSender(Outbox(redis), secret, settings.webhook_private))
@@ -72,7 +74,9 @@ def create_app(
     metrics = build_registry(store, queue, Counters(redis))
     keyring = read_keyring(settings.api_keys, settings.api_keys_file)
     locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
-    app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations)
+    sessions = Sessions(redis, keyring)
+    rates = Rates(settings.rate_per_minute, BODIES_PER_MINUTE * settings.max_body_bytes)
+    app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations, sessions, rates)
     for router in API_ROUTERS:
         app.include_router(router, dependencies=[Security(API_KEY)])
     for router in PAGE_ROUTERS:
@@ -80,8 +84,8 @@ def create_app(
     problems.install(app)
     describe(app)
     # The last one runs first: a caller without permission is rejected before its body is read.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Guard, keyring=keyring, rate=settings.rate_per_minute)
+    app.add_middleware(Bodies, max_bytes=settings.max_body_bytes, rates=rates)
+    app.add_middleware(Guard, keyring=keyring, sessions=sessions, rates=rates)
     app.add_middleware(Envelope, answered=RequestMeter(metrics).answered)
     return app
 

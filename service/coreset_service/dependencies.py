@@ -1,5 +1,6 @@
 """Objects that the routes share: one of each per process, kept on the app; and parameters that several routes have."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, cast
 
@@ -15,9 +16,13 @@ from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan
 from coreset.settings import ServiceSettings
+from coreset.spec.json_text import parse_json
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import load_plan
 from coreset.storage.storage import Storage
+from coreset_service.http.auth import payer_of
+from coreset_service.http.limits import Costly, Rates
+from coreset_service.http.sessions import Sessions
 from coreset_service.score_tables import ScoreTables
 
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of the job")]
@@ -41,6 +46,9 @@ class Context:
     metrics: CollectorRegistry
     keyring: Keyring
     locations: Locations
+    sessions: Sessions
+    rates: Rates
+    costly: Costly = field(default_factory=Costly)
     score_tables: ScoreTables = field(default_factory=ScoreTables)
 
 
@@ -50,6 +58,16 @@ def context_of(request: Request) -> Context:
 
 
 Ctx = Annotated[Context, Depends(context_of)]
+
+
+async def _turn(request: Request) -> AsyncGenerator[None]:
+    """Wait for the caller's turn at costly answers, and keep it until the answer is sent."""
+    async with context_of(request).costly.turn(payer_of(request.scope)):
+        yield
+
+
+COSTLY = Depends(_turn)
+"""For routes that read many rows, cut selections or check long specs."""
 
 
 def require_success(context: Context, job_id: str) -> Job:
@@ -71,3 +89,11 @@ def plan_of(context: Context, job_id: str) -> Plan:
     if job.plan_id is None:
         raise Conflict(f"job {job_id} has no plan", id=job_id)
     return load_plan(context.storage, job.plan_id)
+
+
+async def require_single_keys(request: Request) -> None:
+    """Raise InvalidSpec if a key stands twice in one object of the JSON body; FastAPI's parser takes the last."""
+    parse_json(await request.body())
+
+
+SINGLE_KEYS = Depends(require_single_keys)

@@ -1,5 +1,6 @@
 """Uids and DataComp's subset array."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreset.errors import InvalidInput
-from coreset.uids import SUBSET_DTYPE, derive, from_subset, normalise, random_score, read_uids
+from coreset.uids import SUBSET_DTYPE, from_subset, normalise, of_content, random_score, read_uids
 from tests.coreset.subsets import to_subset
 
 UIDS = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
@@ -35,11 +36,21 @@ def test_a_subset_holds_the_halves_as_datacomp_does() -> None:
         ("f", "0" * 31 + "f"),
         ("", None),
         ("g" * 32, None),
-        ("0" * 33, None),
-        ("0x" + "0" * 30, None),
-        (" " + "0" * 31, None),
+        ("1" + "0" * 32, None),
+        ("0" * 40, "0" * 32),
+        ("1" + "0" * 39, None),
+        ("0x" + "a" * 30, "00" + "a" * 30),
+        (" " + "0" * 31 + "\n", "0" * 32),
+        ("550E8400-e29b-41d4-a716-446655440000", "550e8400e29b41d4a716446655440000"),
+        ("550e8400-e29b41d4-a716-446655440000", None),
+        ("0" * 201, None),
         ("\uff10" * 32, None),
-        (7, None),
+        (7, "7".zfill(32)),
+        (2**128 - 1, "f" * 32),
+        (2**128, None),
+        (-1, None),
+        (True, None),
+        (1.0, None),
         (None, None),
     ],
 )
@@ -52,10 +63,12 @@ def test_normalise_keeps_what_is_normal(uid: str) -> None:
     assert normalise(uid) == uid
 
 
-def test_a_derived_uid_depends_on_the_shards_name_and_the_key_alone() -> None:
-    assert derive("s3://bucket/a/0.tar?versionId=3", "k") == derive("/elsewhere/0.tar", "k")
-    assert derive("0.tar", "k") != derive("1.tar", "k")
-    assert normalise(derive("0.tar", "k")) == derive("0.tar", "k")
+@given(st.binary(max_size=8), st.binary(max_size=8))
+def test_a_uid_by_content_is_of_128_bits_and_differs_with_image_and_caption(image: bytes, caption: bytes) -> None:
+    uid = of_content(image, caption)
+    assert normalise(uid) == uid
+    assert uid == hashlib.sha256(image + b"\0" + caption).hexdigest()[:32]
+    assert uid not in (of_content(image + b"x", caption), of_content(image, caption + b"x"))
 
 
 @given(UIDS, st.integers(0, 100))

@@ -15,14 +15,18 @@ import numpy as np
 from PIL import Image
 
 from coreset.errors import ShardUnreadable
-from coreset_workers.data.decode import ViewFunctions, decode
+from coreset.schemas.part import OddityKind
+from coreset_workers.data.decode import ViewFunctions, decode, note_unusable_uids
 from coreset_workers.data.tar import ShardReader
 
 BLOCK = 512
 VIEWS = {
     "run": ViewFunctions(lambda image: np.asarray(image.resize((8, 8))), lambda text: np.array([len(text)], np.int64))
 }
+CAPTIONS = [b"a caption"] * 4 + [b"\xef\xbb\xbf", "\u200b\u2060".encode(), b"\xff", b""]
+UIDS = [1e999, -1, 2**128, 2**64, True, "550e8400-e29b-41d4-a716-446655440000", "a" * 40, "0x" + "f" * 32, "\ud800"]
 NAMES = ["k.jpg", "/etc/passwd.txt", "../../up.json", "a/b/../c.png", "k.JPG", "__x.txt", ".txt", "", "k", "\udcff.txt"]
+NAMES += ["._k.jpg", "x/._k.jpg", "k.", "k.1.jpg", "__k.jpg", "k.__key__"]
 TYPES = [*b"01234567gxLKSAVDM", 0, 255]
 
 
@@ -52,8 +56,10 @@ def real_tar(random_: random.Random) -> bytes:
 def _sample(random_: random.Random) -> dict[str, bytes]:
     kind = random_.choice(["JPEG", "PNG", "WEBP"])
     uid = f"{random_.getrandbits(128):032x}"
-    metadata = random_.choice([b"{}", b"[" * 5000, b'{"uid": 1e999}', json.dumps({"uid": uid, "c": "x"}).encode()])
-    return {"jpg" if kind == "JPEG" else kind.lower(): image(kind, random_), "txt": b"a caption", "json": metadata}
+    given = random_.choice([uid] * 3 + UIDS)
+    metadata = random_.choice([b"{}", b"[" * 5000, json.dumps({"uid": given, "c": "x"}).encode()])
+    caption = random_.choice(CAPTIONS)
+    return {"jpg" if kind == "JPEG" else kind.lower(): image(kind, random_), "txt": caption, "json": metadata}
 
 
 def _flip(data: bytearray, random_: random.Random) -> None:
@@ -106,6 +112,8 @@ def mutated(seed: int) -> bytes:
     """Return the shard of a seed."""
     random_ = random.Random(seed)
     data = bytearray(real_tar(random_))
+    if random_.random() < 0.1:
+        data += real_tar(random_)
     packed = random_.random() < 0.2
     if packed and random_.random() < 0.5:
         data = bytearray(random_.choice(PACKED)(bytes(data)))
@@ -113,7 +121,8 @@ def mutated(seed: int) -> bytes:
     for _ in range(random_.choice([1, 1, 2, 5])):
         if data:
             random_.choice(MUTATIONS)(data, random_)
-    return random_.choice(PACKED)(bytes(data)) if packed else bytes(data)
+    made = random_.choice(PACKED)(bytes(data)) if packed else bytes(data)
+    return made + random_.choice(PACKED)(real_tar(random_)) if packed and random_.random() < 0.2 else made
 
 
 def read(path: Path, data: bytes) -> Counter[str]:
@@ -125,6 +134,7 @@ def read(path: Path, data: bytes) -> Counter[str]:
     try:
         for raw in reader:
             sample = decode(raw, None, VIEWS, ("c",), thumbnails=True)
+            note_unusable_uids(reader.oddities, str(path), [sample])
             found[sample.status.value] += 1
             assert len(sample.uid) == 32
             assert raw.key not in keys, "a key is told twice"
@@ -132,4 +142,5 @@ def read(path: Path, data: bytes) -> Counter[str]:
     except ShardUnreadable:
         return Counter(unreadable=1)
     found["damaged" if reader.damage else "whole"] += 1
+    assert len(reader.oddities.warnings()) == len(reader.oddities.as_dict()) <= len(OddityKind)
     return found

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from coreset_workers.model.clip import ClipModel
 
 LEASE = 2.0
+WITH_TINY_TASKS = """
+from coreset_workers.process.own_tasks import NAMES, OwnTask
+OwnTask.allowed |= {f"tiny_tasks.{name}" for name in NAMES}
+from coreset_workers.__main__ import main
+main()
+"""
 ROOT = Path(__file__).parents[2]
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
@@ -63,7 +69,7 @@ def start_worker(redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
             "PYTHONPATH": f"{ROOT}:{Path(__file__).parent / 'process'}",
         }
         with (tmp_path / "worker.log").open("ab") as log:
-            command = [sys.executable, "-m", "coreset_workers", *arguments]
+            command = [sys.executable, "-c", WITH_TINY_TASKS, *arguments]
             started.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log))
         return started[-1]
 

@@ -25,7 +25,7 @@ from coreset_workers.model.device import device_name
 from coreset_workers.outputs.parts import find_summary
 from coreset_workers.resources import Resources
 from coreset_workers.stages.conclude import conclude_job
-from coreset_workers.stages.finish import finish_job
+from coreset_workers.stages.finish import finish_job, pool_warnings
 from coreset_workers.stages.merge import Counts, merge_counts, read_counts, write_counts
 from coreset_workers.stages.plan import load_job_plan, make_plan, save_plan
 from coreset_workers.stages.prepare import prepare_plan
@@ -70,6 +70,10 @@ class JobReporter(Protocol):
         ...
 
     def shard_failed(self, shard: int, uri: str, message: str) -> None: ...
+
+    def duplicates(self, duplicates: int) -> None:
+        """Record the number of samples that share their uid with an earlier one."""
+        ...
 
     def trial_advanced(self, trial: int, fraction: float, trials: int) -> None:
         """Record the progress of one trial of `trials`; a fraction of 1 ends it, whether it has an outcome or not."""
@@ -194,6 +198,9 @@ class JobPipeline:
         manifest = finish_job(
             self.storage, plan, job, counts, lambda stage, fraction: self.reporter.stage(stage, share * fraction)
         )
+        self.reporter.duplicates(manifest.duplicates)
+        for warning in pool_warnings(counts, manifest.duplicates):
+            self.reporter.warn(warning)
         if evaluate is None:
             return manifest, 0
         proxies = load_proxy_plan(self.storage, self.job_id)

@@ -1,4 +1,5 @@
--- Order the waiting tasks: checks, then by priority each job's other tasks before its score and trial tasks in turns.
+-- Order the waiting tasks: by priority, each job's other tasks before its score and trial tasks in turns, and one check
+-- before each turn.
 --
 -- KEYS  1 list of task ids
 -- ARGV  1 tasks of a turn   2 rank of jobs that are not listed   3... job id, rank (0 first), running tasks
@@ -9,10 +10,12 @@ local turn, default_rank = tonumber(ARGV[1]), tonumber(ARGV[2])
 local listed = {}
 for i = 3, #ARGV, 3 do listed[ARGV[i]] = {rank = tonumber(ARGV[i + 1]), running = tonumber(ARGV[i + 2])} end
 
-local ordered, jobs, by_id = {}, {}, {}
+local ordered, jobs, by_id, checks = {}, {}, {}, {}
 for _, task_id in ipairs(redis.call('LRANGE', list, 0, -1)) do
     local job_id, kind = string.match(task_id, '^(%w+)-(%a+)')
-    if job_id == 'check' or not job_id then
+    if string.sub(task_id, 1, 6) == 'check-' then
+        checks[#checks + 1] = task_id
+    elseif not job_id then
         ordered[#ordered + 1] = task_id
     else
         local job = by_id[job_id]
@@ -57,4 +60,13 @@ for _, job in ipairs(jobs) do
         append_rank(rank)
     end
 end
-if #ordered > 0 then rewrite_list(list, ordered) end
+-- One check before each turn of job tasks, so that neither kind waits for all of the other.
+local mixed, next_check = {}, 1
+for position, task_id in ipairs(ordered) do
+    if (position - 1) % turn == 0 and checks[next_check] then
+        mixed[#mixed + 1], next_check = checks[next_check], next_check + 1
+    end
+    mixed[#mixed + 1] = task_id
+end
+for rest = next_check, #checks do mixed[#mixed + 1] = checks[rest] end
+if #mixed > 0 then rewrite_list(list, mixed) end

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, cast
 
 from fastapi import Body, FastAPI
@@ -34,6 +35,7 @@ def describe(app: FastAPI) -> None:
     app.webhooks.post("job-ended", status_code=204, responses={"4XX": {}, "5XX": {}})(_job_ended)
     plain = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
         description = plain()
         _share_problems(description)

@@ -1,10 +1,11 @@
-"""Around every request: an id, a limit on the body, a line in the log, and a problem for what nobody caught."""
+"""Around every request: an id, safe headers, HEAD for each GET, a line in the log, a problem for uncaught errors."""
 
 import re
 import time
 import uuid
 from collections.abc import Callable
 
+import anyio
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coreset_service.http import problems
 
 REQUEST_ID = "X-Request-ID"
+LOGGED_PATH = 200
+"""Characters of a path in the log; a path may have 60,000."""
+REFUSALS_PER_SECOND = 20
+"""Lines in the log for refused requests (4xx); the others of that second are counted."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = structlog.get_logger("service.http")
@@ -21,12 +26,13 @@ class Envelope:
     """The outermost layer.
 
     Args:
-        answered: told each request's scope, the status, and the seconds until the answer began.
+        answered: called with each request's scope, the status, and the seconds until the answer began.
     """
 
     def __init__(self, app: ASGIApp, answered: Callable[[Scope, int, float], object]) -> None:
         self._app = app
         self._answered = answered
+        self._refusals = Sample(REFUSALS_PER_SECOND)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,8 +45,9 @@ class Envelope:
 
     async def _answer(self, scope: Scope, receive: Receive, send: "_Labelled") -> None:
         start = time.perf_counter()
+        inner, hear, say = (scope, receive, send) if scope["method"] != "HEAD" else _as_get(scope, receive, send)
         try:
-            await self._app(scope, receive, send)
+            await self._app(inner, hear, say)
         except Exception:
             log.exception("unhandled error")
             if send.started_at:  # too late for another answer; the server closes the connection
@@ -48,55 +55,68 @@ class Envelope:
             await problems.internal(send.request_id)(scope, receive, send)
         finally:
             ended = time.perf_counter()
-            self._answered(scope, send.status, (send.started_at or ended) - start)
-            told = {"job": scope["path_params"]["job_id"]} if "job_id" in scope.get("path_params", {}) else {}
-            told |= {"status": send.status, "seconds": round(ended - start, 4)}
-            log.info("request", method=scope["method"], path=scope["path"], **told)
+            self._answered({**inner, "method": scope["method"]}, send.status, (send.started_at or ended) - start)
+            self._log(inner, scope["method"], send.status, ended - start)
+
+    def _log(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        left_out = self._refusals.left_out() if 400 <= status < 500 else 0
+        if left_out is None:
+            return
+        about = {"job": scope["path_params"]["job_id"]} if "job_id" in scope.get("path_params", {}) else {}
+        about |= {"status": status, "seconds": round(seconds, 4)}
+        about |= {"refusals_not_logged": left_out} if left_out else {}
+        log.info("request", method=method[:20], path=_cut(scope["path"]), **about)
 
 
-class BodyTooLarge(Exception):
-    pass
-
-
-class BodyLimit:
-    """Answers larger bodies with 413. A body is read here as a whole, so bodies that do not announce their length too.
+class Sample:
+    """Lets some events of each second pass, and counts the others.
 
     Args:
-        max_bytes: of a request's body.
+        per_second: events that pass.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
+    def __init__(self, per_second: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._now = now
+        self._second = float("-inf")
+        self._passed = 0
+        self._left_out = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            receive = await self._limited(scope, receive)
-        except BodyTooLarge:
-            slug, title = problems.HTTP_TYPES[413]
-            detail = f"the body may have {self._max_bytes} bytes at most"
-            answer = problems.problem(slug, title, 413, detail, str(scope.get("request_id", "")))
-            await answer(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+    def left_out(self) -> int | None:
+        """Return None if this event is to be left out, else how many were since the last one that passed."""
+        second = self._now() // 1
+        if second != self._second:
+            self._second, self._passed = second, 0
+        if self._passed >= self._per_second:
+            self._left_out += 1
+            return None
+        self._passed += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
-    async def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        length = Headers(scope=scope).get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_bytes:
-            raise BodyTooLarge
-        body, more = bytearray(), True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return _replay([message], receive)
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._max_bytes:
-                raise BodyTooLarge
-        return _replay([{"type": "http.request", "body": bytes(body), "more_body": False}], receive)
+
+def _cut(path: str) -> str:
+    return path if len(path) <= LOGGED_PATH else f"{path[:LOGGED_PATH]}... ({len(path)} characters)"
+
+
+def _as_get(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:
+    """Return a GET in the place of a HEAD. Once its headers are sent, the app sees a caller that has left."""
+    done = anyio.Event()
+
+    async def hear() -> Message:
+        if not done.is_set():
+            return await receive()
+        return {"type": "http.disconnect"}
+
+    async def say(message: Message) -> None:
+        if done.is_set():
+            return
+        await send(message)
+        if message["type"] == "http.response.start":
+            done.set()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return {**scope, "method": "GET"}, hear, say
 
 
 class _Labelled:
@@ -112,17 +132,12 @@ class _Labelled:
         if message["type"] == "http.response.start":
             self.started_at = time.perf_counter()
             self.status = message["status"]
-            MutableHeaders(scope=message)[REQUEST_ID] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID] = self.request_id
+            headers["X-Content-Type-Options"] = "nosniff"
         await self._send(message)
 
 
 def _request_id(scope: Scope) -> str:
     given = Headers(scope=scope).get(REQUEST_ID, "")
     return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _replay(messages: list[Message], receive: Receive) -> Receive:
-    async def replayed() -> Message:
-        return messages.pop(0) if messages else await receive()
-
-    return replayed

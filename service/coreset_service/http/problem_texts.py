@@ -98,6 +98,10 @@ TEXTS: dict[str, Text] = {
         "Post the job again after `Retry-After` seconds.",
         "`retry_after`",
     ),
+    "request-timeout": Text(
+        "The body did not arrive within 30 seconds after the request's head.",
+        "Send the request again; a spec of a megabyte takes less than a second on most networks.",
+    ),
     "shard-unreadable": Text(
         "A shard is not there, cannot be opened, or is not a tar. In an answer to `validate_only`, or the reason of a "
         "failed job.",
@@ -110,8 +114,9 @@ TEXTS: dict[str, Text] = {
         "`retry_after`",
     ),
     "too-many-requests": Text(
-        "The key, or the address without a valid key, has made more requests in a minute than it may "
-        "(`CORESET_RATE_PER_MINUTE`).",
+        "The key has made more requests in a minute than it may, or the address more without a valid key "
+        "(`CORESET_RATE_PER_MINUTE`); or the caller has sent too many bytes in a minute, or has too many requests in "
+        "progress.",
         "Wait `Retry-After` seconds; poll by `wait` or by events.",
         "`retry_after`",
     ),
@@ -119,17 +124,24 @@ TEXTS: dict[str, Text] = {
         "There is no API key, or it is not a valid one.",
         "Send `Authorization: Bearer KEY`; in a browser, go to /login. Operators make keys with `coreset key new`.",
     ),
+    "unsupported-media-type": Text(
+        "The body is compressed, or its `Content-Type` is missing or other than JSON.",
+        "Send plain JSON with `Content-Type: application/json` and without `Content-Encoding`.",
+    ),
     "unavailable": Text(
-        "Redis, the storage or all workers are away or busy. Nothing was started, or what was started goes on.",
+        "Redis, the storage or all workers are away or busy, or Redis takes no writes. Nothing was started, or "
+        "what was started goes on.",
         "Ask again after `Retry-After` seconds; a POST with its Idempotency-Key makes no second job. "
         "`check: running` says that a preflight is being made: the same request again waits for it.",
-        "`check`: `running` or `waiting`",
+        "`check`: `running` or `waiting`; `cause`: Redis's own code in lower case, for example `oom`, `readonly`",
     ),
 }
 
 REASONS: dict[str, str] = {
     "cancelled-by-caller": "Somebody has cancelled the job.",
     "task-failed": "A task of the job has failed three times, or its workers died under it; the workers' logs say why.",
+    "unreadable": "This version cannot read the job's record, which another version wrote; its status is `unreadable`. "
+    "Upgrade the service, or delete the job.",
 }
 """Codes of a job's `reason` that are no problem types."""
 

@@ -8,9 +8,13 @@ from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from coreset.errors import CoresetError, InvalidInput, InvalidSpec, NotFound
+from coreset.queue.redis_errors import unavailable
 from coreset.schemas.problems import error_classes
 
 MEDIA_TYPE = "application/problem+json"
@@ -23,7 +27,9 @@ HTTP_TYPES: dict[int, tuple[str, str]] = {
     404: (NotFound.type, NotFound.title),
     406: ("not-acceptable", "The answer cannot be given in a form that the request accepts"),
     405: ("method-not-allowed", "This address does not take this method"),
+    408: ("request-timeout", "The request body did not arrive in time"),
     413: ("body-too-large", "The request body is too large"),
+    415: ("unsupported-media-type", "The body is not plain JSON"),
 }
 OTHER = ("http-error", "The request cannot be served")
 
@@ -61,6 +67,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(CoresetError, _coreset_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RedisError, _redis_error)
     app.add_exception_handler(OSError, _storage_error)
 
 
@@ -103,7 +110,29 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     detail = f"{request.method} {request.url.path}: {title[0].lower()}{title[1:]}"
     answer = problem(slug, title, error.status_code, detail, request_id_of(request))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods that the request's path takes; Starlette names those of the first route alone."""
+    scope: Scope = {**request.scope, "path_params": {}}
+    known = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+    found = {method for method in known for route in request.app.router.routes if _takes(route, scope, method)}
+    return found | ({"HEAD"} if "GET" in found else set())
+
+
+def _takes(route: BaseRoute, scope: Scope, method: str) -> bool:
+    return route.matches({**scope, "method": method})[0] is Match.FULL
+
+
+def _redis_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RedisError)
+    found = unavailable(error)
+    if found is None:
+        raise error  # a fault of ours; coreset_service.http.middleware answers it
+    return _coreset_error(request, found)
 
 
 def _storage_error(request: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,7 @@ from coreset.schemas.summary import Summary
 from coreset.spec.scores import Score
 from coreset.storage.layout import JobFolder, load_result
 from coreset_service.api_docs import examples
-from coreset_service.dependencies import Ctx, JobId, require_success
+from coreset_service.dependencies import COSTLY, Ctx, JobId, require_success
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["looking"])
 
@@ -33,7 +33,7 @@ def get_summary(context: Ctx, job_id: JobId) -> Response:
     return Response(summary, media_type="application/json", headers=IMMUTABLE)
 
 
-@router.get("/samples", responses=examples.answers(examples.SAMPLES))
+@router.get("/samples", dependencies=[COSTLY], responses=examples.answers(examples.SAMPLES))
 def get_samples(
     context: Ctx,
     response: Response,
@@ -52,7 +52,7 @@ def get_samples(
     return sample_page(context.storage, plan, manifest.selection, order, page_size, page_token)
 
 
-@router.get("/changes", response_model=CutDiff, responses=examples.answers(examples.CHANGES))
+@router.get("/changes", response_model=CutDiff, dependencies=[COSTLY], responses=examples.answers(examples.CHANGES))
 def get_changes(
     context: Ctx,
     job_id: JobId,

@@ -24,8 +24,8 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 def readyz(context: Ctx) -> dict[str, object]:
-    """Answer that Redis and the storage are reachable. A service without workers is ready: its jobs wait."""
-    context.store.ping()
+    """Answer that Redis takes writes and the storage is reachable. Without workers it is ready too: jobs wait."""
+    context.store.probe()
     context.storage.exists("jobs")
     waiting, running = context.queue.census.waiting_counts(), context.queue.census.running_counts()
     tasks = sum(waiting.values()) + sum(running.values())

@@ -18,8 +18,8 @@ from coreset.spec.job import JobSpec
 from coreset.storage.layout import JobFolder
 from coreset_service.api_docs import examples
 from coreset_service.conditional import NOT_MODIFIED
-from coreset_service.dependencies import Context, Ctx, JobId, require_success
-from coreset_service.http.auth import caller_of
+from coreset_service.dependencies import SINGLE_KEYS, Context, Ctx, JobId, require_success
+from coreset_service.http.auth import caller_of, payer_of
 from coreset_service.job_links import with_links
 from coreset_service.maintenance import Retention
 from coreset_service.webhooks import require_deliverable
@@ -42,6 +42,7 @@ IdempotencyKey = Annotated[
 @router.post(
     "",
     status_code=202,
+    dependencies=[SINGLE_KEYS],
     response_model=Job,
     responses={
         **examples.answers(examples.JOB, 202),
@@ -66,7 +67,8 @@ async def post_job(
     warnings; no job is created, and an Idempotency-Key is ignored. Whatever would make the job fail is rejected in the
     same way. If the check takes long or all workers are busy, the answer is 503; repeat the request to wait for it.
     """
-    await run_in_threadpool(context.locations.check_spec, spec)
+    async with context.costly.turn(payer_of(request.scope)):
+        await run_in_threadpool(context.locations.check_spec, spec)
     if spec.webhook is not None:
         await run_in_threadpool(_require_webhook, context, spec)
     await run_in_threadpool(_require_room, context)
@@ -187,7 +189,7 @@ async def _preflight(context: Context, request: Request, spec: JobSpec) -> Respo
         Unavailable: there is no answer in time.
     """
     deadline = time.monotonic() + context.settings.check_seconds
-    while (found := await run_in_threadpool(context.queue.preflights.check, spec)) is None:
+    while (found := await run_in_threadpool(context.queue.preflights.check, spec, payer_of(request.scope))) is None:
         if time.monotonic() >= deadline or await request.is_disconnected():
             if await run_in_threadpool(context.queue.preflights.started, spec):
                 raise Unavailable("the check is still running; repeat the request to wait for it", check="running")

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.concurrency import run_in_threadpool
 
 from coreset_service.html_pages import render
 
@@ -14,7 +15,16 @@ Schema = dict[str, Any]
 
 
 @router.get("/docs", response_class=HTMLResponse)
-def reference(request: Request) -> Response:
+async def reference(request: Request) -> Response:
+    """Return the page, rendered at the first request: the path needs no key, so it must cost nothing."""
+    state = request.app.state
+    if not hasattr(state, "reference"):
+        state.reference = await run_in_threadpool(_rendered, request)
+    rendered = cast(Response, state.reference)
+    return Response(rendered.body, headers=dict(rendered.headers))
+
+
+def _rendered(request: Request) -> Response:
     description = cast(Schema, request.app.openapi())
     values: dict[str, object] = {
         "description": description,

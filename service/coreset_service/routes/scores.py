@@ -13,7 +13,7 @@ from coreset.browsing.score_rows import export_scores
 from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
 from coreset_service.api_docs import examples
-from coreset_service.dependencies import Ctx, JobId, plan_of
+from coreset_service.dependencies import COSTLY, Ctx, JobId, plan_of
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/scores", tags=["scores"])
 
@@ -30,6 +30,7 @@ NAMES: dict[Format, str] = {kind: f"scores.{kind}" for kind in get_args(Format)}
 @router.get(
     "",
     response_class=StreamingResponse,
+    dependencies=[COSTLY],
     responses={
         200: {
             "description": "The rows, in the order of the pool",

@@ -17,7 +17,7 @@ from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder
 from coreset_service.api_docs import examples
 from coreset_service.conditional import NOT_MODIFIED, IfNoneMatch, cache_headers, content_etag, not_modified
-from coreset_service.dependencies import Context, Ctx, JobId, plan_of
+from coreset_service.dependencies import COSTLY, SINGLE_KEYS, Context, Ctx, JobId, plan_of
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/selections", tags=["selections"])
 
@@ -30,7 +30,9 @@ CONCURRENT_SELECTIONS = CapacityLimiter(2)
 """Selections computed at the same time, since each may take gigabytes. Further ones wait without a thread."""
 
 
-@router.post("", status_code=201, responses=examples.answers(examples.SELECTION, 201))
+@router.post(
+    "", status_code=201, dependencies=[COSTLY, SINGLE_KEYS], responses=examples.answers(examples.SELECTION, 201)
+)
 async def post_selection(
     context: Ctx,
     response: Response,

@@ -72,13 +72,14 @@ def require_deliverable(spec: JobSpec, secret: bool, private: bool) -> None:
         return
     if not secret:
         raise InvalidSpec(
-            "this service sends no webhooks: its operator has set no webhook secret",
+            "this service sends no webhooks, since it has no CORESET_WEBHOOK_SECRET; leave `webhook` out",
             field="webhook",
         )
     try:
         checked_address(httpx.URL(spec.webhook.url), private)
     except httpx.InvalidURL as error:
-        raise InvalidSpec(f"webhook.url is not a URL: {error}", field="webhook.url") from error
+        detail = f"webhook.url is not a URL: {error}; expected https://HOST/PATH"
+        raise InvalidSpec(detail, field="webhook.url") from error
     except Unavailable as error:
         raise InvalidSpec(f"webhook.url: {error.detail}", field="webhook.url") from error
 

@@ -69,6 +69,12 @@ class Outbox:
         with translate_redis_errors():
             self._scripts.run("postpone_delivery", [DELIVERIES], [job_id, seconds])
 
+    def put_back(self, job_id: str, seconds: float) -> None:
+        """Make a delivery that was taken, but not attempted, due again after some seconds."""
+        with translate_redis_errors():
+            self._redis.hincrby(DELIVERY.format(id=job_id), "attempts", -1)
+        self.postpone(job_id, seconds)
+
     def remove(self, job_id: str) -> None:
         """Remove a delivery that succeeded or was given up."""
         with translate_redis_errors(), self._redis.pipeline(transaction=True) as pipe:

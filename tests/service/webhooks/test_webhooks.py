@@ -224,7 +224,7 @@ def test_a_webhook_that_cannot_be_told_is_refused_at_the_door(
             assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{slug}"), answer.text
     with service(redis, tmp_path) as api:
         answer = api.post("/v1/jobs", json={**body, "webhook": {"url": "https://example.org/"}})
-        assert (answer.status_code, "secret" in answer.json()["detail"]) == (422, True)
+        assert (answer.status_code, "CORESET_WEBHOOK_SECRET" in answer.json()["detail"]) == (422, True)
 
 
 @pytest.mark.parametrize("secret", ["", "abc", "whsec_", "whsec_!!", "whsec_c2hvcnQ=", SECRET.removeprefix("whsec_")])

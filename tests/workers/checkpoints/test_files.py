@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from coreset.errors import CheckpointUnusable
-from coreset_workers.checkpoints.files import adam_preconditioner, adam_step, load, look, optimizer_lr, sha256
+from coreset_workers.checkpoints.files import inspect, load, sha256
+from coreset_workers.checkpoints.optimizer import adam_preconditioner, optimizer_lr, optimizer_step
 
 EXCLUDED = ("bn", "ln", "bias", "logit_scale")
 """Words in the names of parameters that open_clip's trainer leaves without weight decay, as vectors are."""
@@ -90,7 +91,7 @@ def path(tmp_path: Path) -> Path:
 
 def unusable(path: Path) -> str:
     details = set()
-    for read in (load, look):
+    for read in (load, inspect):
         with pytest.raises(CheckpointUnusable) as caught:
             read(str(path))
         assert caught.value.data == {"uri": str(path)}
@@ -107,7 +108,7 @@ def test_a_trainers_checkpoint_is_read_with_all_that_it_tells(path: Path) -> Non
     found = load(str(path))
     assert (found.uri, found.epoch, found.global_step) == (str(path), 3, 12)
     torch.testing.assert_close(found.state_dict, dict(model.state_dict()), rtol=0, atol=0)
-    assert adam_step(found.optimizer) == 3
+    assert optimizer_step(found.optimizer) == 3
     assert optimizer_lr(found.optimizer) == 1e-2
     assert adam_preconditioner(found.optimizer, shapes(model), shapes(model)) is not None
 
@@ -120,14 +121,14 @@ def test_a_look_tells_all_but_the_numbers(path: Path, as_zip: bool) -> None:
         one["step"] = torch.arange(9.0)[number + 1]  # a view into a storage that they share
     content = {"epoch": 3, "state_dict": model.state_dict(), "optimizer": state}
     torch.save({**content, "global_step": 12}, path, _use_new_zipfile_serialization=as_zip)
-    found = look(str(path))
+    found = inspect(str(path))
     assert (found.uri, found.epoch, found.global_step) == (str(path), 3, 12)
     assert {name: value.shape for name, value in found.state_dict.items()} == {
         name: value.shape for name, value in model.state_dict().items()
     }
     assert found.optimizer is not None
     assert [int(one["step"]) for one in found.optimizer["state"].values()] == list(range(1, 1 + len(state["state"])))
-    assert (adam_step(found.optimizer), optimizer_lr(found.optimizer)) == (len(state["state"]), 1e-2)
+    assert (optimizer_step(found.optimizer), optimizer_lr(found.optimizer)) == (len(state["state"]), 1e-2)
 
 
 def test_a_look_reads_little_of_a_large_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +150,7 @@ def test_a_look_reads_little_of_a_large_file(path: Path, monkeypatch: pytest.Mon
             return found
 
     monkeypatch.setattr("coreset_workers.checkpoints.files.open_file", Counted)
-    assert adam_step(look(str(path)).optimizer) == 7
+    assert optimizer_step(inspect(str(path)).optimizer) == 7
     assert 0 < read < path.stat().st_size / 100
     load(str(path))
     assert read > path.stat().st_size
@@ -233,7 +234,7 @@ def test_noise_is_refused(tmp_path_factory: pytest.TempPathFactory, noise: bytes
 
 
 def test_a_file_that_is_not_there_is_named(path: Path) -> None:
-    assert unusable(path).endswith("is not there")
+    assert unusable(path).endswith("does not exist")
 
 
 def test_a_directory_is_refused_with_the_way_out(path: Path) -> None:
@@ -244,7 +245,7 @@ def test_a_directory_is_refused_with_the_way_out(path: Path) -> None:
 @pytest.mark.parametrize("content", [[1, 2], torch.ones(2), 17])
 def test_what_is_no_dict_is_refused(path: Path, content: object) -> None:
     torch.save(content, path)
-    assert f"holds a {type(content).__name__}, not a checkpoint" in unusable(path)
+    assert f"contains a {type(content).__name__}, not a checkpoint" in unusable(path)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_what_is_no_dict_is_refused(path: Path, content: object) -> None:
 )
 def test_a_dict_without_tensors_by_name_is_refused_with_its_keys(path: Path, content: object) -> None:
     torch.save(content, path)
-    assert "holds no state_dict of tensors (its keys: " in unusable(path)
+    assert "contains no state_dict of tensors (its keys: " in unusable(path)
 
 
 def test_sha256_and_size_are_the_files(path: Path) -> None:
@@ -270,14 +271,14 @@ def test_sha256_and_size_are_the_files(path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", [None, {}, {"state": {}, "param_groups": []}, {"state": {0: {}, 1: None}}])
 def test_without_adams_state_nothing_is_told(optimizer: dict[str, Any] | None) -> None:
-    assert adam_step(optimizer) is None
+    assert optimizer_step(optimizer) is None
     assert optimizer_lr(optimizer) is None
     assert adam_preconditioner(optimizer, {"a": torch.Size([1])}, ["a"]) is None
 
 
 def test_step_and_lr_are_the_largest() -> None:
     state = {0: {"step": torch.tensor(4.0)}, 1: {"step": 7}, 2: {}}
-    assert adam_step({"state": state}) == 7
+    assert optimizer_step({"state": state}) == 7
     assert optimizer_lr({"param_groups": [{"lr": 1e-4}, {"lr": torch.tensor(0.5)}, {}]}) == 0.5
 
 

@@ -15,8 +15,11 @@ from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel
 from coreset.spec.job import CheckpointFile, CheckpointsSpec
 from coreset.spec.model import ModelSpec
-from coreset_workers.checkpoints.files import adam_preconditioner, load
-from coreset_workers.checkpoints.run import find, plan_checkpoints, resolve_model, schedule_from
+from coreset_workers.checkpoints.architecture import resolve_model
+from coreset_workers.checkpoints.files import load
+from coreset_workers.checkpoints.optimizer import adam_preconditioner
+from coreset_workers.checkpoints.run import find, plan_checkpoints
+from coreset_workers.checkpoints.schedule import schedule_from
 from demo.pool import write_pool
 from demo.train import Training, train
 
@@ -104,13 +107,13 @@ def run(tmp_path: Path) -> Path:
 
 
 def planned(run: Path, **spec: Any) -> list[PlannedCheckpoint]:
-    checkpoints, _, warnings = plan_checkpoints(CheckpointsSpec(run=str(run), **spec), SPEC)
-    assert warnings == []
-    return checkpoints
+    found = plan_checkpoints(CheckpointsSpec(run=str(run), **spec), SPEC)
+    assert [warning for warning in found.warnings if "no optimizer state" not in warning] == []
+    return found.checkpoints
 
 
 def planned_files(*files: CheckpointFile) -> list[PlannedCheckpoint]:
-    return plan_checkpoints(CheckpointsSpec(files=list(files)), SPEC)[0]
+    return plan_checkpoints(CheckpointsSpec(files=list(files)), SPEC).checkpoints
 
 
 def names(run: Path, **spec: Any) -> list[str]:
@@ -166,7 +169,8 @@ def test_a_directory_without_checkpoints_is_refused_with_the_way_out(tmp_path: P
 
 def test_a_trainers_run_is_planned_from_its_own_files(run: Path) -> None:
     seen: list[None] = []
-    checkpoints, model, warnings = plan_checkpoints(CheckpointsSpec(run=str(run)), None, lambda: seen.append(None))
+    found = plan_checkpoints(CheckpointsSpec(run=str(run)), None, lambda: seen.append(None))
+    checkpoints, model, warnings = found.checkpoints, found.model, found.warnings
     assert [(c.index, c.uri, c.epoch, c.optimizer) for c in checkpoints] == [
         (0, f"{run}/checkpoints/epoch_2.pt", 2, "adamw"),
         (1, f"{run}/checkpoints/epoch_4.pt", 4, "adamw"),
@@ -236,7 +240,8 @@ def test_without_an_optimizer_step_and_lr_are_counted_from_params(
 
 def test_learning_rates_that_differ_from_params_are_told_and_interpolated(run: Path) -> None:
     write_params(run, lr=3 * BASE)
-    checkpoints, _, warnings = plan_checkpoints(CheckpointsSpec(run=str(run)), SPEC)
+    found = plan_checkpoints(CheckpointsSpec(run=str(run)), SPEC)
+    checkpoints, warnings = found.checkpoints, found.warnings
     assert [c.lr.value for c in checkpoints] == [COSINE(19), COSINE(39)]
     assert [(c.lr_sum.value, c.lr_sum.source) for c in checkpoints] == [
         (20 * COSINE(19), "interpolated"),
@@ -329,19 +334,20 @@ def test_checkpoints_out_of_order_are_refused_by_name(tmp_path: Path, steps: tup
 
 def test_a_checkpoint_without_a_step_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "a.pt", epoch=3)
-    with pytest.raises(CheckpointUnusable, match=r"a\.pt tells no step.*Give `step` and `lr`"):
+    with pytest.raises(CheckpointUnusable, match=r"a\.pt records no step.*Give `step` and `lr`"):
         planned_files(CheckpointFile(uri=str(path), lr=0.1))
 
 
 def test_a_checkpoint_without_a_learning_rate_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "a.pt", epoch=3)
-    with pytest.raises(CheckpointUnusable, match=r"a\.pt tells no learning rate.*Give `lr`"):
+    with pytest.raises(CheckpointUnusable, match=r"a\.pt records no learning rate.*Give `lr`"):
         planned_files(CheckpointFile(uri=str(path), step=10))
 
 
 def resolved(spec: ModelSpec | None, run: Path) -> PlannedModel:
     empty_files(run / "checkpoints", 1)
-    return resolve_model(spec, find(CheckpointsSpec(run=str(run))))
+    found = find(CheckpointsSpec(run=str(run)))
+    return resolve_model(spec, found.directory, found.params)
 
 
 def test_without_params_and_model_the_architecture_is_asked_for(tmp_path: Path) -> None:
@@ -351,7 +357,7 @@ def test_without_params_and_model_the_architecture_is_asked_for(tmp_path: Path) 
 
 def test_an_architecture_that_open_clip_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
     write_params(tmp_path, model="my-ViT")
-    with pytest.raises(CheckpointUnusable, match=r"my-ViT is not an architecture.*open_clip_config\.json") as caught:
+    with pytest.raises(CheckpointUnusable, match=r"my-ViT. is not an architecture.*open_clip_config\.json") as caught:
         resolved(None, tmp_path)
     assert caught.value.data == {"model": "my-ViT"}
 
@@ -416,7 +422,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_real_training_is_understood_without_a_word_of_ours(trained: Path) -> None:
-    checkpoints, model, warnings = plan_checkpoints(CheckpointsSpec(run=str(trained)), None)
+    found = plan_checkpoints(CheckpointsSpec(run=str(trained)), None)
+    checkpoints, model, warnings = found.checkpoints, found.model, found.warnings
     params = find(CheckpointsSpec(run=str(trained))).params
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     real = scheduler.cosine_lr(optimizer, float(params["lr"]), int(params["warmup"]), 6)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from coreset import uids
 from coreset.schemas.part import SampleStatus, UidSource
-from coreset_workers.data.decode import LARGEST_IMAGE, Sample, ViewFunctions, decode
+from coreset_workers.data.decode import MAX_PIXELS, Sample, ViewFunctions, decode
 from coreset_workers.data.tar import RawSample
 
 UID = "0123456789abcdef0123456789abcdef"
@@ -110,21 +110,23 @@ def test_without_a_json_member_there_is_no_caption_field() -> None:
 
 def test_a_broken_json_does_not_matter_where_the_caption_is_the_txt() -> None:
     sample = decoded(jpg=JPEG, txt=b"red", json=b"{")
-    assert (sample.status, sample.uid_source) == (SampleStatus.OK, UidSource.DERIVED)
+    assert (sample.status, sample.uid_source) == (SampleStatus.OK, UidSource.CONTENT)
 
 
 @pytest.mark.parametrize(
-    ("uid", "found"), [(UID, UID), (UID.upper(), UID), ("ff", "ff".zfill(32)), ("0" * 31 + "1", "0" * 31 + "1")]
+    ("uid", "found"),
+    [(UID, UID), (UID.upper(), UID), ("ff", "ff".zfill(32)), ("0" * 31 + "1", "0" * 31 + "1"), (17, "11".zfill(32))],
 )
 def test_the_uid_of_the_json_is_taken(uid: str, found: str) -> None:
     sample = decoded(jpg=JPEG, txt=b"red", json=json.dumps({"uid": uid}).encode())
     assert (sample.uid, sample.uid_source) == (found, UidSource.JSON)
 
 
-@pytest.mark.parametrize("uid", [None, 17, "", "not hex", UID + "0", [UID]])
-def test_without_a_usable_uid_one_is_derived_from_shard_and_key(uid: object) -> None:
+@pytest.mark.parametrize("uid", [None, -1, 2**128, 1.5, True, "", "not hex", "f" + UID, [UID]])
+def test_without_a_usable_uid_one_is_made_of_the_content(uid: object) -> None:
     sample = decoded(jpg=JPEG, txt=b"red", json=json.dumps({"uid": uid}).encode())
-    assert (sample.uid, sample.uid_source) == (uids.derive("000000.tar", "k"), UidSource.DERIVED)
+    assert (sample.uid, sample.uid_source) == (uids.of_content(JPEG, b"red"), UidSource.CONTENT)
+    assert sample.unusable_uid == (None if uid is None else ascii(uid))
 
 
 def test_bad_samples_have_their_uid_and_their_caption_too() -> None:
@@ -144,7 +146,7 @@ def png(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("side", [9_500, 20_000, 2**31 - 1])  # above our limit; above Pillow's two limits
 def test_a_decompression_bomb_is_too_large(side: int) -> None:
-    assert side * side > LARGEST_IMAGE
+    assert side * side > MAX_PIXELS
     assert decoded(png=png(side, side), txt=b"red").status is SampleStatus.IMAGE_TOO_LARGE
 
 

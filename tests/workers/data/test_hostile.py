@@ -21,6 +21,7 @@ from coreset_workers.data.decode import decode
 from coreset_workers.data.listing import count_samples
 from coreset_workers.data.loader import BYTES_PER_CALL, _call
 from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.data.tar_stream import MAX_EXPANSION
 from tests.fuzz.shards import VIEWS, mutated, read
 
 MEGABYTE = 2**20
@@ -57,7 +58,7 @@ def test_a_gzip_of_zeros_is_not_unpacked(shard: Path) -> None:
     before = peak()
     samples, damage = everything(shard)
     assert [sample.key for sample in samples] == ["a"]
-    assert damage == f"unpacks to more than {tar.MOST_UNPACKED} times its size"
+    assert damage == f"unpacks to more than {MAX_EXPANSION} times its size"
     assert peak() - before < 64 * MEGABYTE
 
 
@@ -134,7 +135,7 @@ def test_sparse_files_by_pax_headers_are_no_members(shard: Path, size: str) -> N
 
 
 def test_open_samples_are_bounded_in_bytes(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar, "HELD_AT_MOST", 4 * MEGABYTE)
+    monkeypatch.setattr(tar, "MAX_OPEN_BYTES", 4 * MEGABYTE)
     with tarfile.open(shard, "w") as file:
         for number in range(16):
             info = tarfile.TarInfo(f"{number}.jpg")

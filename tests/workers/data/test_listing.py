@@ -87,11 +87,10 @@ def test_missing_shards_are_named_but_ten_at_most(tmp_path: Path) -> None:
     assert len(caught.value.data["shards"]) == 10
 
 
-@pytest.mark.parametrize(("name", "why"), [("", "a directory"), ("0.tar/inside.tar", "NotADirectoryError")])
-def test_what_is_no_file_is_named_with_the_reason(tmp_path: Path, name: str, why: str) -> None:
+def test_what_is_no_file_is_named_with_the_reason(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", "a.txt")
-    with pytest.raises(ShardUnreadable, match=rf"\({why}\)|\(not found\)"):
-        listed(tmp_path / name)
+    with pytest.raises(ShardUnreadable, match=r"\(NotADirectoryError\)|\(not found\)"):
+        listed(tmp_path / "0.tar/inside.tar")
 
 
 def test_a_storage_that_is_not_known_is_named_with_the_reason() -> None:
@@ -101,7 +100,7 @@ def test_a_storage_that_is_not_known_is_named_with_the_reason() -> None:
 
 def test_expected_counts_come_from_the_files_beside_the_shards_in_a_fixed_order(tmp_path: Path) -> None:
     for name in ("0.tar", "1.tar", "2.tar", "3.tar"):
-        write_tar(tmp_path / name, "a.txt")
+        write_tar(tmp_path / name, *(f"{number}.txt" for number in range(100)))
     statuses = ["success"] * 7 + ["failed_to_download", "success", None]
     for stem in ("0", "1", "2"):
         pq.write_table(pa.table({"status": statuses, "key": range(10)}), tmp_path / f"{stem}.parquet")

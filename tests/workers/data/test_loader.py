@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from coreset.errors import ShardUnreadable
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import PlannedModel
 from coreset_workers.data.decode import Sample
-from coreset_workers.data.loader import Block, Loader, View
+from coreset_workers.data.loader import Block, Loader
 from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.model.clip import view_functions
 from demo.plan import Defect, defect_counts
 from demo.pool import write_pool
 
@@ -32,7 +34,10 @@ CONFIG: dict[str, object] = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
 }
 MODEL = PlannedModel(name="tiny", config=CONFIG, source="spec")
-VIEWS = {"run": View(MODEL, PreprocessCfg(size=32)), "clip": View(MODEL, PreprocessCfg(size=20, resize_mode="squash"))}
+VIEWS = {
+    "run": partial(view_functions, MODEL, PreprocessCfg(size=32)),
+    "clip": partial(view_functions, MODEL, PreprocessCfg(size=20, resize_mode="squash")),
+}
 
 
 @pytest.fixture(scope="module")

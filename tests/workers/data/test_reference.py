@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from coreset.spec.pool import PoolSpec
 from coreset_workers.data import reference
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.listing import list_shards
-from coreset_workers.data.loader import Loader, View
+from coreset_workers.data.loader import Loader
 from coreset_workers.data.reference import draw
 from coreset_workers.data.tar import ShardReader
+from coreset_workers.model.clip import view_functions
 from demo.pool import write_pool
 
 SAMPLES = 120
@@ -35,7 +37,7 @@ MODEL = PlannedModel(
 
 @pytest.fixture(scope="module")
 def loader() -> Loader:
-    return Loader({"run": View(MODEL, PreprocessCfg(size=16))}, None, processes=0)
+    return Loader({"run": partial(view_functions, MODEL, PreprocessCfg(size=16))}, None, processes=0)
 
 
 @pytest.fixture(scope="module")

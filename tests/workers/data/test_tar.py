@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coreset.errors import ShardUnreadable
+from coreset.schemas.part import Oddity
 from coreset_workers.data import tar
-from coreset_workers.data.tar import RawSample, ShardReader, split
+from coreset_workers.data.tar import RawSample, ShardReader, sample_member
 
 BLOCK = 512
 
@@ -57,12 +58,13 @@ def members_by_key(samples: list[RawSample]) -> dict[str, dict[str, bytes]]:
         ("000.seg.PNG", ("000", "seg.png")),
         ("a.b/c.d/000.txt", ("a.b/c.d/000", "txt")),
         ("./000.jpg", ("./000", "jpg")),
-        ("README", ("README", "")),
-        (".hidden", ("", "hidden")),
+        ("__a.jpg", ("__a", "jpg")),
+        *((name, None) for name in ("README", ".hidden", "._000.jpg", "x/._000.jpg", "000.", "000.__x", "__a__.txt")),
+        *((name, None) for name in ("x/__a__.txt", "__a__/000.jpg")),
     ],
 )
-def test_a_name_is_split_at_the_first_dot_of_its_base_name(name: str, parts: tuple[str, str]) -> None:
-    assert split(name) == parts
+def test_a_name_is_split_at_the_first_dot_of_its_base_name(name: str, parts: tuple[str, str] | None) -> None:
+    assert sample_member(tarfile.TarInfo(name)) == parts
 
 
 def test_members_of_a_key_make_one_sample_also_when_they_are_not_adjacent(shard: Path) -> None:
@@ -127,11 +129,13 @@ def test_directories_and_names_that_webdataset_reserves_are_no_samples(shard: Pa
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         file.addfile(link)
         file.addfile(tarfile.TarInfo("x/__meta__.json"))
-    assert read(shard) == ([], None)
+    reader = ShardReader(str(shard))
+    assert (list(reader), reader.damage) == ([], None)
+    assert reader.oddities.as_dict() == {"ignored_member": Oddity(count=2, example=f"{shard}: x/link.txt")}
 
 
 def test_a_member_larger_than_the_limit_is_taken_for_missing(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar, "LARGEST_MEMBER", 10)
+    monkeypatch.setattr(tar, "MAX_MEMBER_BYTES", 10)
     shard.write_bytes(tar_bytes(("a.jpg", bytes(11)), ("a.txt", bytes(10))))
     (sample,), damage = read(shard)
     assert sample.members == {"txt": bytes(10)}
@@ -268,6 +272,6 @@ def test_samples_are_read_back_as_they_were_written(
         shard.write_bytes(tar_bytes(*members))
         found, damage = read(shard, size=shard.stat().st_size)
     assert members_by_key(found) == samples
-    assert [sample.key for sample in found] == list(dict.fromkeys(split(name)[0] for name, _ in members))
+    assert [sample.key for sample in found] == list(dict.fromkeys(name.rpartition(".")[0] for name, _ in members))
     assert [sample.row for sample in found] == list(range(len(samples)))
     assert damage is None

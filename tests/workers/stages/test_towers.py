@@ -1,6 +1,5 @@
 """Every kind of tower: a trained checkpoint read back, its losses, the estimators' accuracy, and whole jobs."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import Plan, PlannedModel
 from coreset.spec.job import JobSpec
 from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
+from coreset_workers.checkpoints.optimizer import adam_preconditioner
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.model.clip import ClipModel
@@ -105,7 +104,7 @@ def test_the_fast_path_passes_the_gate_with_adams_preconditioner(trained: tuple[
     dtype = torch.float64 if kind in KINKED else torch.float32
     loaded, model, model64 = checkpoint_files.load(path), built(kind, dtype), built(kind, torch.float64)
     weights, weights64 = (m.weights(loaded.state_dict, path) for m in (model, model64))
-    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes, model.layout.names)
+    by_name = adam_preconditioner(loaded.optimizer, model.shapes, model.layout.names)
     assert by_name is not None
     encode, encode64 = model.encoder(weights.fixed), model64.encoder(weights64.fixed)
     reference, probes = pairs(12, seed=2), pairs(16, seed=3)
@@ -141,13 +140,6 @@ def test_the_captioning_decoder_of_coca_does_not_count() -> None:
     slopes = torch.autograd.grad(ends, values, allow_unused=True)
     unused = {name for name, slope in zip(names, slopes, strict=True) if slope is None}
     assert unused - {"logit_scale"} == set(names) - set(model.layout.names)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("transformers") is not None, reason="transformers is installed")
-def test_a_hugging_face_tower_without_transformers_passes_open_clips_word_on() -> None:
-    config = {**configs(SMALL)["vit"], "text_cfg": {"hf_model_name": "roberta-base", "hf_pooler_type": "mean_pooler"}}
-    with pytest.raises(CheckpointUnusable, match="pip install transformers"):
-        ClipModel.build(PlannedModel(name="hf", config=config, source="spec"), CPU)
 
 
 def test_a_tied_weight_is_counted_once_and_moves_everywhere() -> None:

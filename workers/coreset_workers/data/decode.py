@@ -6,9 +6,10 @@ Images leave as uint8 after resize and crop; scaling and normalisation happen on
 import io
 import json
 import re
+import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,28 +17,33 @@ import numpy.typing as npt
 from PIL import Image
 
 from coreset import uids
-from coreset.schemas.part import SampleStatus, UidSource
+from coreset.schemas.part import OddityKind, SampleStatus, UidSource
+from coreset_workers.data.oddities import Oddities
 from coreset_workers.data.tar import RawSample
 from coreset_workers.data.thumbnail import thumbnail
 
-LARGEST_IMAGE = 89_478_485
-"""Pixels; Pillow's own limit against decompression bombs. A larger image is a bad sample."""
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit against decompression bombs. A larger image is a bad sample."""
 
-LONGEST_STRIP = 300
-"""Ratio of the sides. A longer strip, its short side brought to the model's size, would not fit into memory."""
+MAX_ASPECT_RATIO = 300
+"""Of the longer to the shorter side. A longer strip, resized to the model's size, would not fit into memory."""
 
-LARGEST_JSON = 16 * 2**20
-"""Bytes; a json member of 256 MB can be 10 GB of Python's objects."""
+MAX_JSON_BYTES = 16 * 2**20
+"""A json member of 256 MB can become 10 GB of Python objects."""
 
-LONGEST_CAPTION = 20_000
-"""Characters."""
+MAX_CAPTION_CHARACTERS = 20_000
+MAX_UID_EXAMPLE = 80
+"""Characters of an unusable uid that are shown."""
 
 _LONG_WORD = re.compile(r"\w{1001}")
-"""A tokenizer takes time in the square of a word's length: 0.7 s for 2,000 letters, 40 s for 20,000."""
+"""A tokenizer's time grows with the square of a word's length: 0.7 s for 2,000 letters, 40 s for 20,000."""
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+"""Unicode categories without ink: controls, zero-width characters and byte-order marks, separators, spaces."""
 
 Image.init()
 FORMATS = [kind for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF") if kind in Image.OPEN]
-"""Of images, whatever the member is called. Pillow knows more, some of which start other programs."""
+"""Image formats that are decoded, whatever the member is called. Pillow knows more, some of which start programs."""
 
 ImageTransform = Callable[[Image.Image], npt.NDArray[np.uint8]]
 Tokenizer = Callable[[str], npt.NDArray[np.int64]]
@@ -45,7 +51,7 @@ Tokenizer = Callable[[str], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class ViewFunctions:
-    """What turns a sample into one model's inputs: image -> (3, H, W) uint8, caption -> (L,) int64."""
+    """One model's input functions: image -> (3, H, W) uint8, caption -> (L,) int64."""
 
     image: ImageTransform
     tokens: Tokenizer
@@ -56,9 +62,10 @@ class Sample:
     """A sample's identity, caption and status, and for each view its image and tokens if the status is ok.
 
     Attributes:
-        metadata: by field of the json member, its text, number or truth value as text.
-        size: (width, height) of the image as it is stored, in pixels; None if it was not looked at.
-        thumbnail: a JPEG, if it is wanted and the status is ok.
+        metadata: text, number or truth value, as text, by field of the json member.
+        size: (width, height) of the image as it is stored, in pixels; None if it was not opened.
+        thumbnail: a JPEG, if it was asked for and the status is ok.
+        unusable_uid: the uid of the json member as it stands there, if it is not a 128-bit number.
     """
 
     uid: str
@@ -72,6 +79,7 @@ class Sample:
     images: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     tokens: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     thumbnail: bytes | None = None
+    unusable_uid: str | None = None
 
 
 def decode(
@@ -81,41 +89,75 @@ def decode(
     kept: Sequence[str] = (),
     thumbnails: bool = False,
 ) -> Sample:
-    """Return the decoded sample; what is wrong with it is its status, never an exception.
+    """Return the decoded sample. A fault of the sample becomes its status, never an exception.
 
     Args:
         caption_field: take the caption from this field of the json member instead of the txt member.
         views: by name.
         kept: fields of the json member to keep.
-        thumbnails: whether to make one.
+        thumbnails: whether to make a thumbnail.
     """
     metadata = _metadata(raw)
-    identity = (*_uid(raw, metadata), raw.key, raw.row)
+    uid, source, unusable = _identity(raw, metadata, caption_field)
     caption, problem = _caption(raw, metadata, caption_field)
-    fields = _fields(metadata or {}, kept)
+    bare = Sample(
+        uid,
+        source,
+        raw.key,
+        raw.row,
+        SampleStatus.OK,
+        caption,
+        _fields(metadata or {}, kept),
+        unusable_uid=unusable,
+    )
     data = raw.image()
     if data is None:
-        return Sample(*identity, SampleStatus.NO_IMAGE, caption, fields)
+        return replace(bare, status=SampleStatus.NO_IMAGE)
     if problem is not None:
-        return Sample(*identity, problem, caption, fields)
+        return replace(bare, status=problem)
     image, size = _image(data)
     if isinstance(image, SampleStatus):
-        return Sample(*identity, image, caption, fields, size)
+        return replace(bare, status=image, size=size)
     assert caption is not None
     images = {name: view.image(image) for name, view in views.items()}
     tokens = {name: view.tokens(caption) for name, view in views.items()}
     small = thumbnail(image) if thumbnails else None
-    return Sample(*identity, SampleStatus.OK, caption, fields, size, images, tokens, small)
+    return replace(bare, size=size, images=images, tokens=tokens, thumbnail=small)
 
 
-def uid_of(raw: RawSample) -> str:
-    """Return the sample's uid, without decoding it."""
-    return _uid(raw, _metadata(raw))[0]
+def uid_of(raw: RawSample, caption_field: str | None) -> str:
+    """Return the sample's uid, without decoding its image."""
+    return _identity(raw, _metadata(raw), caption_field)[0]
 
 
-def _uid(raw: RawSample, metadata: dict[str, Any] | None) -> tuple[str, UidSource]:
-    uid = uids.normalise(metadata.get("uid")) if metadata else None
-    return (uid, UidSource.JSON) if uid else (uids.derive(raw.shard, raw.key), UidSource.DERIVED)
+def note_unusable_uids(oddities: Oddities, shard: str, samples: Iterable[Sample]) -> None:
+    """Count the samples whose json member has a uid that is not a 128-bit number."""
+    for sample in samples:
+        if sample.unusable_uid is not None:
+            oddities.add(OddityKind.UNUSABLE_UID, f"{sample.unusable_uid} of {shard}: {sample.key}")
+
+
+def _identity(
+    raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None
+) -> tuple[str, UidSource, str | None]:
+    """Return the uid, its source, and the json member's own uid if that one cannot be used."""
+    given = (metadata or {}).get("uid")
+    if (uid := uids.normalise(given)) is not None:
+        return uid, UidSource.JSON, None
+    unusable = None if given is None else ascii(given)[:MAX_UID_EXAMPLE]
+    return (
+        uids.of_content(raw.image() or b"", _caption_bytes(raw, metadata, caption_field)),
+        UidSource.CONTENT,
+        unusable,
+    )
+
+
+def _caption_bytes(raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None) -> bytes:
+    """Return the caption as it is stored, before any check; b"" if there is none."""
+    if caption_field is None:
+        return raw.members.get("txt", b"")
+    value = (metadata or {}).get(caption_field)
+    return value.encode(errors="surrogatepass") if isinstance(value, str) else b""
 
 
 def _metadata(raw: RawSample) -> dict[str, Any] | None:
@@ -123,7 +165,7 @@ def _metadata(raw: RawSample) -> dict[str, Any] | None:
     data = raw.members.get("json")
     if data is None:
         return {}
-    if len(data) > LARGEST_JSON:
+    if len(data) > MAX_JSON_BYTES:
         return None
     try:
         value = json.loads(data)
@@ -140,7 +182,7 @@ def _fields(metadata: dict[str, Any], kept: Sequence[str]) -> dict[str, str]:
 
 
 def _is_text(value: str) -> bool:
-    """Tell whether a file can hold it: json can write half a surrogate pair, which no file and no tokenizer takes."""
+    """Return whether the text can be encoded: json can hold half a surrogate pair, which files refuse."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -151,7 +193,7 @@ def _is_text(value: str) -> bool:
 def _caption(
     raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None
 ) -> tuple[str | None, SampleStatus | None]:
-    """Return the stripped caption, or None and what is wrong with it."""
+    """Return the stripped caption, or None and the status of a sample without a usable one."""
     if caption_field is not None:
         if metadata is None:
             return None, SampleStatus.BAD_CAPTION
@@ -165,21 +207,22 @@ def _caption(
             return None, SampleStatus.BAD_CAPTION
     else:
         return None, SampleStatus.NO_CAPTION
-    if len(value) > LONGEST_CAPTION or _LONG_WORD.search(value) or not _is_text(value):
+    if len(value) > MAX_CAPTION_CHARACTERS or _LONG_WORD.search(value) or not _is_text(value):
         return None, SampleStatus.BAD_CAPTION
-    caption = value.strip()
-    return (caption, None) if caption else (None, SampleStatus.EMPTY_CAPTION)
+    if all(unicodedata.category(character) in _INVISIBLE for character in value):
+        return None, SampleStatus.EMPTY_CAPTION
+    return value.strip(), None
 
 
 def _image(data: bytes) -> tuple[Image.Image | SampleStatus, tuple[int, int] | None]:
-    """Return the image in RGB, or what is wrong with it, and its size, looked at before anything is decoded."""
+    """Return the image in RGB, or the status of one that cannot be used, and its size, read before any decoding."""
     size = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the decoded image is what counts
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             size = image.size
-            if size[0] * size[1] > LARGEST_IMAGE or max(size) > LONGEST_STRIP * min(size):
+            if size[0] * size[1] > MAX_PIXELS or max(size) > MAX_ASPECT_RATIO * min(size):
                 return SampleStatus.IMAGE_TOO_LARGE, size
             return image.convert("RGB"), size
         except Image.DecompressionBombError:

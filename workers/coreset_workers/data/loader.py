@@ -4,10 +4,8 @@ The processes come from a fork server, never from this process, which may hold a
 """
 
 import multiprocessing
-import os
-import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -15,27 +13,22 @@ from typing import Self
 
 import numpy as np
 import torch
-from open_clip.transform import PreprocessCfg
 from torch import Tensor
 
 from coreset.schemas.part import SampleStatus
-from coreset.schemas.plan import PlannedModel
-from coreset_workers.data.ahead import ahead
+from coreset_workers.data.child_process import end_with_parent
 from coreset_workers.data.decode import Sample, ViewFunctions, decode
+from coreset_workers.data.prefetch import prefetch
 from coreset_workers.data.tar import RawSample
 
 SAMPLES_PER_CALL = 32
 BYTES_PER_CALL = 64 * 2**20
 BLOCK_SAMPLES = 512
-"""Good samples of a block, or a few more: each block moves the parameters to each point again."""
+"""Good samples per block, or a few more. Each block moves the parameters to each point again."""
 
 
-@dataclass(frozen=True)
-class View:
-    """What one model wants of a sample; picklable, so that a loader process can build the functions."""
-
-    model: PlannedModel
-    cfg: PreprocessCfg
+View = Callable[[], ViewFunctions]
+"""Builds one model's input functions; picklable, so that a loader process can call it."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +74,23 @@ class Loader:
         self, views: dict[str, View], caption_field: str | None, processes: int, metadata: Sequence[str] = ()
     ) -> None:
         self.views = views
+        self.caption_field = caption_field
         self._arguments = (views, caption_field, tuple(metadata))
         self._processes = processes
         self._pool = self._open() if processes else None
 
     def _open(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["coreset_workers.model.clip"])
+        context.set_forkserver_preload(_modules(self.views))
         pool = ProcessPoolExecutor(self._processes, context, initializer=_start, initargs=self._arguments)
         pool.submit(_ready)  # the fork server imports open_clip while this process goes on
         return pool
 
     def decode(self, raw: Iterable[RawSample], thumbnails: bool = False) -> Iterator[Sample]:
-        """Yield the decoded samples in their order, with thumbnails if they are wanted.
+        """Yield the decoded samples in their order, with thumbnails if asked for.
 
         Raises:
-            RuntimeError: a loader process was killed, for example for memory. The next call has new ones.
+            RuntimeError: a loader process was killed, for example for memory. The next call starts new ones.
         """
         if self._pool is None:
             here = _load(*self._arguments)
@@ -120,25 +114,25 @@ class Loader:
     def blocks(
         self, raw: Iterable[RawSample], batch: int, most: int = BLOCK_SAMPLES, thumbnails: bool = False
     ) -> Iterator[Block]:
-        """Yield the samples in blocks; the next one is decoded meanwhile.
+        """Yield the samples in blocks; the next one is decoded in the meantime.
 
-        The first block has `batch` good samples, so that the model does not wait for more than it can take; each
-        further one has twice as many, up to `most` or a few more. All but the last make whole batches.
+        The first block has `batch` good samples, so that the model starts early; each further one has twice as many, up
+        to `most` or a few more. All but the last make whole batches.
         """
-        return ahead(self._blocks(self.decode(raw, thumbnails), batch, most))
+        return prefetch(self._blocks(self.decode(raw, thumbnails), batch, most))
 
     def _blocks(self, samples: Iterable[Sample], wanted: int, most: int) -> Iterator[Block]:
-        held: list[Sample] = []
+        waiting: list[Sample] = []
         good = 0
         for sample in samples:
-            held.append(sample)
+            waiting.append(sample)
             good += sample.status is SampleStatus.OK
             if good == wanted:
-                yield Block.of(held, self.views)
-                held, good = [], 0
+                yield Block.of(waiting, self.views)
+                waiting, good = [], 0
                 wanted *= 2 if wanted < most else 1
-        if held:
-            yield Block.of(held, self.views)
+        if waiting:
+            yield Block.of(waiting, self.views)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -169,26 +163,20 @@ _loaded: _Loaded
 
 
 def _load(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> _Loaded:
-    from coreset_workers.model.clip import view_functions  # open_clip: not wanted where only Block is
+    return _Loaded({name: build() for name, build in views.items()}, caption_field, metadata)
 
-    functions = {name: view_functions(view.model, view.cfg) for name, view in views.items()}
-    return _Loaded(functions, caption_field, metadata)
+
+def _modules(views: Mapping[str, View]) -> list[str]:
+    """Return the modules that build the views, for the fork server to import once for all its processes."""
+    return sorted({getattr(view, "func", view).__module__ for view in views.values()})
 
 
 def _start(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> None:
     """Build a loader process's functions once."""
     global _loaded
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     _loaded = _load(views, caption_field, metadata)
-
-
-def _die_with_parent() -> None:
-    """End this process when the worker is gone: one that was killed cannot tell its loader processes."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _ready() -> None:

@@ -9,7 +9,7 @@ from coreset_workers.data.decode import Sample, uid_of
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import RawSample, ShardReader
 
-NAMED_AT_MOST = 5
+MAX_NAMED = 5
 
 
 def read_named(
@@ -17,7 +17,7 @@ def read_named(
 ) -> tuple[list[Sample], list[Sample]]:
     """Return the good samples with the wanted uids, and the bad ones, which no training has seen.
 
-    Every shard is read, since a uid may come again; what is not wanted is not decoded.
+    Every shard is read, since a uid may come again; other samples are not decoded.
 
     Raises:
         PoolUnusable: names uids that are not in the pool.
@@ -28,16 +28,17 @@ def read_named(
     def raw() -> Iterator[RawSample]:
         for index, shard in enumerate(shards):
             progress(index / len(shards))
-            yield from (sample for sample in ShardReader(shard.uri) if uid_of(sample) in names)
+            reader = ShardReader(shard.uri, shard.size or None)
+            yield from (sample for sample in reader if uid_of(sample, loader.caption_field) in names)
 
     found = list(loader.decode(raw()))
     missing = sorted(names - {sample.uid for sample in found})
     if missing:
-        more = len(missing) - NAMED_AT_MOST
+        more = len(missing) - MAX_NAMED
         raise PoolUnusable(
-            f"{len(missing):,} of {len(names):,} uids are not in the pool: {', '.join(missing[:NAMED_AT_MOST])}"
+            f"{len(missing):,} of {len(names):,} uids are not in the pool: {', '.join(missing[:MAX_NAMED])}"
             + (f" and {more:,} more" if more > 0 else ""),
-            uids=missing[:NAMED_AT_MOST],
+            uids=missing[:MAX_NAMED],
         )
     good = [sample for sample in found if sample.status is SampleStatus.OK]
     return good, [sample for sample in found if sample.status is not SampleStatus.OK]

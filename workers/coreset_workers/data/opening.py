@@ -1,7 +1,7 @@
-"""Files wherever they lie. The only door to what a spec names: what is opened here is allowed, whatever leads there.
+"""Files that a spec names, on any file system, opened only if they are allowed. No other module opens them.
 
-A local path is followed to its end first, so that no link leads out of the allowed folders. An http host is resolved by
-us, and each redirect is judged like a URI of its own.
+Links of a local path are resolved first, so that none leads out of the allowed folders. An http host is resolved here,
+and each redirect is checked like a URI of its own. Devices, pipes and sockets are refused: /dev/zero has no end.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import functools
 import os
 import posixpath
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +20,24 @@ import fsspec
 
 from coreset.access.addresses import require_public
 from coreset.access.locations import Location, Locations, located
-from coreset.errors import CoresetError, LocationForbidden
+from coreset.errors import CoresetError, LocationForbidden, ShardUnreadable
 from coreset.storage.complete_reads import with_complete_reads
 from coreset.storage.storage import missing_library
 
 REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-"""What trying again does not change; other OSErrors, such as an answer of 500, may be gone at the next attempt."""
+"""Errors that another attempt does not change; other OSErrors, such as an answer of 500, may pass."""
+
+MAX_MATCHES = 4_000_000
+"""Files that one pattern may match."""
+
+MAX_STARS = 3
+"""Folders and names of a pattern with `*`: each more is a level of folders that is listed whole."""
 
 _locations = Locations()
 
 
 def allow(locations: Locations) -> None:
-    """Set what this process may open; by default all that Locations() allows."""
+    """Set the locations that this process may open; the default is Locations()."""
     global _locations
     _locations = locations
 
@@ -50,34 +57,69 @@ def absolute(uri: str) -> str:
 
 
 def open_file(uri: str) -> BinaryIO:
-    """Open a file for reading, byte for byte as it lies there: a compressed one is not unpacked.
+    """Open a file for reading, byte for byte as it is stored: a compressed one is not unpacked.
 
     Raises:
-        LocationForbidden, AddressForbidden: it is not allowed.
+        LocationForbidden, AddressForbidden: it is not allowed, or is no regular file.
         InvalidInput: the library for this file system is not installed.
         OSError, ValueError: no such file, or no such file system.
     """
-    with _telling():
+    with _own_errors():
         fs, path = _resolved(uri)
         return cast(BinaryIO, fs.open(path, "rb"))
 
 
 def file_info(uri: str) -> dict[str, Any]:
-    """Return what the file system says of a file: size, type and more. Raises as open_file does."""
-    with _telling():
+    """Return the file system's entry of a file: size, type and more. Raises as open_file does."""
+    with _own_errors():
         fs, path = _resolved(uri)
         return fs.info(path)
 
 
 def names_in(directory: str) -> list[str]:
     """Return the base names in a directory. Raises as open_file does."""
-    with _telling():
+    with _own_errors():
         fs, path = _resolved(directory)
         return [posixpath.basename(name.rstrip("/")) for name in fs.ls(path, detail=False)]
 
 
+def matching(pattern: str) -> list[str]:
+    """Return the sorted URIs of the files that a pattern with `*` matches, or of a local folder's *.tar files.
+
+    A local path without `*` that is no folder, and any other URI without `*`, is returned as it is.
+
+    Raises:
+        LocationForbidden: the pattern is not allowed.
+        ShardUnreadable: nothing matches, too much does, or the URI is one of http, which lists no files.
+        OSError, ValueError, ImportError: the files cannot be listed.
+    """
+    place = _located(pattern)
+    if "*" not in pattern:
+        if place.scheme != "file" or not Path(_path(place)).is_dir():
+            return [absolute(pattern)]
+        pattern = posixpath.join(absolute(pattern), "*.tar")
+        place = _located(pattern)
+    if place.scheme in ("http", "https"):
+        raise ShardUnreadable(f"{pattern}: http lists no files; write a brace range instead of *", uri=pattern)
+    if "**" in pattern or sum("*" in piece for piece in pattern.split("/")) > MAX_STARS:
+        raise ShardUnreadable(f"{pattern}: give at most {MAX_STARS} folders or names with *, and no **", uri=pattern)
+    with _own_errors():
+        if place.scheme == "file":
+            _followed(pattern, posixpath.dirname(_path(place).split("*", 1)[0]))
+            found = fsspec.filesystem("file").glob(_path(place))
+        else:
+            fs = fsspec.filesystem(place.scheme, use_listings_cache=False)
+            found = [fs.unstrip_protocol(path) for path in fs.glob(fs._strip_protocol(pattern))]
+    names = sorted(map(str, found))
+    if not names:
+        raise ShardUnreadable(f"{pattern} matches no file", uri=pattern)
+    if len(names) > MAX_MATCHES:
+        raise ShardUnreadable(f"{pattern} matches more than {MAX_MATCHES:,} files", uri=pattern)
+    return names
+
+
 @contextmanager
-def _telling() -> Iterator[None]:
+def _own_errors() -> Iterator[None]:
     """Raise our own refusal where fsspec has made a FileNotFoundError of it."""
     try:
         yield
@@ -93,7 +135,7 @@ def _telling() -> Iterator[None]:
 
 
 def _located(uri: str) -> Location:
-    """Check what the name says. A relative path is one below the worker's folder."""
+    """Return the checked place that a URI names. A relative path starts at the worker's folder."""
     place = located(uri)
     if place.scheme == "file" and not place.path.startswith("/"):
         return _locations.check(str(Path.cwd() / place.path))
@@ -107,17 +149,28 @@ def _path(place: Location) -> str:
 def _resolved(uri: str) -> tuple[Any, str]:
     place = _located(uri)
     if place.scheme == "file":
-        return fsspec.filesystem("file"), _followed(uri, _path(place))
+        return fsspec.filesystem("file"), _require_regular(uri, _followed(uri, _path(place)))
     if place.scheme in ("http", "https"):
         fs = fsspec.filesystem(place.scheme, get_client=_client(_locations), use_listings_cache=False)
         return with_complete_reads(fs), uri
-    # Without a cache of listings: a shard that was written anew since would have the size and the tag of before.
+    # Without a cache of listings: a shard that was rewritten since would keep its old size and tag.
     fs = fsspec.filesystem(place.scheme, use_listings_cache=False)
     return with_complete_reads(fs), fs._strip_protocol(uri)
 
 
+def _require_regular(uri: str, path: str) -> str:
+    """Return the path. Raises LocationForbidden if it is a device, a pipe or a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return path  # the file system's own error says why
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise LocationForbidden(f"{uri} is not a regular file but a device, a pipe or a socket", uri=uri)
+    return path
+
+
 def _followed(uri: str, path: str) -> str:
-    """Return where a path leads in the end; the folders that are allowed are followed too, as they may be links."""
+    """Return a path without links; the allowed folders are resolved too, as they may be links themselves."""
     real = os.path.realpath(path)
     folders = [prefix.path for prefix in _locations.allowed if prefix.scheme == "file"]
     roots = [Location("file", "", os.path.realpath(folder or "/")) for folder in folders]
@@ -128,7 +181,7 @@ def _followed(uri: str, path: str) -> str:
 
 @functools.cache
 def _client(locations: Locations) -> Any:
-    """Return what makes fsspec's http session: the same function for the same rules, since fsspec caches by it."""
+    """Return the factory of fsspec's http session: one per set of rules, since fsspec caches file systems by it."""
 
     async def client(**options: Any) -> Any:
         import aiohttp  # comes with s3fs
@@ -147,10 +200,7 @@ async def _judge_redirect(locations: Locations, session: object, context: Simple
 
 
 class _Resolver:
-    """aiohttp's resolver: it connects to the addresses that come from here, and asks for names only.
-
-    Addresses as hosts are judged by Locations.check.
-    """
+    """aiohttp's resolver of host names to public addresses. Hosts that are addresses are checked by Locations.check."""
 
     def __init__(self, locations: Locations) -> None:
         self._locations = locations
@@ -166,4 +216,4 @@ class _Resolver:
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to close."""

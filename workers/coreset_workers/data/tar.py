@@ -1,46 +1,51 @@
 """A shard's samples, raw, as they stand in the tar. Members of one key need not be adjacent; nothing is unpacked.
 
-A member `DIR/KEY.EXT` is split at the first dot of its base name. A suffix that comes again under the same key starts
-a new sample, as in open_clip; its key is then written `KEY#2`, so that every sample of a shard has a key of its own.
+Names are split by webdataset: a member `DIR/KEY.EXT` at the first dot of its base name. A suffix that comes again under
+the same key starts a new sample, as in open_clip; its key is then written `KEY#2`, so that every sample of a shard has
+a key of its own.
 """
 
-import lzma
-import posixpath
-import struct
+import re
 import tarfile
-import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from tarfile import ReadError, TarFile
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, cast
+
+from webdataset.tariterators import base_plus_ext
 
 from coreset.errors import ShardUnreadable, Unavailable
+from coreset.schemas.part import OddityKind
+from coreset_workers.data.oddities import Oddities
 from coreset_workers.data.opening import REFUSALS, open_file
-
-IMAGES = ("jpg", "png", "jpeg", "webp")
-KEPT = frozenset((*IMAGES, "txt", "json"))
-LARGEST_MEMBER = 256 * 2**20
-"""Bytes; a larger member is taken for missing."""
-
-LARGEST_HEADER = 2**20
-"""Bytes; names and pax headers are read into memory whole, a gzip of zeros makes them of any size."""
-MOST_UNPACKED = 50
-"""Times its size that a compressed shard may unpack to, and 64 MiB. Images hardly shrink, text to a tenth."""
-HELD_AT_MOST = 2**30
-"""Bytes of the samples that are open at once."""
-
-DAMAGE = (
-    *(tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError),
-    *(TypeError, LookupError, OverflowError, struct.error, RecursionError),
+from coreset_workers.data.tar_stream import (
+    DAMAGE,
+    MAX_EXPANSION,
+    Bomb,
+    CountedFile,
+    headers,
+    max_unpacked,
+    open_tar,
 )
-"""What tarfile and its decompressors raise on a damaged shard. The second row are their own slips: a gzip that ends
-within its header is a TypeError (Python 3.11), found by `make fuzz`."""
+
+IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
+SCORED_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, "txt", "json"))
+MAX_MEMBER_BYTES = 256 * 2**20
+"""A larger member that scoring would read is taken for missing."""
+
+MAX_OPEN_BYTES = 2**30
+"""Bytes of the samples whose members may still come."""
+
+LOOK_BACK = 1000
+"""Samples whose members may still come: two members of one sample may be that many samples apart."""
+
+_RESERVED = re.compile(r"__[^/]*__($|/)")
+"""Names that webdataset keeps for itself (`skip_meta` of its tar_file_iterator)."""
 
 
 @dataclass
 class RawSample:
-    """One sample's members as bytes by extension; members that nobody reads are seen, but not held."""
+    """One sample's members as bytes by extension; members that are not read are seen, without their bytes."""
 
     shard: str
     key: str
@@ -49,8 +54,8 @@ class RawSample:
     seen: set[str] = field(default_factory=set)
 
     def image(self) -> bytes | None:
-        """Return the image's bytes, the first of jpg, png, jpeg, webp that is there."""
-        return next((self.members[ext] for ext in IMAGES if ext in self.members), None)
+        """Return the bytes of the first member among jpg, png, jpeg, webp."""
+        return next((self.members[ext] for ext in IMAGE_EXTENSIONS if ext in self.members), None)
 
 
 class ShardReader:
@@ -58,10 +63,11 @@ class ShardReader:
 
     Args:
         size: bytes that the shard should have, if known.
-        everything: hold every member, not only those that scoring reads; for copying.
+        everything: read every member, not only those that scoring needs; for copying.
 
     Attributes:
         damage: after the iteration, what is wrong with the tar, or None. The samples before the damage were delivered.
+        oddities: what was left aside so far.
 
     Raises:
         ShardUnreadable: the shard cannot be opened, or is no tar at all.
@@ -72,28 +78,30 @@ class ShardReader:
     def __init__(self, uri: str, size: int | None = None, everything: bool = False) -> None:
         self.uri = uri
         self.damage: str | None = None
+        self.oddities = Oddities()
         self._size = size
         self._everything = everything
 
     def __iter__(self) -> Iterator[RawSample]:
         try:
             with open_file(self.uri) as file:
-                counted = _Counted(cast(BinaryIO, file), self.uri)
-                yield from self._samples(counted)
+                counted = CountedFile(file, self.uri)
+                for sample in self._samples(counted):
+                    self._note_dotted_key(sample)
+                    yield sample
                 self._check_length(counted)
         except REFUSALS as error:
             raise ShardUnreadable(f"{self.uri} cannot be opened: {type(error).__name__}", uri=self.uri) from error
         except OSError as error:
             raise Unavailable(f"{self.uri} cannot be opened now: {type(error).__name__}", uri=self.uri) from error
 
-    def _samples(self, file: "_Counted") -> Iterator[RawSample]:
+    def _samples(self, file: CountedFile) -> Iterator[RawSample]:
         """Yield whole samples in the order of their first members, each once LOOK_BACK later ones are open."""
         queue: deque[tuple[str, RawSample]] = deque()
         current: dict[str, RawSample] = {}
         taken: Counter[str] = Counter()
-        rows = held = 0
-        for name, data in self._members(file):
-            key, ext = split(name)
+        rows = open_bytes = 0
+        for key, ext, data in self._members(file):
             sample = current.get(key)
             if sample is None or ext in sample.seen:
                 sample = current[key] = RawSample(self.uri, _own_key(key, taken), rows)
@@ -102,47 +110,62 @@ class ShardReader:
             sample.seen.add(ext)
             if data is not None:
                 sample.members[ext] = data
-                held += len(data)
-            while len(queue) > LOOK_BACK or (held > HELD_AT_MOST and len(queue) > 1):
+                open_bytes += len(data)
+            while len(queue) > LOOK_BACK or (open_bytes > MAX_OPEN_BYTES and len(queue) > 1):
                 closed = _close(queue, current)
-                held -= sum(map(len, closed.members.values()))
+                open_bytes -= sum(map(len, closed.members.values()))
                 yield closed
         while queue:
             yield _close(queue, current)
 
-    def _members(self, file: "_Counted") -> Iterator[tuple[str, bytes | None]]:
-        """Yield (name, bytes) of the files in the tar; bytes are None where nobody reads them."""
+    def _members(self, file: CountedFile) -> Iterator[tuple[str, str, bytes | None]]:
+        """Yield (key, extension, bytes) of the files in the tar; bytes are None if the member is not read."""
         try:
-            tar = tarfile.open(  # noqa: SIM115
-                fileobj=cast(BinaryIO, file), mode="r|*", tarinfo=Header, errors="backslashreplace"
-            )
+            tar = open_tar(cast(BinaryIO, file), self._size)
         except DAMAGE as error:
             raise ShardUnreadable(f"{self.uri} is not a tar file", uri=self.uri) from error
         name = "the first member"
         try:
-            for member in tar:
+            for member in headers(tar):
                 name = member.name
                 self._require_no_bomb(member)
-                if not belongs_to_sample(member):
+                if (parts := sample_member(member)) is None:
+                    if not member.isdir():
+                        self.oddities.add(OddityKind.IGNORED_MEMBER, f"{self.uri}: {name}")
                     continue
-                wanted = self._everything or (split(name)[1] in KEPT and member.size <= LARGEST_MEMBER)
-                source = tar.extractfile(member) if wanted else None
-                data = source.read() if source else None
-                if data is not None and len(data) < member.size:
-                    raise EOFError
-                yield name, data
-        except _Bomb as error:
+                yield *parts, self._content(tar, member, parts[1])
+        except Bomb as error:
             self.damage = str(error)
         except DAMAGE as error:
             self.damage = f"cut off or damaged after {name} ({type(error).__name__})"
 
-    def _require_no_bomb(self, member: tarfile.TarInfo) -> None:
-        """Raise _Bomb if the members up to this one are far more than the whole shard."""
-        if self._size and member.offset_data + member.size > MOST_UNPACKED * self._size + (64 << 20):
-            raise _Bomb(f"unpacks to more than {MOST_UNPACKED} times its size")
+    def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo, ext: str) -> bytes | None:
+        wanted = self._everything or (ext in SCORED_EXTENSIONS and member.size <= MAX_MEMBER_BYTES)
+        source = tar.extractfile(member) if wanted else None
+        if source is None:
+            return None
+        data = source.read()
+        if len(data) < member.size:
+            raise EOFError
+        return data
 
-    def _check_length(self, file: "_Counted") -> None:
-        while file.read(1 << 20):  # tarfile stops at the end mark; the rest must come too
+    def _require_no_bomb(self, member: tarfile.TarInfo) -> None:
+        """Raise Bomb if the members up to this one announce far more than the whole shard."""
+        most = max_unpacked(self._size)
+        if most is not None and member.offset_data + member.size > most:
+            raise Bomb(f"unpacks to more than {MAX_EXPANSION} times its size")
+
+    def _note_dotted_key(self, sample: RawSample) -> None:
+        """Count the images of a sample without one that webdataset's rule for names hides."""
+        if sample.image() is not None:
+            return
+        for ext in sorted(sample.seen):
+            if "." in ext and ext.rsplit(".", 1)[-1] in IMAGE_EXTENSIONS:
+                self.oddities.add(OddityKind.DOTTED_KEY, f"{self.uri}: {sample.key}.{ext}")
+
+    def _check_length(self, file: CountedFile) -> None:
+        rest = bytearray(1 << 20)
+        while file.readinto(rest):  # after damage; the rest must come too
             pass
         if self._size is None or file.count == self._size:
             return
@@ -151,23 +174,18 @@ class ShardReader:
         self.damage = self.damage or f"{file.count} bytes came of {self._size}: the shard has changed"
 
 
-LOOK_BACK = 1000
-"""Samples that are open at once: members of one sample may be that many samples apart."""
+def sample_member(member: tarfile.TarInfo) -> tuple[str, str] | None:
+    """Return (key with its folder, lower-case extension) of a member, or None if it belongs to no sample.
 
-
-def belongs_to_sample(member: tarfile.TarInfo) -> bool:
-    """Return whether a member is a file under a name that webdataset does not keep for itself.
-
-    No link, whatever it points to, and no sparse file: its holes would be read as zeros that nobody sent.
+    No link does, whatever it points to, and no sparse file: its holes would be read as zeros that nobody sent. Nor do
+    hidden files such as `._KEY.jpg` of macOS, names without extension, and those that webdataset reserves.
     """
-    return member.isfile() and not member.issparse() and not posixpath.basename(member.name).startswith("__")
-
-
-def split(name: str) -> tuple[str, str]:
-    """Return (key with its folder, lower-case extension), split at the first dot of the base name."""
-    folder, base = posixpath.split(name)
-    stem, _, ext = base.partition(".")
-    return (f"{folder}/{stem}" if folder else stem), ext.lower()
+    if not member.isfile() or member.issparse() or _RESERVED.match(member.name):
+        return None
+    key, ext = base_plus_ext(member.name)
+    if not key or key.endswith("/") or not ext or ext.startswith("__") or _RESERVED.match(key.rsplit("/", 1)[-1]):
+        return None
+    return key, ext.lower()
 
 
 def _own_key(key: str, taken: Counter[str]) -> str:
@@ -182,69 +200,3 @@ def _close(queue: deque[tuple[str, RawSample]], current: dict[str, RawSample]) -
     if current.get(key) is sample:
         del current[key]
     return sample
-
-
-class _Bomb(ReadError):
-    pass
-
-
-_BAD_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-_SMALL_TYPES = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-
-
-class Header(tarfile.TarInfo):
-    """A header that says when it is cut off or overwritten, where tarfile would take it for the end of the tar."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile: TarFile) -> Self:
-        try:
-            made = super().fromtarfile(tarfile)
-        except _BAD_HEADER as error:
-            raise ReadError(str(error)) from error
-        if tarfile.offset <= made.offset:  # a negative size: this header would be read again, for ever (CVE-2025-8194)
-            raise ReadError("the next header lies before this one")
-        return made
-
-    def _proc_member(self, tarfile: TarFile) -> "Header":
-        if self.type not in _SMALL_TYPES or self.size <= LARGEST_HEADER:
-            return super()._proc_member(tarfile)  # pyright: ignore
-        raise _Bomb(f"a header of {self.size:,} bytes")
-
-
-EMPTY_READS = 64
-
-
-class _Counted:
-    """A stream that counts the bytes that came through, and tells a broken transfer from a broken tar.
-
-    tarfile looks for the next header by reading on, block by block, as far as a member says that it goes, also when
-    nothing comes any more: 10 kB that said 2**96 kept a reader for ever (found by `make fuzz`).
-    """
-
-    def __init__(self, file: BinaryIO, uri: str) -> None:
-        self._file = file
-        self._uri = uri
-        self.count = 0
-        self._empty = 0
-        self.size: int | None = getattr(file, "size", None)
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            data = self._file.read(size)
-        except Exception as error:  # a file system's own kinds are many, and some are no OSErrors
-            kind = type(error).__name__
-            raise Unavailable(f"{self._uri} broke off after {self.count} bytes ({kind})", uri=self._uri) from error
-        self.count += len(data)
-        self._empty = 0 if data or size == 0 else self._empty + 1
-        if self._empty > EMPTY_READS:
-            self._empty = 0
-            raise EOFError
-        return data

@@ -16,7 +16,7 @@ from coreset.spec.model import ModelSpec
 from coreset.spec.proxies import PROXY_MODEL, PROXY_NAME
 from coreset.storage.layout import PlanFolder, summary_name
 from coreset.storage.storage import Storage
-from coreset_workers.checkpoints.run import registered
+from coreset_workers.checkpoints.architecture import registered
 from coreset_workers.data.listing import list_shards
 from coreset_workers.model.batch_size import free_bytes
 from coreset_workers.model.clip import build, preprocess_cfg

@@ -12,6 +12,7 @@ from coreset.errors import PoolUnusable
 from coreset.schemas.plan import Plan, PlannedCheckpoint
 from coreset.spec.scores import ESTIMATORS, Score
 from coreset_workers.checkpoints import files as checkpoint_files
+from coreset_workers.checkpoints.optimizer import adam_preconditioner
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.reference import draw
@@ -191,7 +192,10 @@ def _checkpoint(
     for name, value in weights.fixed.items():
         require_finite(float(value.double().sum()), f"the sum of {name}", planned.uri)
     encode = model.encoder(weights.fixed)
-    by_name = checkpoint_files.adam_preconditioner(loaded.optimizer, model.shapes, model.layout.names)
+    by_name = None
+    if planned.optimizer:
+        shapes = {name: shape for name, shape in model.shapes.items() if plan.trained is None or name in plan.trained}
+        by_name = adam_preconditioner(loaded.optimizer, shapes, model.layout.names)
     preconditioner = None if by_name is None else model.layout.flatten(by_name).to(weights.theta)
 
     def loss(pairs: Pairs) -> ContrastiveLoss:

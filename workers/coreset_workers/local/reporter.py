@@ -78,6 +78,10 @@ class LocalReporter:
         failure = FailedShard(shard=shard, uri=uri, message=message)
         self._change(failed_shards=[*self.job.failed_shards, failure])
 
+    def duplicates(self, duplicates: int) -> None:
+        self._record["samples_duplicates"] = str(duplicates)
+        self._change()
+
     def trial_advanced(self, trial: int, fraction: float, trials: int) -> None:
         done = FINISH_SHARE + (1 - FINISH_SHARE) * (trial + fraction) / trials
         self.stage(f"training proxies, {trial + (fraction == 1.0)} of {trials}", done)

@@ -1,4 +1,4 @@
-"""How many samples a forward pass may have: as many as the free memory holds."""
+"""Batch sizes of forward passes and of Hessian-vector products, from the free memory."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,11 @@ from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.meta_device import Shadow, peak_bytes
 
 LARGEST_BATCH = {"cpu": 64, "cuda": 1024}
-"""Samples; on a CPU larger batches fall out of the cache and gain nothing."""
+"""Samples of a forward pass at most; on a CPU larger batches fall out of the cache and gain nothing."""
 
 SMALLEST_BATCH = 16
-"""Samples, where memory lasts. A kernel is chosen by the shape: batches of 16, 32 and 64 gave the same bits on a small
-ViT; smaller ones moved scores, by up to 1.5e-3 of the largest diffin_eq9 in float32."""
+"""Samples of a forward pass at least, if memory allows. A kernel is chosen by the shape: batches of 16, 32 and 64 gave
+the same bits on a small ViT; smaller ones moved scores, by up to 1.5e-3 of the largest diffin_eq9 in float32."""
 
 CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -22,7 +22,7 @@ CGROUPS = (
 
 
 def bytes_a_sample(shadow: Shadow, reference_size: int) -> float:
-    """Return what each sample adds to a forward pass: its image, its activations, its 2 R logits."""
+    """Return the bytes that each sample adds to a forward pass: its image, its activations, its 2 R logits."""
     few, many = (peak_bytes(shadow.forward(n, reference_size)) for n in (64, 128))
     return (many - few) / 64
 
@@ -33,8 +33,8 @@ def batch_size(model: ClipModel, reference_size: int, free: int | None = None) -
     Args:
         model: on its device, in the precision that it will run in.
         reference_size: R.
-        free: bytes; None asks the model's device. What the scorer holds (parameters, directions) should be there
-            already, or be taken off.
+        free: bytes; None asks the model's device. Subtract the parameters and directions that the
+            scorer has still to allocate.
     """
     free = free_bytes(model.device) if free is None else free
     return scoring_batch(bytes_a_sample(Shadow.of(model), reference_size), free, LARGEST_BATCH[model.device.type])
@@ -43,16 +43,16 @@ def batch_size(model: ClipModel, reference_size: int, free: int | None = None) -
 def scoring_batch(each: float, free: float, largest: int) -> int:
     """Return the largest power of two of samples of `each` bytes that fits into half of the free memory; at least 1.
 
-    It is SMALLEST_BATCH at least where all of the free memory holds that many.
+    It is at least SMALLEST_BATCH if that many fit into all of the free memory.
     """
     return max(largest_batch(each, free / 2, largest), largest_batch(each, free, SMALLEST_BATCH))
 
 
 LARGEST_GRAPH = 64
-"""Samples whose graph a Hessian-vector product holds at once; more gain nothing."""
+"""Samples whose graph a Hessian-vector product keeps in memory at once; more gain nothing."""
 
 MEMORY_IN_PIECES = 4 / 3
-"""So much more a sample's graph takes where a minibatch is split (traced on ViT-B-32, RN50 and ViT-L-14)."""
+"""Memory of a sample's graph in a split minibatch, relative to a whole one (traced on ViT-B-32, RN50, ViT-L-14)."""
 
 
 def graph_samples(model: ClipModel, free: int | None = None) -> int:
@@ -68,7 +68,7 @@ def graph_samples(model: ClipModel, free: int | None = None) -> int:
 
 
 def held_bytes(device: torch.device) -> int:
-    """Return the bytes of parameters and directions that scoring may hold on a device: half of what is free."""
+    """Return the bytes of parameters and directions that scoring may keep on a device: half of what is free."""
     return free_bytes(device) // 2
 
 
@@ -89,7 +89,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _available() -> int:
-    """Return the free memory of the machine: without swapping where Linux tells it, else all that is built in."""
+    """Return the free memory of the machine: without swapping on Linux, elsewhere all that is built in."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

@@ -1,4 +1,4 @@
-"""Work on pairs batch by batch; where memory runs out the batch is halved, and what was done stays done."""
+"""Batches of pairs on a device: halved when memory runs out, without repeating finished batches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Batches:
 
         A kernel is chosen by the shape, and another kernel rounds otherwise, which differences of losses amplify: up
         to 1.5e-3 of the largest diffin_eq9 where 1 to 3 samples were left over. With one shape a sample's outcome does
-        not depend, in any bit, on who shares its batch.
+        not depend, in any bit, on the other samples of its batch.
 
         Args:
             beat: called after each batch with the share of the pairs that is done.
@@ -53,5 +53,5 @@ class Batches:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Tell whether an allocator gave up: CUDA's has a class of its own, the CPU's only a message."""
+    """Return whether an allocator failed: CUDA's error has a class of its own, the CPU's only a message."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

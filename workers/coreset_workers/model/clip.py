@@ -1,13 +1,14 @@
-"""open_clip models as functions of a flat parameter vector, and the inputs that they want."""
+"""open_clip models as functions of a flat parameter vector, and the functions that make their inputs."""
 
 import hashlib
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from torch.func import functional_call
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PlannedModel
 from coreset_workers.data.decode import ViewFunctions
-from coreset_workers.model.limits import check_config, check_size
+from coreset_workers.model.fit import require_fit
+from coreset_workers.model.limits import check_config, check_size, require_transformers
+from coreset_workers.model.tokenizers import load_tokenizer
 from diffin.batch_loss import Encoder
 from diffin.contrastive import Encoded, LossKind, Pairs
 from diffin.layout import Layout
@@ -35,10 +38,27 @@ torch.backends.cudnn.allow_tf32 = False
 torch.set_float32_matmul_precision("highest")
 
 
+BUILD_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""Errors that open_clip and torch raise for configs that make no model."""
+
+MAX_FILE_NAME = 100
+"""Characters of a model's name in the name of its file."""
+
+
 def register(model: PlannedModel) -> str:
     """Make the architecture known to open_clip, under a name of its content, and return that name."""
     text = json.dumps(model.config, sort_keys=True)
     stem = model.name.rsplit("/", 1)[-1].split(":", 1)[-1]
+    stem = re.sub(r"[^\w.-]", "-", stem, flags=re.ASCII)[:MAX_FILE_NAME]
     name = f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if name not in open_clip.list_models():
         with tempfile.TemporaryDirectory() as folder:
@@ -49,19 +69,21 @@ def register(model: PlannedModel) -> str:
 
 
 def build(model: PlannedModel) -> nn.Module:
-    """Return the model in float32 and eval mode, weights not loaded; nothing is downloaded.
+    """Return the model in float32 and eval mode without loading weights; nothing is downloaded.
 
     Raises:
-        CheckpointUnusable: open_clip cannot build this architecture, or it is too large.
+        CheckpointUnusable: open_clip cannot build this architecture, it is too large, or a package is not installed.
         LocationForbidden: it names a model of a hub that is not allowed.
     """
     check_config(model)
+    require_transformers(model)
     name = register(model)
+    resized: Any = {"force_image_size": model.force_image_size} if model.force_image_size else {}
     try:
         with _quiet():
             check_size(model, name)
-            built = open_clip.create_model(name, load_weights=False, pretrained_text=False)
-    except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError, OSError) as error:
+            built = open_clip.create_model(name, load_weights=False, pretrained_text=False, **resized)
+    except BUILD_ERRORS as error:
         raise CheckpointUnusable(
             f"open_clip cannot build the architecture {model.name} ({model.source}): {error}", model=model.name
         ) from error
@@ -70,7 +92,7 @@ def build(model: PlannedModel) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what open_clip tells the root logger, such as that no weights were loaded, out of our logs."""
+    """Keep open_clip's messages to the root logger, such as that no weights were loaded, out of our logs."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:
@@ -80,22 +102,17 @@ def _quiet() -> Iterator[None]:
 
 
 def preprocess_cfg(model: PlannedModel, built: nn.Module) -> PreprocessCfg:
-    """Return how the model wants its images: open_clip's defaults, the plan's settings, the tower's size."""
+    """Return the preprocessing of the model's images: open_clip's defaults, the plan's settings, the tower's size."""
     base = merge_preprocess_dict(dict(vars(PreprocessCfg())), dict(model.preprocess))
     visual: Any = built.visual
     return PreprocessCfg(**(base | {"size": visual.image_size}))
-
-
-@cache
-def _tokenizer(name: str) -> Any:
-    return open_clip.get_tokenizer(name)
 
 
 def view_functions(model: PlannedModel, cfg: PreprocessCfg) -> ViewFunctions:
     """Return the functions that turn a sample into this model's inputs, for a loader process."""
     transform: Any = image_transform_v2(cfg, is_train=False)
     steps = transform.transforms[:-2]  # without ToTensor and Normalize, which happen on the device
-    tokenizer = _tokenizer(register(model))
+    tokenizer = load_tokenizer(model, register(model))
 
     def image(picture: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
         for step in steps:
@@ -114,7 +131,7 @@ def tower_names(module: nn.Module) -> list[str]:
 
 
 class _Towers(nn.Module):
-    """Both towers and the scale in one call, whatever the forward method of the model returns besides."""
+    """Both towers and the scale in one call, whatever else the model's own forward method returns."""
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
@@ -132,11 +149,11 @@ class _Towers(nn.Module):
 
 @dataclass(frozen=True)
 class Weights:
-    """A checkpoint as the model takes it.
+    """Weights of a checkpoint, split for the model.
 
     Attributes:
         theta: (p,) the parameters that are counted.
-        fixed: by name, what else belongs to the checkpoint, such as the running statistics of batch normalisation.
+        fixed: the checkpoint's other parameters and buffers by name, such as running statistics.
     """
 
     theta: Tensor
@@ -151,7 +168,7 @@ class ClipModel:
         planned: the architecture.
         module: on its device; its own weights are not used.
         layout: of the parameters that are counted.
-        kind: InfoNCE, or SigLIP if the architecture has a logit bias.
+        kind: InfoNCE, or SigLIP if the architecture has a logit bias and the run was trained with that loss.
         mean, std: (3, 1, 1) of the normalisation.
     """
 
@@ -175,7 +192,8 @@ class ClipModel:
         module = build(planned)
         cfg = preprocess_cfg(planned, module)
         module = module.to(device=device, dtype=dtype).requires_grad_(False)
-        kind = LossKind.INFO_NCE if getattr(module, "logit_bias", None) is None else LossKind.SIGLIP
+        siglip = getattr(module, "logit_bias", None) is not None and planned.loss != "info_nce"
+        kind = LossKind.SIGLIP if siglip else LossKind.INFO_NCE
         mean, std = (torch.tensor(v, device=device, dtype=dtype)[:, None, None] for v in (cfg.mean, cfg.std))
         wanted = set(tower_names(module) if counted is None else counted)
         params = {name: p for name, p in module.named_parameters() if name in wanted}
@@ -214,16 +232,17 @@ class ClipModel:
         Raises:
             CheckpointUnusable: names are missing, unknown, or of another shape.
         """
-        wanted = self.module.state_dict()
         self.require_fit(state_dict, uri)
-        ours = {name: state_dict[name].to(self.device, value.dtype) for name, value in wanted.items()}
+        own = self.module.state_dict()
+        given = own | state_dict  # batch normalisation's counters may be missing, and are not read
+        ours = {name: given[name].to(self.device, value.dtype) for name, value in own.items()}
         tied = dict(self.module.named_parameters(remove_duplicate=False)).keys() - self.shapes.keys()
         fixed = {name: value for name, value in ours.items() if name not in tied.union(self.layout.names)}
         return Weights(self.layout.flatten(ours), fixed)
 
     def require_fit(self, state_dict: dict[str, Tensor], uri: str) -> None:
         """Raise CheckpointUnusable if names are missing, unknown, or of another shape; numbers do not matter."""
-        _compare(self.module.state_dict(), state_dict, uri, self.planned)
+        require_fit(self.module.state_dict(), state_dict, uri, self.planned)
 
     @cached_property
     def frozen(self) -> list[nn.Module]:
@@ -232,25 +251,3 @@ class ClipModel:
 
     def normalised(self, images: Tensor) -> Tensor:
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-
-
-def _compare(wanted: dict[str, Tensor], found: dict[str, Tensor], uri: str, model: PlannedModel) -> None:
-    missing = [name for name in wanted if name not in found]
-    unknown = [name for name in found if name not in wanted]
-    other = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    if missing or unknown or other:
-        words = [
-            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-            for names, what in ((missing, "missing"), (unknown, "unknown"), (other, "of another shape"))
-            if names
-        ]
-        raise CheckpointUnusable(
-            f"{uri} does not fit the architecture {model.name}: {'; '.join(words)}. "
-            "Give the right `model` in the spec, or the run directory whose params.txt names it.",
-            uri=uri,
-            model=model.name,
-        )

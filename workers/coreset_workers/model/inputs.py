@@ -1,7 +1,8 @@
-"""Samples to the tensors of the numerics, and the models of a plan."""
+"""Inputs of a plan's models: tensors of samples, and the weights behind the CLIP score."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import open_clip
@@ -14,7 +15,9 @@ from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Block, View
 from coreset_workers.data.opening import file_info
-from coreset_workers.model.clip import ClipModel, Weights, build, preprocess_cfg
+from coreset_workers.model.clip import ClipModel, Weights, build, preprocess_cfg, register, view_functions
+from coreset_workers.model.limits import check_tag
+from coreset_workers.model.tokenizers import load_tokenizer
 from diffin.contrastive import Pairs
 
 RUN, CLIP = "run", "clip"
@@ -22,7 +25,7 @@ RUN, CLIP = "run", "clip"
 
 
 def views(plan: Plan) -> dict[str, View]:
-    """Return how each model of the plan wants its samples."""
+    """Return the preprocessing and tokenization of each model of the plan."""
     found = {RUN: view_of(plan.model)}
     if plan.clip_model is not None:
         found[CLIP] = view_of(plan.clip_model)
@@ -30,8 +33,16 @@ def views(plan: Plan) -> dict[str, View]:
 
 
 def view_of(model: PlannedModel) -> View:
-    """Return how a model wants its samples."""
-    return View(model, preprocess_cfg(model, build(model)))
+    """Return the preprocessing and tokenization of a model.
+
+    Raises:
+        CheckpointUnusable: the model cannot be built, or its tokenizer cannot be loaded; a loader process that failed
+            for that could not say why.
+        LocationForbidden: one of them would be fetched from a place that is not allowed.
+    """
+    built = build(model)
+    load_tokenizer(model, register(model))
+    return partial(view_functions, model, preprocess_cfg(model, built))
 
 
 def pairs_of_block(block: Block, view: str) -> Pairs:
@@ -63,15 +74,17 @@ def load_clip_weights(plan: Plan, model: ClipModel) -> Weights:
 
     Raises:
         CheckpointUnusable: no such file or tag, or it cannot be downloaded.
+        LocationForbidden: the tag's weights lie at a place that is not allowed.
     """
     assert plan.clip_model is not None
     assert plan.clip_pretrained is not None
     pretrained = plan.clip_pretrained
     name = plan.clip_model.name
     if open_clip.get_pretrained_cfg(name, pretrained):
+        check_tag(name, pretrained)
         try:
             path = open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, pretrained))
-        except Exception as error:  # whatever the hub's client raises: the way out is the same
+        except Exception as error:  # the hub's client raises all kinds; the way out is the same
             raise CheckpointUnusable(
                 f"the weights {name}/{pretrained} cannot be downloaded ({type(error).__name__}). "
                 "Give the path of a weights file as `clip_model.pretrained`.",

@@ -1,7 +1,7 @@
-"""What a computation takes, without doing it: run on the meta device, its bytes and operations are counted.
+"""Memory and operations of a computation, counted on the meta device without doing it.
 
 A tensor there has a shape and no data, and shapes alone decide how large every intermediate is, so the very code that
-will run can be traced. What a kernel takes for itself inside, and what an allocator holds back, is not seen.
+will run can be traced. Memory inside a kernel, and what an allocator keeps in reserve, is not seen.
 """
 
 import weakref

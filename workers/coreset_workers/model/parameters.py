@@ -1,7 +1,10 @@
-"""Which parameters are counted: all, those of the last blocks of each tower, or those that a pattern names."""
+"""Choice of the counted parameters: all, those of the last blocks of each tower, or those that a pattern matches.
+
+Parameters that the run locked are never counted: training did not move them.
+"""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -10,30 +13,72 @@ import torch
 from PIL import Image
 from torch import nn
 
-from coreset.errors import InvalidSpec
+from coreset.errors import CheckpointUnusable, InvalidSpec
 from coreset.schemas.plan import PlannedModel
 from coreset.spec.model import ParametersSpec
-from coreset_workers.model.clip import build, preprocess_cfg, tower_names, view_functions
+from coreset_workers.model.clip import BUILD_ERRORS, build, preprocess_cfg, tower_names, view_functions
 
-NAMED_AT_MOST = 5
+MAX_EXAMPLES = 5
+"""Names of parameters in an error."""
 
 
-def counted_parameters(spec: Literal["all"] | ParametersSpec, model: PlannedModel) -> list[str] | None:
+def trained_parameters(model: PlannedModel, locks: Mapping[str, Mapping[str, Any]]) -> list[str] | None:
+    """Return the names of the parameters that a run trained, in the model's order; None for all.
+
+    Args:
+        locks: arguments of open_clip's lock_image_tower and lock_text_tower, by `image` and `text`.
+
+    Raises:
+        CheckpointUnusable: open_clip cannot lock the towers so.
+    """
+    if not locks:
+        return None
+    module: Any = build(model).requires_grad_(True)
+    try:
+        if "image" in locks:
+            module.lock_image_tower(**locks["image"])
+        if "text" in locks:
+            module.lock_text_tower(**locks["text"])
+    except BUILD_ERRORS as error:
+        raise CheckpointUnusable(
+            f"params.txt: open_clip cannot lock the towers of {model.name} as the run did: {error}",
+            model=model.name,
+        ) from error
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+
+def counted_parameters(
+    spec: Literal["all"] | ParametersSpec, model: PlannedModel, trained: Collection[str] | None = None
+) -> list[str] | None:
     """Return the names of the parameters that are counted, in the model's order; None for all.
 
     Those of CoCa's captioning decoder are not: its loss is no part of the contrastive one.
 
+    Args:
+        trained: names of the parameters that the run trained; None if it trained all.
+
     Raises:
-        InvalidSpec: a pattern that matches none, or a tower without that many blocks.
+        InvalidSpec: a pattern matches no parameter, a tower has too few blocks, or the run locked all of the named.
     """
-    if isinstance(spec, str) and "multimodal_cfg" not in model.config:
+    if isinstance(spec, str) and "multimodal_cfg" not in model.config and trained is None:
         return None
     module = build(model)
     if isinstance(spec, str):
-        return tower_names(module)
-    if spec.last_blocks is not None:
-        return _last_blocks(module, model, spec.last_blocks)
-    return _matching(module, spec.names or [])
+        names = tower_names(module)
+    elif spec.last_blocks is not None:
+        names = _last_blocks(module, model, spec.last_blocks)
+    else:
+        names = _matching(module, spec.names or [])
+    if trained is None:
+        return names
+    counted = [name for name in names if name in set(trained)]
+    if not counted:
+        raise InvalidSpec(
+            "parameters: the run locked all parameters that are asked for (--lock-image, --lock-text), so that no "
+            "sample moved them. Leave `parameters` out to count those that were trained.",
+            field="parameters",
+        )
+    return counted
 
 
 def _matching(module: nn.Module, patterns: list[str]) -> list[str]:
@@ -42,7 +87,7 @@ def _matching(module: nn.Module, patterns: list[str]) -> list[str]:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise InvalidSpec(
                 f"parameters.names: {pattern} matches no parameter of the model; "
-                f"its names are like {', '.join(names[:: max(1, len(names) // NAMED_AT_MOST)][:NAMED_AT_MOST])}",
+                f"its names are like {', '.join(names[:: max(1, len(names) // MAX_EXAMPLES)][:MAX_EXAMPLES])}",
                 pattern=pattern,
             )
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -1,4 +1,4 @@
-"""In which arithmetic the scoring passes run: the ladder that a plan climbs until the accuracy gate is passed."""
+"""Arithmetic of the scoring passes: the ladder that a plan climbs until the accuracy gate is passed."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from coreset.spec.scores import ESTIMATORS, Score
 
 @dataclass(frozen=True)
 class Precision:
-    """A way to evaluate the estimators.
+    """The arithmetic that evaluates the estimators.
 
     Attributes:
         dtype: of the towers in the scoring passes.
         traced: of gradients, Hessian-vector products and directions.
-        slopes: first derivatives by one pass in forward mode, which bears coarse arithmetic, not by differences.
+        slopes: first derivatives by one pass in forward mode, which tolerates coarse arithmetic, not by differences.
         tf32: whether float32 products may be rounded to TF32's ten bits.
     """
 
@@ -27,7 +27,7 @@ class Precision:
 
     @contextmanager
     def kernels(self) -> Iterator[None]:
-        """Use the products that this precision allows."""
+        """Set torch's matrix products to those that this precision allows."""
         before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = self.tf32

@@ -1,5 +1,8 @@
 """A coreset as new WebDataset shards: the members' bytes untouched, laid out as DataComp's resharder lays them out.
 
+The key of each sample is its uid. Scored again, the shards give the same uids: those of the json members, and for the
+others those of their content, which is untouched.
+
 shards/00000000.tar ...             SAMPLES_PER_SHARD samples each, in the order of the pool; members `UID.EXT`, or
                                     `UID-0.EXT`, `UID-1.EXT` ... where a sample was drawn several times
 shards/00000000_stats.json ...      {"successes": samples}
@@ -7,14 +10,13 @@ shards/sizes.json, meta.json        samples by shard; the number and the naming 
 shards/sample_ids.npy               the uids, as subset.npy
 """
 
-import io
 import json
-import tarfile
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import BinaryIO, cast
 
 import pyarrow.parquet as pq
+from webdataset.writer import TarWriter
 
 from coreset.errors import ShardUnreadable
 from coreset.schemas.manifest import File, Selection
@@ -58,7 +60,7 @@ def write_shards(
     if sum(sizes.values()) != selection.k:
         raise ShardUnreadable(
             f"{sum(sizes.values()):,} of the coreset's {selection.k:,} samples were found again: a shard has changed "
-            "since it was scored. Post the job again, so that it is planned anew."
+            "since it was scored. Post the job again, so that it is planned again."
         )
     save("sizes.json", sizes)
     save(
@@ -107,10 +109,8 @@ class _Tar:
         self.samples = 0
 
     def fill(self, file: BinaryIO) -> None:
-        with tarfile.open(fileobj=file, mode="w|") as tar:
+        options = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "format": "PAX_FORMAT"}
+        with TarWriter(file, encoder=False, keep_meta=True, **options) as tar:
             for name, raw in self._chosen:
                 self.samples += 1
-                for ext, data in raw.members.items():
-                    header = tarfile.TarInfo(f"{name}.{ext}")
-                    header.size = len(data)
-                    tar.addfile(header, io.BytesIO(data))
+                tar.write(raw.members | {"__key__": name})

@@ -24,6 +24,8 @@ from rq.job import Job as Task
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
+from coreset_workers.process.own_tasks import OwnTask
+
 MAINTENANCE_SECONDS = 10
 """Lifetime of the lock under which one worker searches for lost tasks; RQ's own lasts 899 s if its holder is killed."""
 
@@ -82,6 +84,7 @@ class LeaseWorker(SimpleWorker):
         task_context: returns the context in which a task runs (coreset_workers.process.task_context).
         task_ended: called with the RQ id of each task after it ended, successfully or not.
         on_stall: called with the seconds since the last mark and the task's id; ends the process.
+        task_class: class of the messages, which decides about the functions that they may name.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class LeaseWorker(SimpleWorker):
         task_context: Callable[[Task], AbstractContextManager[object]] = lambda _: nullcontext(),
         task_ended: Callable[[str], object] = lambda _: None,
         on_stall: Callable[[float, str], None] = _die,
+        task_class: type[Task] = OwnTask,
     ) -> None:
         self.lease = lease
         self.beat = lease / 3
@@ -105,6 +109,7 @@ class LeaseWorker(SimpleWorker):
             connection=connection,
             serializer=JSONSerializer,
             queue_class=_Queue,
+            job_class=task_class,
             worker_ttl=DEQUEUE_MARGIN + max(1, min(10, round(self.beat))),
             maintenance_interval=max(1, round(self.beat)),
             log_job_description=False,

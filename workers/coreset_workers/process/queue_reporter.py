@@ -59,6 +59,9 @@ class QueueReporter:
     def shard_failed(self, shard: int, uri: str, message: str) -> None:
         self._store.shards.fail(self._job_id, shard, uri, message)
 
+    def duplicates(self, duplicates: int) -> None:
+        self._store.set_duplicates(self._job_id, duplicates)
+
     def trial_advanced(self, trial: int, fraction: float, trials: int) -> None:
         if fraction == 1.0 or self._due():
             self._store.task_counts.advance_trial(self._job_id, trial, fraction, trials)

@@ -15,9 +15,11 @@ from coreset.schemas.job import Job
 from coreset.schemas.manifest import Environment, Manifest
 from coreset.schemas.plan import Plan
 from coreset.selection.agreement import compare_with_clip_score
-from coreset.selection.select import save_selection, select
+from coreset.selection.select import count_samples, save_selection, select
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
+from coreset_workers.data.oddities import duplicates_warning
+from coreset_workers.data.oddities import warnings as oddity_warnings
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.outputs.report import write_report
 from coreset_workers.outputs.shards import write_shards
@@ -54,6 +56,7 @@ def finish_job(
     comparisons = compare_with_clip_score(storage, plan, selection.k - selection.repeated)
     preparation = prepared.load_preparation(storage, plan)
     assert preparation is not None
+    duplicates = counts.scored - count_samples(storage, plan)
     found = Manifest(
         job_id=job.id,
         plan_id=plan.id,
@@ -70,11 +73,13 @@ def finish_job(
         steps=preparation.steps,
         read=counts.read,
         scored=counts.scored,
+        duplicates=duplicates,
         bad=counts.bad,
+        oddities=counts.oddities,
         expected=counts.expected if counts.announced == counts.shards else None,
         failed_shards=counts.missing,
         damaged_shards=counts.damaged,
-        warnings=[*job.warnings, *preparation.warnings, *_shortfalls(counts)],
+        warnings=[*job.warnings, *preparation.warnings, *pool_warnings(counts, duplicates), *_shortfalls(counts)],
         comparisons=comparisons,
         parts=list(counts.parts.values()),
         selection=selection,
@@ -90,6 +95,12 @@ def finish_job(
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
     storage.write(JobFolder(job.id).manifest, manifest.model_dump_json(indent=2).encode())
     return manifest
+
+
+def pool_warnings(counts: Counts, duplicates: int) -> list[str]:
+    """Return sentences about the samples that a selection cannot take and the members that were left aside."""
+    copies = duplicates_warning(duplicates, counts.scored)
+    return ([copies] if copies else []) + oddity_warnings(counts.oddities)
 
 
 def _environment(counts: Counts, precision: str) -> Environment:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from coreset.schemas.manifest import File, ShardSummary
+from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedShard
 from coreset.spec.base import FrozenModel
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
+from coreset_workers.data.oddities import merged
 
 
 class Counts(FrozenModel):
@@ -21,6 +23,7 @@ class Counts(FrozenModel):
         missing: URIs of the shards without a part.
         damaged: damage of a tar, by URI of the shard.
         short: number of announced samples that were missing, by URI of the shard.
+        oddities: what was left aside or replaced, by OddityKind.
         parts: files of the parts, by index of the shard.
         seconds: scoring time, summed over all workers.
         devices: number of shards scored, by device.
@@ -35,6 +38,7 @@ class Counts(FrozenModel):
     missing: list[str] = Field(default_factory=list)
     damaged: dict[str, str] = Field(default_factory=dict)
     short: dict[str, int] = Field(default_factory=dict)
+    oddities: dict[str, Oddity] = Field(default_factory=dict[str, Oddity])
     parts: dict[int, File] = Field(default_factory=dict)
     seconds: float = 0.0
     devices: dict[str, int] = Field(default_factory=dict)
@@ -54,6 +58,7 @@ class Counts(FrozenModel):
             announced=int(summary.expected is not None),
             damaged={shard.uri: summary.damage} if summary.damage else {},
             short={shard.uri: missing} if missing > 0 else {},
+            oddities=summary.oddities,
             parts={shard.index: summary.part},
             seconds=summary.seconds,
             devices={summary.device: 1},
@@ -82,6 +87,7 @@ def merge_counts(counts: Sequence[Counts]) -> Counts:
         missing=sorted(uri for c in counts for uri in c.missing),
         damaged={uri: c.damaged[uri] for c in counts for uri in c.damaged},
         short={uri: c.short[uri] for c in counts for uri in c.short},
+        oddities=merged(c.oddities for c in counts),
         parts=dict(sorted((index, c.parts[index]) for c in counts for index in c.parts)),
         seconds=sum(c.seconds for c in counts),
         devices=_summed([c.devices for c in counts]),

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 
 import open_clip
-from open_clip.transform import PreprocessCfg
 
 from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
 from coreset.spec.job import JobSpec, ValidationTarget
@@ -12,12 +11,13 @@ from coreset.spec.model import ClipModelSpec
 from coreset.spec.scores import cautions
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
-from coreset_workers.checkpoints.run import plan_checkpoints, registered
+from coreset_workers.checkpoints.architecture import registered, tag_preprocess
+from coreset_workers.checkpoints.run import plan_checkpoints
 from coreset_workers.data.listing import count_samples, list_shards
-from coreset_workers.model.parameters import counted_parameters
+from coreset_workers.model.limits import check_tag
+from coreset_workers.model.parameters import counted_parameters, trained_parameters
 
 DEFAULT_CLUSTERS = 32
-IMAGE_FIELDS = ("mean", "std", "interpolation", "resize_mode")
 SAMPLES_PER_CLUSTER = 8
 """Default average number of B's samples in a cluster."""
 
@@ -33,15 +33,16 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
     """
     shards = list_shards(spec.pool, heartbeat)
     target = list_shards(spec.target.pool, heartbeat) if isinstance(spec.target, ValidationTarget) else []
-    checkpoints, model, warnings = plan_checkpoints(spec.checkpoints, spec.model, heartbeat)
+    run = plan_checkpoints(spec.checkpoints, spec.model, heartbeat)
+    trained = trained_parameters(run.model, run.locks)
     plan = Plan(
         shards=shards,
         caption_field=spec.pool.caption_field,
-        checkpoints=checkpoints,
-        model=model,
+        checkpoints=run.checkpoints,
+        model=run.model,
         clip_model=_clip_model(spec.clip_model),
         clip_pretrained=spec.clip_model.pretrained if spec.clip_model else None,
-        parameters=counted_parameters(spec.parameters, model),
+        parameters=counted_parameters(spec.parameters, run.model, trained),
         target=spec.target,
         target_shards=target,
         reference_size=spec.reference.size,
@@ -52,8 +53,9 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         part_version=PART_VERSION,
         metadata=spec.pool.metadata,
         clusters=_clusters(spec),
+        trained=trained,
     )
-    return plan, warnings + _warnings(plan) + cautions(spec.select.by)
+    return plan, run.warnings + _warnings(plan) + cautions(spec.select.by)
 
 
 def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Callable[[], object]) -> None:
@@ -86,10 +88,10 @@ def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:
     if spec is None:
         return None
     config, tag = registered(spec.name), open_clip.get_pretrained_cfg(spec.name, spec.pretrained)
+    check_tag(spec.name, spec.pretrained)
     if tag.get("quick_gelu"):
         config["quick_gelu"] = True
-    usual = vars(PreprocessCfg())
-    own = {name: tag[name] for name in IMAGE_FIELDS if tag and tag[name] != usual[name]}
+    own = tag_preprocess(spec.name, spec.pretrained)
     source = "the weights' tag" if own else "open_clip defaults"
     return PlannedModel(name=spec.name, config=config, source="spec", preprocess=own, preprocess_source=source)
 
@@ -129,4 +131,9 @@ def _warnings(plan: Plan) -> list[str]:
         warnings.append("CoCa: the captioning loss and the parameters of its decoder (text_decoder) are ignored")
     if plan.checkpoints[-1].optimizer is None:
         warnings.append("the checkpoints contain no Adam state; diffin treats the run as plain SGD (P = 1)")
+    if plan.trained is not None:
+        warnings.append(
+            "the run locked a tower (--lock-image, --lock-text in params.txt): only the parameters that it trained are "
+            "counted"
+        )
     return warnings

@@ -1,7 +1,7 @@
 """Preflight of a job: its plan, its first shard, whether its checkpoints fit, and its memory and time."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 
 import open_clip
@@ -19,7 +19,7 @@ from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder, PlanFolder, summary_name
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
-from coreset_workers.data.decode import ViewFunctions, decode
+from coreset_workers.data.decode import Sample, ViewFunctions, decode, note_unusable_uids
 from coreset_workers.data.tar import RawSample, ShardReader
 from coreset_workers.estimates.memory import MemoryPlan
 from coreset_workers.estimates.time import time_estimate
@@ -50,8 +50,8 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
     proxies = plan_proxies(spec.evaluate, plan, heartbeat) if spec.evaluate else None
     heartbeat()
     model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
-    first, skipped = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
-    warnings += skipped
+    first, doubts = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
+    warnings += doubts
     _require_fit(plan, model, heartbeat)
     memory = MemoryPlan(plan, model).estimate()
     heartbeat()
@@ -98,7 +98,7 @@ def _shards(shards: list[PlannedShard]) -> ShardsFound:
 
 
 def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) -> tuple[FirstShard, list[str]]:
-    """Return the first readable shard, and the errors of the shards before it.
+    """Return the first shard that can be read, with warnings of it and of unreadable shards before it.
 
     Raises:
         ShardUnreadable: more than `may_fail` shards are no tar files.
@@ -107,7 +107,8 @@ def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) 
     skipped: list[str] = []
     for shard in plan.shards:
         try:
-            return _first_samples(shard.uri, plan.caption_field, views), skipped
+            first, doubts = _first_samples(shard, plan.caption_field, views)
+            return first, skipped + doubts
         except ShardUnreadable as error:
             skipped.append(error.detail)
             if len(skipped) > may_fail:
@@ -115,10 +116,16 @@ def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) 
     raise PoolUnusable("none of the shards can be read")
 
 
-def _first_samples(uri: str, caption_field: str | None, views: dict[str, ViewFunctions]) -> FirstShard:
-    found = list(islice(_samples(uri, caption_field, views), SAMPLES_CHECKED))
+def _first_samples(
+    shard: PlannedShard, caption_field: str | None, views: dict[str, ViewFunctions]
+) -> tuple[FirstShard, list[str]]:
+    uri, reader = shard.uri, ShardReader(shard.uri, shard.size or None)
+    pairs = [(raw, decode(raw, caption_field, views)) for raw in islice(reader, SAMPLES_CHECKED)]
+    found = [_found(raw, sample) for raw, sample in pairs]
+    note_unusable_uids(reader.oddities, uri, (sample for _, sample in pairs))
+    doubts = reader.oddities.warnings()
     if not found:
-        raise PoolUnusable(f"{uri}: the first shard contains no sample", uri=uri)
+        raise PoolUnusable(" ".join([f"{uri}: the first shard contains no sample.", *doubts]), uri=uri)
     if all(sample.status != SampleStatus.OK for sample in found):
         one = found[0]
         raise PoolUnusable(
@@ -128,21 +135,22 @@ def _first_samples(uri: str, caption_field: str | None, views: dict[str, ViewFun
             uri=uri,
             key=one.key,
         )
-    return FirstShard(uri=uri, samples=found[:SAMPLES_REPORTED])
+    duplicates = len(found) - len({sample.uid for sample in found})
+    if duplicates:
+        doubts.append(f"{duplicates} of the first {len(found)} samples of {uri} are duplicates: they share a uid")
+    return FirstShard(uri=uri, read=len(found), duplicates=duplicates, samples=found[:SAMPLES_REPORTED]), doubts
 
 
-def _samples(uri: str, caption_field: str | None, views: dict[str, ViewFunctions]) -> Iterator[SampleFound]:
-    for raw in ShardReader(uri):
-        sample = decode(raw, caption_field, views)
-        yield SampleFound(
-            key=raw.key,
-            uid=sample.uid,
-            uid_source=sample.uid_source.value,
-            status=sample.status.value,
-            members={ext: len(raw.members[ext]) if ext in raw.members else None for ext in sorted(raw.seen)},
-            caption=sample.caption,
-            image_size=_image_size(raw),
-        )
+def _found(raw: RawSample, sample: Sample) -> SampleFound:
+    return SampleFound(
+        key=raw.key,
+        uid=sample.uid,
+        uid_source=sample.uid_source.value,
+        status=sample.status.value,
+        members={ext: len(raw.members[ext]) if ext in raw.members else None for ext in sorted(raw.seen)},
+        caption=sample.caption,
+        image_size=_image_size(raw),
+    )
 
 
 def _image_size(raw: RawSample) -> tuple[int, int] | None:
@@ -155,7 +163,7 @@ def _image_size(raw: RawSample) -> tuple[int, int] | None:
 def _require_fit(plan: Plan, model: ClipModel, heartbeat: Callable[[], object]) -> None:
     """Raise CheckpointUnusable if a checkpoint does not fit the architecture. Weights to download are not checked."""
     for checkpoint in plan.checkpoints:
-        model.require_fit(checkpoint_files.look(checkpoint.uri).state_dict, checkpoint.uri)
+        model.require_fit(checkpoint_files.inspect(checkpoint.uri).state_dict, checkpoint.uri)
         heartbeat()
     clip = plan.clip_model
     if clip is not None and not open_clip.get_pretrained_cfg(clip.name, plan.clip_pretrained or ""):

@@ -11,7 +11,7 @@ from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus, part_schema
 from coreset.schemas.plan import PlannedShard
 from coreset.storage.layout import PlanFolder
-from coreset_workers.data.decode import Sample
+from coreset_workers.data.decode import Sample, note_unusable_uids
 from coreset_workers.data.listing import changed
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
@@ -41,6 +41,7 @@ def score_shard(
             columns = scorer.score(block, beat) if block.good else {}
         tables.append(part_table(plan, name, block.samples, block.good, columns))
         samples += block.samples if thumbnails else []
+        note_unusable_uids(reader.oddities, shard.uri, block.samples)
     table = pa.concat_tables(tables) if tables else part_schema(plan).empty_table()
     if thumbnails:
         write_thumbnails(scorer.storage, plan, shard.index, samples)
@@ -58,6 +59,7 @@ def score_shard(
         bad=bad,
         expected=shard.expected,
         damage=reader.damage,
+        oddities=reader.oddities.as_dict(),
         seconds=time.monotonic() - started,
         device=device_name(scorer.device),
     )

@@ -1,4 +1,4 @@
-"""The next item is made while the one before is worked on."""
+"""Iteration one item ahead: the next item is made while the current one is used."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +10,15 @@ T = TypeVar("T")
 _END: Final = object()
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
+def prefetch(items: Iterable[T]) -> Iterator[T]:
     """Yield the items in order; a thread makes one in advance, never more, so two are in memory at most.
 
     Raises:
-        Exception: what making an item raises, when that item's turn comes.
+        Exception: an error in making an item is raised when that item's turn comes.
     """
     source = iter(items)
-    context = copy_context()  # what the logs tell of the task, they tell of the thread too
-    with ThreadPoolExecutor(1, "ahead") as thread:
+    context = copy_context()  # so that the thread's log lines carry the task's ids
+    with ThreadPoolExecutor(1, "prefetch") as thread:
         following = thread.submit(context.run, next, source, _END)
         while (item := following.result()) is not _END:
             following = thread.submit(context.run, next, source, _END)
