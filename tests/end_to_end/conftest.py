@@ -45,7 +45,7 @@ def spec(tiny_pool: Path, tiny_run: Path) -> dict[str, Any]:
         "pool": {"shards": [str(tiny_pool / "{000000..000005}.tar")]},
         "checkpoints": {"run": str(tiny_run)},
         "reference": {"size": 24},
-        "select": {"k": 40, "by": {"diffin": 1, "clip_score": 1}},
+        "select": {"k": 40},
     }
 
 

@@ -111,9 +111,10 @@ def list_jobs(
     page_size: Annotated[int, Query(ge=1, description=f"cut to {MAX_PAGE}")] = 20,
     page_token: Annotated[str | None, Query(max_length=500, description="next_page_token of the page before")] = None,
     status: JobStatus | None = None,
+    label: Annotated[str | None, Query(max_length=300, description="only jobs with this label: key:value")] = None,
 ) -> JobPage:
     """List jobs, newest first."""
-    page = context.store.listing.page(page_size, page_token, status)
+    page = context.store.listing.page(page_size, page_token, status, label)
     return JobPage(jobs=[with_links(job) for job in page.jobs], next_page_token=page.next_page_token)
 
 

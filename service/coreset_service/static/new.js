@@ -8,7 +8,8 @@ const answer = document.getElementById("answer");
 function spec() {
   const { shards, run, keep, amount, by, more } = form.elements;
   const lines = shards.value.split("\n").map((line) => line.trim()).filter(Boolean);
-  const select = { [keep.value]: Number(amount.value), by: Object.fromEntries(by.value.split(" ").map((name) => [name, 1])) };
+  const weights = by.value ? { by: Object.fromEntries(by.value.split(" ").map((name) => [name, 1])) } : {};
+  const select = { [keep.value]: Number(amount.value), ...weights };
   const own = { pool: { shards: lines }, checkpoints: { run: run.value.trim() } };
   const further = JSON.parse(more.value.trim() || "{}");
   return { ...own, ...(further.clean ? {} : { select }), ...further };
