@@ -8,6 +8,7 @@ import structlog
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from coreset.access.absolute_paths import require_absolute
 from coreset.errors import QueueFull, Unavailable
 from coreset.queue.job_listing import MAX_PAGE
 from coreset.queue.job_store import Caller, new_job_id
@@ -68,6 +69,7 @@ async def post_job(
     same way. If the check takes long or all workers are busy, the answer is 503; repeat the request to wait for it.
     """
     async with context.costly.turn(payer_of(request.scope)):
+        await run_in_threadpool(require_absolute, spec)
         await run_in_threadpool(context.locations.check_spec, spec)
     if spec.webhook is not None:
         await run_in_threadpool(_require_webhook, context, spec)
