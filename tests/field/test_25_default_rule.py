@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from coreset.schemas.plan import PlannedCheckpoint, Sourced
 from coreset.selection.requirements import resolve_spec
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec
+from coreset_workers.stages.plan import _warnings
 from tests.coreset.selections import plan_of
 
 JOB: dict[str, Any] = {"pool": {"shards": "a.tar"}, "checkpoints": {"run": "logs"}, "select": {"k": 30}}
@@ -39,3 +41,12 @@ def test_a_recipe_that_is_named_is_never_replaced() -> None:
     body = {**JOB, "scores": ["loss"], "select": {"k": 30, "recipe": "target_balanced"}}
     with pytest.raises(ValidationError, match="does not compute: diffin, clip_score; add"):
         JobSpec.model_validate(body)
+
+
+@pytest.mark.parametrize(("score", "warned"), [(Score.CLIP_SCORE, False), (Score.LOSS, False), (Score.TRACIN, True)])
+def test_only_jobs_with_influence_warn_of_it(score: Score, warned: bool) -> None:
+    number = Sourced(value=0, source="file")
+    checkpoint = PlannedCheckpoint(
+        index=0, uri="/c.pt", size=1, sha256="", epoch=1, step=number, lr=number, lr_sum=number, optimizer=None
+    )
+    assert bool(_warnings(plan_of(1, scores=[score], checkpoints=[checkpoint]))) is warned
