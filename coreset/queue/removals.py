@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from coreset.queue.connection import text, translate_redis_errors
-from coreset.queue.keys import EXPIRIES, REMOVALS
+from coreset.redis.connection import text, translate_redis_errors
+from coreset.redis.keys import EXPIRIES, REMOVALS
 
 
 class Removals:

@@ -12,9 +12,9 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from coreset.errors import Unavailable
-from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.counters import Counters
 from coreset.schemas.job import TERMINAL, JobStatus
 from coreset.schemas.part import SampleStatus
 

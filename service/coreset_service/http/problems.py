@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from coreset.errors import CoresetError, InvalidInput, InvalidSpec, NotFound
-from coreset.queue.redis_errors import unavailable
+from coreset.redis.errors import unavailable
 from coreset.schemas.problems import error_classes
 
 MEDIA_TYPE = "application/problem+json"

@@ -22,17 +22,17 @@ import structlog
 from redis import Redis
 
 from coreset.errors import Unavailable
-from coreset.queue.connection import translate_redis_errors
-from coreset.queue.keys import COUNTERS, WORKER
+from coreset.redis.connection import translate_redis_errors
+from coreset.redis.keys import COUNTERS, WORKER
 
-log = structlog.get_logger("coreset.queue.counters")
+log = structlog.get_logger("coreset.redis.counters")
 
 
 class Counters:
     """Adds to the counters and reads them.
 
     Args:
-        redis: a client from `coreset.queue.connection.connect`.
+        redis: a client from `coreset.redis.connection.connect`.
     """
 
     def __init__(self, redis: Redis) -> None:
