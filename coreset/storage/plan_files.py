@@ -1,11 +1,11 @@
 """Files of a plan that several rooms verify: what preparing wrote, by the hashes in ready.json, and parts."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from coreset.errors import NotFound
+from coreset.errors import DamagedFile, NotFound
 from coreset.schemas.manifest import ShardSummary
 from coreset.storage.layout import PlanFolder, part_name, summary_name
 from coreset.storage.storage import Storage
@@ -64,3 +64,25 @@ def _require_part(storage: Storage, plan_id: str, shard: int, stamps: dict[str, 
         raise damaged(name, "its summary is there, but the part is gone")
     require_hash(storage, name, stamps[part_name(shard)], summary.part)
     return summary
+
+
+def damaged_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> list[int]:
+    """Return those of the shards whose summary or part is damaged, after hashing every part."""
+    stamps = storage.stamps(PlanFolder(plan_id).parts)
+    return [shard for shard in shards if _fails(lambda n=shard: _require_part(storage, plan_id, n, stamps))]
+
+
+def damaged_prepared(storage: Storage, plan_id: str) -> list[str]:
+    """Return the paths of the prepared files that are damaged or gone, after hashing every one."""
+    if _fails(lambda: prepared_hashes(storage, plan_id)):
+        return [PlanFolder(plan_id).preparation]
+    recorded = prepared_hashes(storage, plan_id)
+    return [name for name, sha256 in recorded.items() if _fails(lambda n=name, s=sha256: read_hashed(storage, n, s))]
+
+
+def _fails(verify: Callable[[], object]) -> bool:
+    try:
+        verify()
+    except DamagedFile:
+        return True
+    return False

@@ -79,22 +79,18 @@ class Storage:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the size of every file in a folder by base name, half-written ones too; none if there is no folder."""
-        if not self.exists(folder):
-            return {}
-        listed = cast(list[dict[str, Any]], self._fs.ls(self.path(folder), detail=True, refresh=True))
-        files = [entry for entry in listed if entry["type"] == "file"]
-        return {
-            posixpath.basename(entry["name"]): int(entry["size"]) for entry in sorted(files, key=lambda e: e["name"])
-        }
+        return {posixpath.basename(entry["name"]): int(entry["size"]) for entry in self._files(folder)}
 
     def stamps(self, folder: str) -> dict[str, str]:
         """Return size and version (tag or time) of every file in a folder by base name; none if there is no folder."""
-        if not self.exists(folder):
-            return {}
-        listed = cast(list[dict[str, Any]], self._fs.ls(self.path(folder), detail=True, refresh=True))
         version = lambda entry: entry.get("ETag") or entry.get("mtime") or entry.get("LastModified")  # noqa: E731
-        files = [entry for entry in listed if entry["type"] == "file"]
-        return {posixpath.basename(entry["name"]): f"{entry['size']} {version(entry)}" for entry in files}
+        return {posixpath.basename(entry["name"]): f"{entry['size']} {version(entry)}" for entry in self._files(folder)}
+
+    def _files(self, folder: str) -> list[dict[str, Any]]:
+        if not self.exists(folder):
+            return []
+        listed = cast(list[dict[str, Any]], self._fs.ls(self.path(folder), detail=True, refresh=True))
+        return sorted((entry for entry in listed if entry["type"] == "file"), key=lambda entry: entry["name"])
 
     def open(self, name: str) -> BinaryIO:
         try:

@@ -7,8 +7,8 @@ before that field. Files of older versions have none and are read as they are.
 
 import hashlib
 import re
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -61,6 +61,11 @@ def take_damage() -> list[Damage]:
     while _noted:
         found[_noted.popleft()] = None
     return list(found)
+
+
+def damage_counts(found: Iterable[Damage]) -> Counter[str]:
+    """Return what to add to the counters `damaged_files:{kind}` (coreset.queue.counters)."""
+    return Counter(f"damaged_files:{damage.kind}" for damage in found)
 
 
 def damaged(name: str, why: str) -> DamagedFile:

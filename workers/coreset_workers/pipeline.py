@@ -22,8 +22,8 @@ from coreset.storage.trials import load_proxy_plan, load_trials, save_failure, s
 from coreset.storage.verified import Damage, take_damage
 from coreset_workers.evaluation.plan import make_trials, plan_proxies
 from coreset_workers.evaluation.trial import answer_trial
-from coreset_workers.model.device import device_name
 from coreset_workers.influence.prepared_files import discard_preparation
+from coreset_workers.model.device import device_name
 from coreset_workers.outputs.parts import find_part, find_summary
 from coreset_workers.resources import Resources
 from coreset_workers.stages.conclude import conclude_job
@@ -103,9 +103,11 @@ class JobPipeline:
             CoresetError: the job fails.
         """
         tasks = len(self.prepare().tasks())
+        self.report_damage()
         self.reporter.enter(JobStatus.SCORING)
         for task in range(tasks):
             self.score(task)
+        self.report_damage()
         self.resources.close()
         for level, nodes in enumerate(merge_levels(tasks)):
             for index in range(len(nodes)):

@@ -1,11 +1,13 @@
 """What the prepare task leaves for the score tasks: B's embeddings, directions and stencils, a file a checkpoint."""
 
 import json
+import posixpath
 from dataclasses import dataclass, field
 
 import safetensors.torch
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from torch import Tensor
 
 from coreset.errors import DamagedFile, NotFound
@@ -66,7 +68,7 @@ def save_checkpoint(storage: Storage, plan: Plan, index: int, prepared: Prepared
 
 
 def load_checkpoint(storage: Storage, plan: Plan, index: int, device: torch.device) -> PreparedCheckpoint:
-    tensors = safetensors.torch.load(read_prepared(storage, plan.id, PlanFolder(plan.id).prepared_checkpoint(index)))
+    tensors = _tensors(storage, plan, PlanFolder(plan.id).prepared_checkpoint(index))
     stencil = load_stencil(storage, plan, index)
     directions = {n.removeprefix("direction/"): v for n, v in tensors.items() if n.startswith("direction/")}
     contexts = [load_encoded(tensors, f"context/{j}/", device) for j in range(len(stencil.points))]
@@ -91,7 +93,15 @@ def save_tensors(storage: Storage, plan: Plan, name: str, tensors: dict[str, Ten
 
 
 def load_tensors(storage: Storage, plan: Plan, name: str) -> dict[str, Tensor]:
-    return safetensors.torch.load(read_prepared(storage, plan.id, PlanFolder(plan.id).prepared_tensors(name)))
+    return _tensors(storage, plan, PlanFolder(plan.id).prepared_tensors(name))
+
+
+def _tensors(storage: Storage, plan: Plan, path: str) -> dict[str, Tensor]:
+    """Return the tensors of a prepared file. Raises DamagedFile."""
+    try:
+        return safetensors.torch.load(read_prepared(storage, plan.id, path))
+    except SafetensorError as error:  # of a plan whose hashes are not recorded
+        raise damaged(path, "it cannot be parsed") from error
 
 
 def save_preparation(storage: Storage, plan: Plan, preparation: Preparation) -> None:
@@ -109,8 +119,8 @@ def load_preparation(storage: Storage, plan: Plan) -> Preparation | None:
         load_target_clusters(storage, plan)
     except (NotFound, DamagedFile):
         return None
-    names = set(storage.names(folder.prepared("")))
-    gone = [name for name in preparation.files if name.rsplit("/", 1)[-1] not in names]
+    names = set(storage.names(posixpath.dirname(folder.preparation)))
+    gone = [name for name in preparation.files if posixpath.basename(name) not in names]
     for name in gone:
         damaged(name, "it is gone")
     return None if gone else preparation

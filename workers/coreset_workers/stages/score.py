@@ -47,7 +47,9 @@ def score_shard(
     if thumbnails:
         write_thumbnails(scorer.storage, plan, shard.index, samples)
     part = scorer.storage.write_with(
-        PlanFolder(plan.id).part(shard.index), lambda file: pq.write_table(table, file, write_page_checksum=True), len(table)
+        PlanFolder(plan.id).part(shard.index),
+        lambda file: pq.write_table(table, file, write_page_checksum=True),
+        len(table),
     )
     bad = dict(Counter(str(status) for status in table["status"].to_pylist()))
     scored = bad.pop(SampleStatus.OK.value, 0)
