@@ -48,8 +48,12 @@ def complete_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> lis
     """
     stamps = storage.stamps(PlanFolder(plan_id).parts)
     finished = [shard for shard in shards if summary_name(shard) in stamps]
+
+    def verify(shard: int) -> None:
+        _require_part(storage, plan_id, shard, stamps)
+
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        list(pool.map(lambda shard: _require_part(storage, plan_id, shard, stamps), finished))
+        list(pool.map(verify, finished))
     return finished
 
 

@@ -83,8 +83,11 @@ class Storage:
 
     def stamps(self, folder: str) -> dict[str, str]:
         """Return size and version (tag or time) of every file in a folder by base name; none if there is no folder."""
-        version = lambda entry: entry.get("ETag") or entry.get("mtime") or entry.get("LastModified")  # noqa: E731
-        return {posixpath.basename(entry["name"]): f"{entry['size']} {version(entry)}" for entry in self._files(folder)}
+        found: dict[str, str] = {}
+        for entry in self._files(folder):
+            version = entry.get("ETag") or entry.get("mtime") or entry.get("LastModified")
+            found[posixpath.basename(entry["name"])] = f"{entry['size']} {version}"
+        return found
 
     def _files(self, folder: str) -> list[dict[str, Any]]:
         if not self.exists(folder):

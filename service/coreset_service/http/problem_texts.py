@@ -87,8 +87,8 @@ TEXTS: dict[str, Text] = {
         "`id`, `name`, `slug`",
     ),
     "damaged-file": Text(
-        "A file in the storage is not what was written: a bit has flipped, or it was cut off or removed. No other result "
-        "is made of it. In an answer, or the reason of a failed job.",
+        "A file in the storage is not what was written: a bit has flipped, or it was cut off or removed. No "
+        "other result is made of it. In an answer, or the reason of a failed job.",
         "Post the same spec again: what is damaged is made again, and the rest is used as it is. `coreset doctor JOB` "
         "lists all damaged files.",
     ),

@@ -119,8 +119,9 @@ class Doctor:
             yield _repairable("damaged-preparation", what, cure, lambda: self.storage.delete(ready))
         if job.status is JobStatus.SUCCEEDED:
             try:
-                load_manifest(self.storage, job.id)
-            except (NotFound, DamagedFile) as error:
+                with suppress(NotFound):
+                    load_manifest(self.storage, job.id)
+            except DamagedFile as error:
                 yield Finding(code="damaged-manifest", what=error.detail, cure=POST_AGAIN), None
 
     def _plan(self, plan_id: str | None) -> Plan | None:
