@@ -16,6 +16,7 @@ CoresetError
 ├── TooManyRequests         429  come back later
 │   ├── TooManyOpenJobs     429  as many jobs of this key are open as may be
 │   └── QueueFull           429  as many tasks wait as may wait
+├── DamagedFile             500  a stored file is not what was written
 └── Unavailable             503  Redis or the storage does not answer
 """
 
@@ -102,6 +103,10 @@ class NotFound(CoresetError):
 
 class Conflict(CoresetError):
     type, title, status = "conflict", "The job's state does not allow it", 409
+
+
+class DamagedFile(CoresetError):
+    type, title, status = "damaged-file", "A stored file is damaged", 500
 
 
 class Unavailable(CoresetError):

@@ -11,6 +11,7 @@ worker outlive it. A counter restarts at 0 when Redis is wiped; Prometheus detec
     task_seconds:{task}   seconds   a worker that has ended an attempt
     failures:{task}       tasks     a worker whose task failed for good
     leases_expired        attempts  a worker that finds another worker's lease expired
+    damaged_files:{kind}  files     each process that reads one (coreset.storage.verified); the service at a scrape
     worker_seconds:{what} seconds   each worker: its time by coreset_workers.process.activity.DOING
 """
 

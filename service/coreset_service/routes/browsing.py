@@ -13,6 +13,7 @@ from coreset.schemas.sample import MAX_PAGE_SAMPLES, Order, SamplePage
 from coreset.schemas.summary import Summary
 from coreset.spec.scores import Score
 from coreset.storage.layout import JobFolder, load_result
+from coreset.storage.verified import read_json
 from coreset_service.api_docs import examples
 from coreset_service.dependencies import COSTLY, Ctx, JobId, require_success
 
@@ -27,7 +28,7 @@ def get_summary(context: Ctx, job_id: JobId) -> Response:
     """Return the numbers of the job's charts, and some samples with thumbnails."""
     require_success(context, job_id)
     try:
-        summary = context.storage.read(JobFolder(job_id).summary)
+        summary = read_json(context.storage, JobFolder(job_id).summary)
     except NotFound as error:
         raise NotFound(f"job {job_id} ran in a version without summaries; post its spec again", id=job_id) from error
     return Response(summary, media_type="application/json", headers=IMMUTABLE)

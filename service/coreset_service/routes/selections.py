@@ -1,6 +1,7 @@
 """Selections: further coresets from a job's scores, and their files."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, BinaryIO, Literal
 
 import anyio.to_thread
@@ -8,13 +9,14 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from coreset.errors import InvalidSpec, NotFound
+from coreset.errors import DamagedFile, InvalidSpec, NotFound
 from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.schemas.manifest import Selection, SelectionPage
 from coreset.schemas.plan import Plan
 from coreset.selection.requirements import require_columns
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder
+from coreset.storage.verified import load_json
 from coreset_service.api_docs import examples
 from coreset_service.conditional import NOT_MODIFIED, IfNoneMatch, cache_headers, content_etag, not_modified
 from coreset_service.dependencies import COSTLY, SINGLE_KEYS, Context, Ctx, JobId, plan_of
@@ -77,8 +79,8 @@ def _all(context: Context, job_id: str) -> Iterator[Selection]:
     folder = JobFolder(job_id)
     for name in context.storage.names(folder.selections):
         path = folder.selection(name).selection
-        if context.storage.exists(path):
-            yield Selection.model_validate_json(context.storage.read(path))
+        with suppress(NotFound, DamagedFile):  # a selection that is posted again is made again
+            yield load_json(context.storage, path, Selection.model_validate_json)
 
 
 @router.get(
@@ -129,8 +131,11 @@ def _check(spec: SelectSpec, plan: Plan) -> None:
 
 def _read(context: Context, job_id: str, selection_id: str) -> Selection:
     context.store.get(job_id)
-    with _open(context, job_id, selection_id, "selection.json") as file:
-        return Selection.model_validate_json(file.read())
+    name = JobFolder(job_id).selection(selection_id).selection
+    try:
+        return load_json(context.storage, name, Selection.model_validate_json)
+    except NotFound as error:
+        raise NotFound(f"job {job_id} has no selection {selection_id}", id=selection_id) from error
 
 
 def _open(context: Context, job_id: str, selection_id: str, name: str) -> BinaryIO:

@@ -29,7 +29,7 @@ from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset.storage.thumbnails import SCHEMA
 from coreset.uids import from_subset
-from tests.coreset.selections import plan_of
+from tests.coreset.selections import plan_of, write_summary
 
 SHARDS, SAMPLES, K = 3, 240, 70
 ONE = Sourced(value=1, source="test")
@@ -86,8 +86,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> Storag
         part = pa.Table.from_pylist([*own, {**bad, "shard": f"{shard}.tar"}], part_schema(PLAN))
         images = pa.Table.from_pylist([{**row, "image": row["uid"].encode()} for row in own], SCHEMA)
         name = PlanFolder(PLAN.id).part(shard)
-        storage.write_with(name, lambda file, part=part: pq.write_table(part, file))
-        storage.write(name.removesuffix(".parquet") + ".json", b"{}")
+        file = storage.write_with(name, lambda file, part=part: pq.write_table(part, file), len(part))
+        write_summary(storage, PLAN, shard, file)
         if shard:
             storage.write_with(
                 PlanFolder(PLAN.id).thumbnails(shard), lambda file, images=images: pq.write_table(images, file)

@@ -45,10 +45,7 @@ class Scorer:
 
     @cached_property
     def preparation(self) -> prepared.Preparation:
-        found = prepared.load_preparation(self.storage, self.plan)
-        if found is None:
-            raise RuntimeError(f"plan {self.plan.id} is not prepared")
-        return found
+        return prepared.require_preparation(self.storage, self.plan)
 
     @cached_property
     def model(self) -> ClipModel:
