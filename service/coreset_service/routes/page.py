@@ -1,14 +1,18 @@
 """Pages for browsers: the list of jobs, a job, and the form for a new one. Their scripts are in static/."""
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from coreset.errors import NotFound
+from coreset.queue.progress import prepare_seconds_left
 from coreset.schemas.job import TERMINAL, JobStatus
 from coreset.spec.scores import DEFAULT_SCORES, SCORES
 from coreset_service.dependencies import Ctx, JobId
 from coreset_service.html_pages import STATIC, render
 from coreset_service.job_links import with_links
+from coreset_service.outcome import downloads, outcome_of
 
 router = APIRouter(include_in_schema=False)
 
@@ -36,8 +40,15 @@ def job_page(context: Ctx, request: Request, job_id: JobId, part: bool = False) 
     job = context.store.get(job_id)
     if job.status is JobStatus.CANCELLING and context.queue.finish_cancel(job_id):
         job = context.store.get(job_id)
-    ended = job.status in TERMINAL
-    return render(request, "_job.html" if part else "job.html", {"job": with_links(job), "ended": ended})
+    outcome = outcome_of(context.storage, job)
+    values: dict[str, object] = {
+        "job": with_links(job),
+        "ended": job.status in TERMINAL,
+        "outcome": outcome,
+        "files": downloads(job_id, outcome.selection) if outcome else {},
+        "preparing_left": prepare_seconds_left(job, datetime.now(UTC)),
+    }
+    return render(request, "_job.html" if part else "job.html", values)
 
 
 @router.get("/static/{name}")
