@@ -12,11 +12,13 @@ from coreset.spec.scores import DEFAULT_SCORES, SCORES
 from coreset_service.dependencies import Ctx, JobId
 from coreset_service.html_pages import STATIC, render
 from coreset_service.job_links import with_links
-from coreset_service.outcome import downloads, outcome_of
+from coreset_service.outcome import describe_rule, downloads, outcome_of
+from coreset_service.routes.selections import list_selections
 
 router = APIRouter(include_in_schema=False)
 
 JOBS_SHOWN = 50
+SELECTIONS_SHOWN = 20
 RANKINGS = {"diffin clip_score": "Diff-In and CLIP score together"} | {
     score.value: SCORES[score].label for score in DEFAULT_SCORES
 }
@@ -49,6 +51,14 @@ def job_page(context: Ctx, request: Request, job_id: JobId, part: bool = False) 
         "preparing_left": prepare_seconds_left(job, datetime.now(UTC)),
     }
     return render(request, "_job.html" if part else "job.html", values)
+
+
+@router.get("/jobs/{job_id}/selections", response_class=HTMLResponse)
+def selections_part(context: Ctx, request: Request, job_id: JobId) -> Response:
+    """Return the newest selections of a job, as a part of its page."""
+    page = list_selections(context, job_id, page_size=SELECTIONS_SHOWN)
+    rows = [(each, describe_rule(each.spec), downloads(job_id, each)) for each in page.selections]
+    return render(request, "_selections.html", {"rows": rows, "more": page.next_page_token is not None})
 
 
 @router.get("/static/{name}")
