@@ -69,8 +69,14 @@ LIMITS = {
 def limits_of(schema: Schema) -> list[str]:
     """Return a value's bounds and its default, as phrases."""
     options = [schema, *schema.get("anyOf", [])]
-    bounds = [words.format(option[name]) for option in options for name, words in LIMITS.items() if name in option]
+    bounds = [
+        words.format(_plain(option[name])) for option in options for name, words in LIMITS.items() if name in option
+    ]
     return bounds + ([f"default {json.dumps(schema['default'])}"] if schema.get("default") is not None else [])
+
+
+def _plain(bound: Any) -> Any:
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _pretty(example: Any) -> str:
