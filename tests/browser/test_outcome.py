@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from coreset.client import Client
 from coreset.local.stack import LocalStack
 from coreset.schemas.job import JobStatus
+from coreset_service.rule_words import describe_rule
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -42,7 +43,7 @@ def test_the_first_screen_says_what_came_out(opened: Page, said: list[str], stac
     outcome = opened.locator("#outcome")
     expect(outcome.locator(".headline")).to_contain_text(f"Kept 40 of {manifest.read} samples")
     expect(outcome).to_contain_text(f"{sum(manifest.bad.values())} bad, without scores (")
-    expect(outcome).to_contain_text("Diff-In + CLIP score within its cluster")
+    expect(outcome).to_contain_text(describe_rule(manifest.selection.spec))
     box = outcome.bounding_box()
     assert box is not None
     assert box["y"] + box["height"] < 900, "all of it is on the first screen"

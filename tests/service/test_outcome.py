@@ -1,7 +1,6 @@
 """The first screen of a succeeded job: what came out, in words."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -11,10 +10,9 @@ from coreset.queue.progress import SHARES, prepare_seconds_left
 from coreset.schemas.evaluation import Evaluation
 from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import Manifest, Selection
-from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
 from coreset_service.api_docs import examples
-from coreset_service.outcome import describe_rule, downloads, outcome_of
+from coreset_service.outcome import downloads, outcome_of
 
 BAD = {"bad_image": 11, "empty_caption": 23}
 
@@ -65,30 +63,6 @@ def test_a_manifest_that_this_version_cannot_read_leaves_the_page(api: TestClien
     page = api.get(f"/jobs/{succeeded}")
     assert page.status_code == 200
     assert "Kept" not in page.text
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        ({"by": "clip_score"}, "CLIP score"),
-        ({"by": {"clip_score": 1, "diffin": -1}}, "1 times CLIP score + -1 times Diff-In"),
-        ({"by": {"loss": 1, "clip_score": 1}, "combine": "intersection"}, "best by all of Loss + CLIP score"),
-        ({"by": "loss", "within": {"loss": "cluster"}}, "Loss within its cluster"),
-        ({"by": "loss", "quota": {"field": "metadata_site", "max": 5}}, "Loss; at most 5 samples per site"),
-        ({"by": "loss", "distinct": "caption"}, "Loss; a second sample with the same caption only after all others"),
-        ({"by": "loss", "sampling": {"temperature": 0.1}}, "Loss; drawn at random at temperature 0.1"),
-    ],
-)
-def test_a_rule_is_described_in_full(spec: dict[str, Any], words: str) -> None:
-    assert describe_rule(SelectSpec.model_validate({"k": 5, **spec})) == words
-
-
-def test_the_recipe_is_described_with_its_quota() -> None:
-    rule = describe_rule(SelectSpec(k=5).with_recipe(clusters=True))  # pyright: ignore[reportArgumentType]
-    assert rule == (
-        "Diff-In + CLIP score within its cluster; each cluster with its share in the target; "
-        "a second sample with the same caption only after all others"
-    )
 
 
 def test_the_time_left_of_preparing_follows_its_fraction(finished: Job) -> None:

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from coreset.spec.scores import SCORES
-from coreset_service.routes.reference import limits_of, type_of
-
-Schema = dict[str, Any]
+from coreset_service.api_docs.schema_words import Schema, limits_of, type_of
 
 HEAD = """# The job spec
 

@@ -12,8 +12,9 @@ from coreset.spec.scores import DEFAULT_SCORES, SCORES
 from coreset_service.dependencies import Ctx, JobId
 from coreset_service.html_pages import STATIC, render
 from coreset_service.job_links import with_links
-from coreset_service.outcome import describe_rule, downloads, outcome_of
-from coreset_service.routes.selections import list_selections
+from coreset_service.outcome import downloads, outcome_of
+from coreset_service.rule_words import describe_rule
+from coreset_service.selection_pages import selection_page
 
 router = APIRouter(include_in_schema=False)
 
@@ -56,7 +57,8 @@ def job_page(context: Ctx, request: Request, job_id: JobId, part: bool = False) 
 @router.get("/jobs/{job_id}/selections", response_class=HTMLResponse)
 def selections_part(context: Ctx, request: Request, job_id: JobId) -> Response:
     """Return the newest selections of a job, as a part of its page."""
-    page = list_selections(context, job_id, page_size=SELECTIONS_SHOWN)
+    context.store.get(job_id)
+    page = selection_page(context.storage, job_id, SELECTIONS_SHOWN)
     rows = [(each, describe_rule(each.spec), downloads(job_id, each)) for each in page.selections]
     return render(request, "_selections.html", {"rows": rows, "more": page.next_page_token is not None})
 
