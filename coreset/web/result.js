@@ -87,7 +87,7 @@ function kChooser(summary, labels, withRanking, moved) {
   const { ks, rankable } = summary;
   const slider = element("input", { id: "k", type: "range", min: 0, max: ks.length - 1, step: 1, "aria-label": "Keep" });
   const exact = element("input", { id: "k-exact", type: "number", min: 1, max: rankable, step: 1, required: true });
-  const shareText = element("output", { for: "k k-exact", id: "k-told" });
+  const shareText = element("output", { for: "k k-exact", id: "k-share" });
   const ranking = rankingChoice(summary);
   const back = element("button", { type: "button" }, "Back to the job's k");
   const meaning = element("p", { class: "hint" });
