@@ -1,7 +1,7 @@
 """One exception tree. Each class is one stable problem type (RFC 9457); coreset_service.http.problems maps it.
 
 CoresetError
-├── InvalidInput            422  the caller can mend it: the spec, a shard, a checkpoint
+├── InvalidInput            422  the caller can correct it: the spec, a shard, a checkpoint
 │   ├── InvalidSpec         422  the job spec does not validate
 │   ├── ShardUnreadable     422  a shard cannot be listed, opened or read as a tar
 │   ├── CheckpointUnusable  422  a checkpoint cannot be loaded, or step, lr or architecture cannot be found

@@ -7,7 +7,7 @@ from coreset.redis.keys import EXPIRIES, REMOVALS
 
 
 class Removals:
-    """All methods raise Unavailable when Redis does not answer."""
+    """Deleted jobs whose files must still be removed. All methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis

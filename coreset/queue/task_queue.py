@@ -92,10 +92,10 @@ class TaskQueue:
             self._order()
 
     def enqueue_trials(self, job_id: str, trials: int) -> None:
-        """Add the trials of the job's evaluation, and its conclude, as enqueue_scoring does. Idempotent.
+        """Add the tasks of the job's trials, and `conclude`, which waits for all of them. Idempotent.
 
         Args:
-            trials: at most coreset.spec.evaluation.MAX_TRIALS, since the conclude waits for all of them.
+            trials: at most coreset.spec.evaluation.MAX_TRIALS.
         """
         self._store.task_counts.set_trials(job_id, trials)
         with translate_redis_errors():

@@ -128,7 +128,7 @@ class JobPipeline:
         """
         self.resources.drop_proxy_data()
         spec = self.reporter.enter(JobStatus.PREPARING).spec
-        self.reporter.stage("looking at shards and checkpoints", 0.0)
+        self.reporter.stage("reading shards and checkpoints", 0.0)
         plan, warnings = make_plan(spec, self.reporter.heartbeat)
         for warning in warnings:
             self.reporter.warn(warning)

@@ -5,9 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from coreset.browsing.cut_diff import cut_diff
+from coreset.browsing.group_counts import group_counts
 from coreset.browsing.sample_pages import sample_page
 from coreset.errors import NotFound
 from coreset.schemas.cut_diff import CutDiff
+from coreset.schemas.group_counts import GroupCounts
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.sample import MAX_PAGE_SAMPLES, Order, SamplePage
 from coreset.schemas.summary import Summary
@@ -42,15 +44,31 @@ def get_samples(
     by: Annotated[Score | None, Query(description="sort by this score; without it by uid")] = None,
     ascending: Annotated[bool, Query(description="lowest first")] = False,
     status: Annotated[SampleStatus, Query(description="`ok`, or a reason why samples are bad")] = SampleStatus.OK,
+    caption: Annotated[
+        str | None, Query(max_length=200, description="text that the caption contains, in any case")
+    ] = None,
     page_size: Annotated[int, Query(ge=1, description=f"cut to {MAX_PAGE_SAMPLES}")] = 24,
     page_token: Annotated[str | None, Query(max_length=2000, description="next_page_token of the page before")] = None,
 ) -> SamplePage:
     """Return a page of samples with captions, scores and thumbnails: good ones, or bad ones by reason."""
     require_success(context, job_id)
     manifest, plan = load_result(context.storage, job_id)
-    order = Order(by=by, ascending=ascending, status=status)
+    order = Order(by=by, ascending=ascending, status=status, caption=caption)
     response.headers.update(IMMUTABLE)
     return sample_page(context.storage, plan, manifest.selection, order, page_size, page_token)
+
+
+@router.get("/groups", response_model=GroupCounts, dependencies=[COSTLY], responses=examples.answers(examples.GROUPS))
+def get_groups(
+    context: Ctx,
+    job_id: JobId,
+    field: Annotated[str, Query(max_length=110, description="`cluster`, `shard` or `metadata_NAME`")],
+) -> Response:
+    """Count the scored and the kept samples of each group: of each cluster, shard, or value of a metadata field."""
+    require_success(context, job_id)
+    manifest, plan = load_result(context.storage, job_id)
+    counts = group_counts(context.storage, plan, manifest.selection, field)
+    return Response(counts.model_dump_json(), media_type="application/json", headers=IMMUTABLE)
 
 
 @router.get("/changes", response_model=CutDiff, dependencies=[COSTLY], responses=examples.answers(examples.CHANGES))

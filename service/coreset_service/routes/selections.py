@@ -1,7 +1,6 @@
 """Selections: further coresets from a job's scores, and their files."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Annotated, BinaryIO, Literal
 
 import anyio.to_thread
@@ -9,8 +8,7 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from coreset.errors import DamagedFile, InvalidSpec, NotFound
-from coreset.queue.page_tokens import Position, decode_token, encode_token
+from coreset.errors import InvalidSpec, NotFound
 from coreset.schemas.manifest import Selection, SelectionPage
 from coreset.schemas.plan import Plan
 from coreset.selection.requirements import require_columns
@@ -20,6 +18,7 @@ from coreset.storage.verified import load_json
 from coreset_service.api_docs import examples
 from coreset_service.conditional import NOT_MODIFIED, IfNoneMatch, cache_headers, content_etag, not_modified
 from coreset_service.dependencies import COSTLY, SINGLE_KEYS, Context, Ctx, JobId, plan_of
+from coreset_service.selection_pages import selection_page
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/selections", tags=["selections"])
 
@@ -62,25 +61,7 @@ def list_selections(
 ) -> SelectionPage:
     """List a job's selections, newest first."""
     context.store.get(job_id)
-    after = decode_token(page_token, job_id) if page_token else None
-    found = sorted(((_position(each), each) for each in _all(context, job_id)), key=lambda each: each[0], reverse=True)
-    left = [each for each in found if after is None or each[0] < after]
-    page = left[: min(page_size, MAX_PAGE)]
-    more = encode_token(page[-1][0], job_id) if len(left) > len(page) else None
-    return SelectionPage(selections=[selection for _, selection in page], next_page_token=more)
-
-
-def _position(selection: Selection) -> Position:
-    return Position(selection.created_at.timestamp(), selection.id)
-
-
-def _all(context: Context, job_id: str) -> Iterator[Selection]:
-    """Yield the selections that are complete: their selection.json is written last."""
-    folder = JobFolder(job_id)
-    for name in context.storage.names(folder.selections):
-        path = folder.selection(name).selection
-        with suppress(NotFound, DamagedFile):  # a selection that is posted again is made again
-            yield load_json(context.storage, path, Selection.model_validate_json)
+    return selection_page(context.storage, job_id, min(page_size, MAX_PAGE), page_token)
 
 
 @router.get(

@@ -20,7 +20,7 @@ from coreset_workers.data.decode import Sample
 
 
 def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], columns: dict[str, Tensor]) -> pa.Table:
-    """Return the rows of a part: all samples, bad ones with null scores; non-finite ones turn bad here."""
+    """Return the rows of a part, bad samples with null scores. A sample with a score that is not finite becomes bad."""
     schema = part_schema(plan)
     finite = torch.ones(len(good), dtype=torch.bool)
     for column in columns.values():  # in the part's precision, in which a large score may overflow

@@ -18,7 +18,7 @@ NAMED_AT_MOST = 3
 
 
 def conclude_job(storage: Storage, job_id: str) -> tuple[Manifest, Evaluation]:
-    """Write jobs/{id}/evaluation.json, and the report and the manifest anew. May run twice."""
+    """Write jobs/{id}/evaluation.json, and rewrite the report and the manifest. May run twice."""
     trials = load_trials(storage, job_id)
     manifest = load_manifest(storage, job_id)
     evaluation = redact_model(_evaluation(storage, job_id, trials))

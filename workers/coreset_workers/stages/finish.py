@@ -42,7 +42,7 @@ def finish_job(
         named = ", ".join(counts.missing[:NAMED_AT_MOST])
         raise PoolUnusable(
             f"{len(counts.missing)} of {counts.shards} shards failed, {job.spec.max_failed_shards} may "
-            f"(max_failed_shards): {named}. The scores of the others are kept: mend or leave out these shards and "
+            f"(max_failed_shards): {named}. The scores of the others are kept: repair or leave out these shards and "
             "post the job again.",
             shards=counts.missing[:NAMED_AT_MOST],
         )
