@@ -64,6 +64,6 @@ compose-test: $(VENV)/demo-ready
 faults: $(VENV)/test-ready
 	$(BIN)/python -W ignore -m tests.faults --json benchmarks/results/faults.json $(FAULTS)
 
-# docs/openapi.json and docs/problems.md, which a test compares with the code.
+# docs/openapi.json, docs/problems.md and docs/spec.md, which tests compare with the code.
 api-docs: $(VENV)/test-ready
 	$(BIN)/python -m coreset_service.export_docs docs

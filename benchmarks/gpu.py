@@ -29,7 +29,7 @@ from diffin.contrastive import Pairs
 MODELS = ("ViT-B-32", "ViT-L-14")
 WARM_UP = 3
 MATRIX = 8192
-"""Side of the square matrices whose product tells the rate that the card reaches."""
+"""Side of the square matrices whose product measures the rate that the card reaches."""
 
 
 @dataclass(frozen=True)

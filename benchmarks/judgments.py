@@ -156,7 +156,7 @@ def text_alone(module: Any, tokenize: Any, pairs: list[Judged], captions: dict[s
 
 
 def agreement(pairs: list[Judged], score: dict[str, float]) -> dict[str, Any]:
-    """Return the rank correlations of a score with single ratings, and 95 % intervals by drawing images anew."""
+    """Return the rank correlations of a score with single ratings, and 95 % intervals by resampling images."""
     images = {name: i for i, name in enumerate(dict.fromkeys(pair.image for pair in pairs))}
     flat = [(score[pair.uid], rating, images[pair.image]) for pair in pairs for rating in pair.ratings]
     values, ratings, image = (np.array(column) for column in zip(*flat, strict=True))

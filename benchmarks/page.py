@@ -60,7 +60,7 @@ def scored(client: Client, pool: Path, run: Path) -> str:
 
 
 def load_seconds(page: Page, address: str) -> float:
-    """Open the job anew, and return the seconds until its result is drawn and its samples are there."""
+    """Open the job again, and return the seconds until its result is drawn and its samples are there."""
     page.goto("about:blank")
     page.goto(address)
     page.wait_for_selector("#result[data-state=shown] [aria-busy=false] .sheet, #result [aria-busy=false] p")

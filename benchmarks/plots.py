@@ -38,7 +38,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 STABLE = 2.0
-"""Above this learning rate times curvature a full-batch step on a quadratic overshoots by more than it mends."""
+"""Above this learning rate times curvature a full-batch step on a quadratic overshoots by more than it corrects."""
 
 
 def main() -> None:

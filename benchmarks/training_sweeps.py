@@ -1,4 +1,4 @@
-"""How the agreement with leave-one-out retraining moves with what the estimators are told, and with the training."""
+"""How the agreement with leave-one-out retraining moves with the estimators' inputs, and with the training."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +25,7 @@ SWEEPS: dict[str, tuple[int, ...]] = {
 """Fields of `Choice`, one of which is varied while the others are as a job has them."""
 
 WATCHED = 10
-"""Points of a training at which its loss and its curvature are looked at."""
+"""Points of a training at which its loss and its curvature are measured."""
 
 POWER = 10
 """Lanczos steps that find the largest eigenvalue."""
@@ -33,7 +33,7 @@ POWER = 10
 
 @dataclass(frozen=True)
 class Restarts(Training):
-    """A training whose cosine begins anew `cycles` times."""
+    """A training whose cosine restarts `cycles` times."""
 
     cycles: int = 4
 

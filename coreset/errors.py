@@ -1,7 +1,7 @@
 """One exception tree. Each class is one stable problem type (RFC 9457); coreset_service.http.problems maps it.
 
 CoresetError
-├── InvalidInput            422  the caller can mend it: the spec, a shard, a checkpoint
+├── InvalidInput            422  the caller can correct it: the spec, a shard, a checkpoint
 │   ├── InvalidSpec         422  the job spec does not validate
 │   ├── ShardUnreadable     422  a shard cannot be listed, opened or read as a tar
 │   ├── CheckpointUnusable  422  a checkpoint cannot be loaded, or step, lr or architecture cannot be found
@@ -16,6 +16,7 @@ CoresetError
 ├── TooManyRequests         429  come back later
 │   ├── TooManyOpenJobs     429  as many jobs of this key are open as may be
 │   └── QueueFull           429  as many tasks wait as may wait
+├── DamagedFile             500  a stored file is not what was written
 └── Unavailable             503  Redis or the storage does not answer
 """
 
@@ -102,6 +103,10 @@ class NotFound(CoresetError):
 
 class Conflict(CoresetError):
     type, title, status = "conflict", "The job's state does not allow it", 409
+
+
+class DamagedFile(CoresetError):
+    type, title, status = "damaged-file", "A stored file is damaged", 500
 
 
 class Unavailable(CoresetError):

@@ -14,7 +14,7 @@ NOISY = {"rq.worker": logging.WARNING, "rq.job": logging.WARNING, "rq.registry":
 
 
 def configure(log_format: LogFormat = "auto", level: str = "info") -> None:
-    """Send all logs of this process to stderr, as JSON or for the eye."""
+    """Send all logs of this process to stderr, as JSON or as plain text."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,

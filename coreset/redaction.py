@@ -19,7 +19,7 @@ class SecretPath:
 
 MASK = "***"
 KEY_PREFIX = "csk_"
-"""Of our own API keys, so that they can be told apart in any text."""
+"""Prefix of our own API keys, by which they are recognised in any text."""
 
 _CHARACTER = r"[^\s\"'<>\\]"
 _SCHEME = r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)"
@@ -42,7 +42,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile("|".join(_TOKENS)), MASK),
 )
 _HINT = re.compile(r"[@?]|bearer|authorization|csk_|AKIA|ASIA|hf_|whsec_", re.IGNORECASE)
-"""What every secret has; texts without it, nearly all, are not looked at further."""
+"""What every secret has; texts without it, nearly all, are not searched further."""
 _SECRET_NAME = re.compile(
     r"authorization|cookie|passw(or)?d|secret|api_?key|access_?key|signature|credential|security_?token", re.IGNORECASE
 )

@@ -38,7 +38,8 @@ class ServiceSettings(Settings):
         host: the address to listen on. Without API keys the loopback alone, unless `open` says otherwise.
         api_keys: lines NAME SCOPES SHA256 (coreset.access.api_keys), or separated by `;`.
         api_keys_file: a file of more such lines, read at the start.
-        open: without keys, listen on other addresses too: whoever reaches them may do all. For a network of your own.
+        open: without keys, listen on other addresses too: every caller that reaches them may do everything. For a
+            network of your own.
         trusted_proxies: addresses and networks of reverse proxies, separated by commas, whose X-Forwarded-For and
             X-Forwarded-Proto are believed. Empty believes none: every caller could send these headers.
         rate_per_minute: requests a key may make, or an address without a valid one.

@@ -1,6 +1,6 @@
 """`make demo`: the main job from nothing. A pool, a training run on it, the service, a job over HTTP, and its result.
 
-The service is told of shards and checkpoints only. Which samples are defective stands in a side file that this client
+The service gets shards and checkpoints only. Which samples are defective stands in a side file that this client
 alone reads, to count how many of them each ranking lets into the coreset.
 """
 

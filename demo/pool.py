@@ -1,6 +1,6 @@
 """`python -m demo.pool OUT_DIR`: draws a pool of image-text pairs as WebDataset shards, with known defects.
 
-Beside the shards stands `defects.parquet` (uid, shard, key, defect), which tells what was spoiled on purpose;
+Beside the shards stands `defects.parquet` (uid, shard, key, defect), which lists what was spoiled on purpose;
 the service never reads it.
 """
 

@@ -1,4 +1,4 @@
-"""Outlines of the drawn objects: each shape tells which points of the square [-1, 1]^2 (y down) are inside it."""
+"""Outlines of the drawn objects: each shape is a predicate on the points of the square [-1, 1]^2 (y down)."""
 
 from collections.abc import Callable
 

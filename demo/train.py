@@ -31,7 +31,7 @@ RESIZE_MODE = "squash"
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a training is told. `warmup_share` is the part of all steps in which the learning rate rises."""
+    """Options of a training. `warmup_share` is the share of all steps in which the learning rate rises."""
 
     name: str = "demo"
     epochs: int = 5

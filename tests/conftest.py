@@ -19,9 +19,9 @@ import uvicorn
 from redis import Redis
 
 from coreset.local.redis_server import EmbeddedRedis
-from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.connection import connect
 from coreset.settings import ServiceSettings
 from coreset.spec.job import JobSpec
 from coreset.storage.storage import Storage

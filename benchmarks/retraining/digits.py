@@ -1,4 +1,4 @@
-"""A small classifier of digits: three tanh layers, 10 % of the training labels drawn anew."""
+"""A small classifier of digits: three tanh layers, 10 % of the training labels redrawn at random."""
 
 import itertools
 from dataclasses import dataclass

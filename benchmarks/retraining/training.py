@@ -22,7 +22,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Training:
-    """What a training is told.
+    """Options of a training.
 
     Attributes:
         optimizer: sgd or adamw.

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import part_schema
 from coreset.schemas.plan import Plan, PlannedModel, PlannedShard, Sourced
 from coreset.spec.scores import DEFAULT_SCORES, Score
 from coreset.storage.storage import Storage
+from coreset.storage.verified import write_json
 
 ROWS = 10_000
 """Samples of a shard, as img2dataset and DataComp write them."""
@@ -75,8 +77,11 @@ def write_parts(storage: Storage, shards: int, processes: int) -> Plan:
 def _write(root: str, plan_id: str, shard: int) -> None:
     storage, name = Storage(root), f"plans/{plan_id}/parts/{shard:06d}"
     table = _table(draw(shard), shard)
-    storage.write_with(f"{name}.parquet", lambda file: pq.write_table(table, file))
-    storage.write(f"{name}.json", b"{}")
+    part = storage.write_with(f"{name}.parquet", lambda file: pq.write_table(table, file), len(table))
+    summary = ShardSummary(
+        shard=shard, uri=f"{shard}.tar", part=part, read=len(table), scored=len(table), seconds=0, device="cpu"
+    )
+    write_json(storage, f"{name}.json", summary.model_dump_json())
 
 
 def _table(drawn: Columns, shard: int) -> pa.Table:

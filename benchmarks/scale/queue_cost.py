@@ -11,9 +11,9 @@ from typing import Any
 
 from benchmarks.scale import tasks
 from coreset.local.redis_server import EmbeddedRedis
-from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.connection import connect
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
 

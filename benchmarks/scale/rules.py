@@ -19,12 +19,14 @@ from benchmarks.environment import environment
 from benchmarks.scale.parts import plan_of
 from coreset.browsing.score_query import Format, ScoreQuery
 from coreset.browsing.score_rows import export_scores
+from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import part_schema
 from coreset.schemas.plan import PART_VERSION, Plan
 from coreset.selection.select import select
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
+from coreset.storage.verified import write_json
 
 SHARDS, ROWS = 100, 10_000
 WORDS = np.array(["a", "red", "bicycle", "in", "front", "of", "the", "old", "station", "at", "night"])
@@ -101,8 +103,9 @@ def _write_part(storage: Storage, plan: Plan, shard: int) -> None:
     columns |= {field.name: pa.nulls(ROWS, field.type) for field in terms}
     table = pa.table(columns, schema)
     name = PlanFolder(plan.id).part(shard)
-    storage.write_with(name, lambda file: pq.write_table(table, file))
-    storage.write(name.removesuffix(".parquet") + ".json", b"{}")
+    part = storage.write_with(name, lambda file: pq.write_table(table, file), ROWS)
+    summary = ShardSummary(shard=shard, uri=f"{shard}.tar", part=part, read=ROWS, scored=ROWS, seconds=0, device="cpu")
+    write_json(storage, PlanFolder(plan.id).summary(shard), summary.model_dump_json())
 
 
 def _select(storage: Storage, plan: Plan, name: str) -> None:

@@ -33,7 +33,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is of the public internet; an IPv6 one counts as the IPv4 one that it carries.
+    """Return whether an IP address is of the public internet; an IPv6 one counts as the IPv4 one that it carries.
 
     Raises:
         ValueError: not an IP address.
@@ -57,7 +57,7 @@ def _carried(address: IPAddress) -> list[IPAddress]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a server on this host is reached from this machine alone."""
+    """Return whether a server on this host is reached from this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -27,7 +27,7 @@ class ApiKey(FrozenModel):
     """A key without the key: several may be active at once, also under one name.
 
     Attributes:
-        name: of whoever holds it; limits are counted by name, and logs tell it.
+        name: the owner's name; limits are counted by it, and logs show it.
         scopes: `read` looks at jobs and results, `submit` starts, changes and ends jobs.
     """
 
@@ -37,7 +37,7 @@ class ApiKey(FrozenModel):
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Raises ValueError."""
+        """Return the entry that a line of the settings describes. Raises ValueError."""
         name, scopes, digest = line.split()
         return cls.model_validate({"name": name, "scopes": scopes.split(","), "sha256": digest})
 
@@ -47,7 +47,7 @@ class ApiKey(FrozenModel):
 
 
 def new_key(name: str, scopes: Iterable[str]) -> tuple[str, ApiKey]:
-    """Draw a key. Returns the key itself, to be told once, and what the service keeps of it.
+    """Draw a key. Returns the key itself, to be shown once, and the entry that the service stores.
 
     Raises:
         InvalidInput: the name or a scope is none.
@@ -96,7 +96,7 @@ class Keyring:
         return self.of_digest(_digest(key))
 
     def of_digest(self, digest: str) -> ApiKey | None:
-        """Return the entry of a key's sha256."""
+        """Return the entry of the key with this sha256."""
         found = None
         for entry in self._keys:
             if hmac.compare_digest(entry.sha256, digest):
@@ -111,8 +111,8 @@ def read_keyring(text: str, file: Path | None) -> Keyring:
         InvalidInput: a line is none, the file is not there, or a setting is given and holds no key.
     """
     try:
-        told = file.read_text(encoding="utf-8") if file else ""
-        keyring = Keyring.parse(f"{text}\n{told}")
+        more = file.read_text(encoding="utf-8") if file else ""
+        keyring = Keyring.parse(f"{text}\n{more}")
     except OSError as error:
         raise InvalidInput(f"CORESET_API_KEYS_FILE: {file} cannot be read: {error.strerror}") from error
     except ValueError as error:

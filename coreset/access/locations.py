@@ -1,6 +1,6 @@
-"""Where a spec may point: which schemes, which folders and prefixes. What the name says is judged here, by service and
-workers alike; workers look again when they open
-(coreset_workers.data.opening), where links, DNS and redirects can be seen.
+"""Where a spec may point: which schemes, which folders and prefixes. The service and the workers judge the
+name here; workers check again when they open it (coreset_workers.data.opening), where links, DNS and redirects can be
+seen.
 
 Nothing of a spec is expanded: no ~, no environment variables, no fsspec chains. Only shards have braces and `a::b`.
 """
@@ -34,7 +34,7 @@ class Location(NamedTuple):
     path: str
 
     def holds(self, other: "Location") -> bool:
-        """Tell whether this prefix holds another place: the same or one below it."""
+        """Return whether another place is this prefix or below it."""
         if self.scheme != other.scheme or self.host not in ("", other.host):
             return False
         folder = self.path.rstrip("/")
@@ -81,7 +81,7 @@ class Locations:
         return place
 
     def trusts(self, host: str) -> bool:
-        """Tell whether a prefix names this http host, so that it may be in a private network."""
+        """Return whether a prefix names this http host, so that it may be in a private network."""
         return any(prefix.host == host.lower() for prefix in self.allowed if prefix.scheme in ("http", "https"))
 
     def check_spec(self, spec: JobSpec) -> None:
@@ -156,7 +156,7 @@ def _named_in(spec: JobSpec) -> Iterator[str]:
 
 
 def is_location(text: str) -> bool:
-    """Tell a file or URI from one of open_clip's tags, which have letters, digits, _ - and . only."""
+    """Return whether a text is a file or URI; open_clip's tags have letters, digits, _ - and . only."""
     return re.search(r"[^\w.-]", text) is not None or text.startswith(".") or text.endswith((".pt", ".bin"))
 
 
@@ -164,7 +164,7 @@ def located(uri: str) -> Location:
     """Return the place that a URI names.
 
     Raises:
-        LocationForbidden: it names none that could ever be allowed.
+        LocationForbidden: no allow list could permit the URI.
     """
     if _CONTROL.search(uri):
         raise _forbidden(repr(uri)[:200], "it holds control characters")

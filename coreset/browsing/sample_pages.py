@@ -68,9 +68,14 @@ def _no_token() -> InvalidInput:
 def _rows(db: duckdb.DuckDBPyConnection, order: Order, limit: int, after: list[Any] | None) -> list[dict[str, Any]]:
     value = order.by.value if order.by else "0::FLOAT"
     later, way = (">", "ASC") if order.ascending else ("<", "DESC")
-    where = f"{value} {later} $1::FLOAT OR ({value} = $1::FLOAT AND (uid, place) > ($2, $3))" if after else "true"
-    query = f"SELECT * FROM samples WHERE {where} ORDER BY {value} {way}, uid, place LIMIT {limit}"
-    found = db.execute(query, after or [])
+    where, values = "true", list[Any]()
+    if after:
+        where = f"({value} {later} $1::FLOAT OR ({value} = $1::FLOAT AND (uid, place) > ($2, $3)))"
+        values += after
+    if order.caption:
+        values.append(order.caption)
+        where += f" AND contains(lower(caption), lower(${len(values)}))"
+    found = db.execute(f"SELECT * FROM samples WHERE {where} ORDER BY {value} {way}, uid, place LIMIT {limit}", values)
     names = [column[0] for column in found.description]
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 

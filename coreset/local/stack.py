@@ -60,7 +60,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether the process was started and has ended by itself."""
+        """Whether the process has ended by itself after its start."""
         return self.process is not None and self.process.poll() is not None
 
     def last_words(self) -> str:

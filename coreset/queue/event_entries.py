@@ -1,6 +1,6 @@
 """Entries of a job's event stream in Redis: how events are written and read.
 
-An event is appended by the script that makes the change it reports (coreset/queue/lua), has an id, and can be read
+An event is appended by the script that makes the change it reports (coreset/redis/lua), has an id, and can be read
 again. Progress is not in the stream: it is a view of the job's record at the time of asking.
 """
 

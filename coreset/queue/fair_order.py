@@ -9,7 +9,7 @@ one list.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from coreset.queue.scripts import Scripts
+from coreset.redis.scripts import Scripts
 from coreset.spec.job import PRIORITIES, Priority
 
 TASKS_PER_TURN = 4

@@ -6,10 +6,10 @@ from typing import Any, cast
 from pydantic_core import from_json
 
 from coreset.errors import InvalidInput
-from coreset.queue.connection import text, translate_redis_errors
 from coreset.queue.job_record import RawJob, read_job, status_of
-from coreset.queue.keys import JOBS, job_keys
 from coreset.queue.page_tokens import Position, decode_token, encode_token
+from coreset.redis.connection import text, translate_redis_errors
+from coreset.redis.keys import JOBS, job_keys
 from coreset.schemas.job import TERMINAL, Job, JobPage, JobStatus
 from coreset.spec.job import Priority
 

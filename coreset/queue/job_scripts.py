@@ -5,16 +5,16 @@ from typing import Any, NoReturn, cast
 from redis import Redis
 
 from coreset.errors import NotFound
-from coreset.queue.connection import text, translate_redis_errors
-from coreset.queue.keys import job_keys
-from coreset.queue.scripts import Scripts
+from coreset.redis.connection import text, translate_redis_errors
+from coreset.redis.keys import job_keys
+from coreset.redis.scripts import Scripts
 
 
 class JobScripts:
     """Runs scripts on the records of jobs.
 
     Args:
-        redis: a client that returns bytes (coreset.queue.connection.connect).
+        redis: a client that returns bytes (coreset.redis.connection.connect).
     """
 
     def __init__(self, redis: Redis) -> None:

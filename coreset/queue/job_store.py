@@ -1,4 +1,4 @@
-"""The state of jobs in Redis (coreset.queue.keys has the data model)."""
+"""The state of jobs in Redis (coreset.redis.keys has the data model)."""
 
 import hashlib
 import json
@@ -10,12 +10,17 @@ from redis import Redis
 
 from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs
 from coreset.logs import request_id
-from coreset.queue.connection import translate_redis_errors
 from coreset.queue.event_entries import MAX_EVENTS, EventBatch, read_entry, status_entry, warning_entry
 from coreset.queue.job_listing import JobListing
 from coreset.queue.job_record import status_of
 from coreset.queue.job_scripts import JobScripts, raise_missing
-from coreset.queue.keys import (
+from coreset.queue.progress import STAGES
+from coreset.queue.removals import Removals
+from coreset.queue.shard_records import ShardRecords
+from coreset.queue.task_counts import TaskCounts
+from coreset.redaction import redact, redact_model
+from coreset.redis.connection import translate_redis_errors
+from coreset.redis.keys import (
     COUNTERS,
     DELIVERIES,
     DELIVERY,
@@ -28,12 +33,7 @@ from coreset.queue.keys import (
     REMOVALS,
     job_keys,
 )
-from coreset.queue.locks import Locks
-from coreset.queue.progress import STAGES
-from coreset.queue.removals import Removals
-from coreset.queue.shard_records import ShardRecords
-from coreset.queue.task_counts import TaskCounts
-from coreset.redaction import redact, redact_model
+from coreset.redis.locks import Locks
 from coreset.schemas.job import TERMINAL, TRANSITIONS, Job, JobStatus, Reason
 from coreset.spec.job import JobSpec
 
@@ -70,7 +70,7 @@ class JobStore:
     """One job's state at a time. All methods raise Unavailable when Redis does not answer.
 
     Args:
-        redis: a client that returns bytes (coreset.queue.connection.connect).
+        redis: a client that returns bytes (coreset.redis.connection.connect).
 
     Attributes:
         listing: reads many jobs at once.

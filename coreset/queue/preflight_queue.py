@@ -13,12 +13,12 @@ from rq.results import Result
 
 from coreset.entry_points import PREFLIGHT_TASK, WORKER_MODULE
 from coreset.errors import CoresetError, TooManyRequests, Unavailable
-from coreset.queue.connection import translate_redis_errors
 from coreset.queue.job_store import fingerprint
-from coreset.queue.keys import CHECKS
 from coreset.queue.rq_queues import RqQueues, task_meta
 from coreset.queue.task_ids import GPU, task_id
 from coreset.queue.worker_census import WorkerCensus
+from coreset.redis.connection import translate_redis_errors
+from coreset.redis.keys import CHECKS
 from coreset.schemas.problems import from_problem
 from coreset.spec.job import JobSpec
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
-from coreset.schemas.job import JobStatus, Progress, SampleCounts, ShardCounts
+from coreset.schemas.job import Job, JobStatus, Progress, SampleCounts, ShardCounts
 
 SHARES = (0.15, 0.80, 0.05)
 """Preparing, scoring and reducing, of the whole job's fraction. Preparing hashes checkpoints and computes the
@@ -111,3 +112,12 @@ def _eta(record: Mapping[str, str], shards: ShardCounts, scored_part: float, now
     if worked <= 0:
         return None
     return round(_scoring_seconds(record, now) / worked * (1 - scored_part) * shards.total, 1)
+
+
+def prepare_seconds_left(job: Job, now: datetime) -> float | None:
+    """Return the estimated time until a job is prepared; None if it is not preparing, or has just begun."""
+    share = (EVALUATING_SHARES if job.spec.evaluate else SHARES)[0]
+    prepared = job.progress.fraction / share
+    if job.status is not JobStatus.PREPARING or job.started_at is None or not 0.05 <= prepared < 1:
+        return None
+    return max(0.0, (now - job.started_at).total_seconds()) * (1 - prepared) / prepared

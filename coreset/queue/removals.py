@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from coreset.queue.connection import text, translate_redis_errors
-from coreset.queue.keys import EXPIRIES, REMOVALS
+from coreset.redis.connection import text, translate_redis_errors
+from coreset.redis.keys import EXPIRIES, REMOVALS
 
 
 class Removals:
-    """All methods raise Unavailable when Redis does not answer."""
+    """Deleted jobs whose files must still be removed. All methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis

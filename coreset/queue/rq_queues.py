@@ -20,7 +20,7 @@ class RqQueues:
     """The queues by name. Callers translate Redis's errors.
 
     Args:
-        redis: a client from `coreset.queue.connection.connect`.
+        redis: a client from `coreset.redis.connection.connect`.
     """
 
     def __init__(self, redis: Redis) -> None:

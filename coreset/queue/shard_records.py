@@ -1,10 +1,10 @@
 """Progress and outcomes of a job's shards."""
 
-from coreset.queue.connection import text, translate_redis_errors
 from coreset.queue.event_entries import MAX_EVENTS, failure_entry
 from coreset.queue.job_scripts import JobScripts
-from coreset.queue.keys import COUNTERS, job_keys
 from coreset.redaction import redact
+from coreset.redis.connection import text, translate_redis_errors
+from coreset.redis.keys import COUNTERS, job_keys
 from coreset.schemas.job import FailedShard
 from coreset.schemas.manifest import ShardSummary
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from rq.job import JobStatus
 
-from coreset.queue.connection import translate_redis_errors
 from coreset.queue.rq_queues import RqQueues
 from coreset.queue.task_counts import TaskCounts
 from coreset.queue.task_ids import LAST_TASKS, QUEUES, job_task_ids, task_id
+from coreset.redis.connection import translate_redis_errors
 
 PENDING = (
     JobStatus.CREATED.value,

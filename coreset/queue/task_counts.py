@@ -1,8 +1,8 @@
 """Numbers of a job's score tasks and trials, from which the queue derives the ids of its tasks."""
 
 from coreset.queue.job_scripts import JobScripts
-from coreset.queue.keys import job_keys
 from coreset.queue.progress import FINISH_SHARE
+from coreset.redis.keys import job_keys
 
 
 class TaskCounts:

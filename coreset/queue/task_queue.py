@@ -24,7 +24,6 @@ from rq.job import Job as Task
 
 from coreset.entry_points import TASKS_MODULE
 from coreset.errors import Conflict, NotFound
-from coreset.queue.connection import translate_redis_errors
 from coreset.queue.fair_order import OrderKey, order_tasks, remove_job_tasks
 from coreset.queue.job_store import JobStore
 from coreset.queue.merge_tree import merge_levels
@@ -33,6 +32,7 @@ from coreset.queue.rq_queues import BATCH, RqQueues, task_meta
 from coreset.queue.task_census import PENDING, TaskCensus
 from coreset.queue.task_ids import CPU, GPU, job_of, task_id
 from coreset.queue.worker_census import WorkerCensus
+from coreset.redis.connection import translate_redis_errors
 from coreset.schemas import job as jobs
 
 RETRIES = 2
@@ -48,7 +48,7 @@ class TaskQueue:
     """Adds a job's tasks to the queue and removes them. All methods raise Unavailable when Redis does not answer.
 
     Args:
-        redis: a client from `coreset.queue.connection.connect`.
+        redis: a client from `coreset.redis.connection.connect`.
         tasks: the module whose prepare, score, merge, finish, trial, conclude and task_failed the workers call.
 
     Attributes:
@@ -92,10 +92,10 @@ class TaskQueue:
             self._order()
 
     def enqueue_trials(self, job_id: str, trials: int) -> None:
-        """Add the trials of the job's evaluation, and its conclude, as enqueue_scoring does. Idempotent.
+        """Add the tasks of the job's trials, and `conclude`, which waits for all of them. Idempotent.
 
         Args:
-            trials: at most coreset.spec.evaluation.MAX_TRIALS, since the conclude waits for all of them.
+            trials: at most coreset.spec.evaluation.MAX_TRIALS.
         """
         self._store.task_counts.set_trials(job_id, trials)
         with translate_redis_errors():

@@ -2,9 +2,9 @@
 
 from rq import Worker, worker_registration
 
-from coreset.queue.connection import translate_redis_errors
 from coreset.queue.rq_queues import RqQueues
 from coreset.queue.task_ids import GPU
+from coreset.redis.connection import translate_redis_errors
 
 
 class WorkerCensus:

@@ -44,11 +44,13 @@ class Order(FrozenModel):
 
     Attributes:
         by: the score to sort by; None sorts by uid.
+        caption: text that the caption contains, in any case.
     """
 
     by: Score | None = None
     ascending: bool = False
     status: SampleStatus = SampleStatus.OK
+    caption: str | None = None
 
 
 class SamplePage(FrozenModel):

@@ -18,7 +18,8 @@ from coreset.errors import PoolUnusable
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan
 from coreset.spec.scores import Score
-from coreset.storage.layout import PlanFolder, part_name, summary_name
+from coreset.storage.layout import PlanFolder
+from coreset.storage.plan_files import complete_parts
 from coreset.storage.storage import Storage
 
 Combine = Literal["mix", "intersection", "union"]
@@ -56,8 +57,10 @@ def open_parts(
 
     Raises:
         PoolUnusable: there is no finished part.
+        DamagedFile: a part or its summary is damaged.
     """
-    paths = _finished_parts(storage, plan, shards)
+    wanted = [shard.index for shard in plan.shards if shards is None or shard.index in shards]
+    paths = [storage.uri(PlanFolder(plan.id).part(index)) for index in complete_parts(storage, plan.id, wanted)]
     if not paths:
         raise PoolUnusable("no sample has scores: no shard was scored; the job's failed shards say why")
     with tempfile.TemporaryDirectory(prefix="coreset-") as folder, duckdb.connect() as db:
@@ -71,15 +74,6 @@ def open_parts(
             FROM read_parquet([{files}])
         """)
         yield db
-
-
-def _finished_parts(storage: Storage, plan: Plan, shards: Collection[int] | None) -> list[str]:
-    """Return the URIs of the parts with a summary; a part without one is not complete."""
-    folder = PlanFolder(plan.id)
-    names = set(storage.names(folder.parts))
-    indices = [shard.index for shard in plan.shards if shards is None or shard.index in shards]
-    finished = [index for index in indices if part_name(index) in names and summary_name(index) in names]
-    return [storage.uri(folder.part(index)) for index in finished]
 
 
 def _literal(path: str) -> str:

@@ -1,12 +1,13 @@
 """Selection of exactly k samples from a plan's parts, by a few queries."""
 
 import hashlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import duckdb
 
-from coreset.errors import InvalidSpec
+from coreset.errors import DamagedFile, InvalidSpec, NotFound
 from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan
 from coreset.selection.candidates import create_scored, create_valued, one_row
@@ -22,6 +23,7 @@ from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
 from coreset.storage.target_clusters import load_target_clusters
+from coreset.storage.verified import load_json, write_json
 
 
 def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects: bool = False) -> Selection:
@@ -37,12 +39,13 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
         InvalidSpec: the parts lack a column that the spec names, or fewer samples than it asks for can be ranked, pass
             the filters or are admitted by the quota.
         PoolUnusable: no sample has scores.
+        DamagedFile: a part, its summary or the target's clusters are damaged.
     """
     spec = resolve_spec(plan, spec)
     found_id = selection_id(plan, spec)
     folder = JobFolder(job_id).selection(found_id)
-    if storage.exists(folder.selection):
-        return Selection.model_validate_json(storage.read(folder.selection))
+    with suppress(NotFound, DamagedFile):
+        return load_json(storage, folder.selection, Selection.model_validate_json)
     with open_samples(storage, plan) as db:
         found = _create_kept(db, spec, load_target_clusters(storage, plan), suspects)
         files = write_subset(db, storage, folder, plan.scores, found.k)
@@ -86,7 +89,7 @@ def count_samples(storage: Storage, plan: Plan) -> int:
 def save_selection(storage: Storage, selection: Selection) -> None:
     """Write selection.json, which says that the selection is complete."""
     name = JobFolder(selection.job_id).selection(selection.id).selection
-    storage.write(name, selection.model_dump_json(indent=2).encode())
+    write_json(storage, name, selection.model_dump_json(indent=2))
 
 
 def selection_id(plan: Plan, spec: SelectSpec) -> str:

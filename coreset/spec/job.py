@@ -69,7 +69,12 @@ class ReferenceSpec(FrozenModel):
 
 
 class ValidationTarget(FrozenModel):
-    """Target V: the samples of a validation pool, disjoint from the pool that is scored."""
+    """Target V: the samples of a validation pool, disjoint from the pool that is scored.
+
+    Attributes:
+        pool: the validation pool.
+        size: number of samples drawn from it; all of them if it has fewer.
+    """
 
     pool: PoolSpec
     size: int = Field(default=512, ge=8, le=32_768)

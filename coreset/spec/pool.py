@@ -44,6 +44,7 @@ class ScoredPoolSpec(PoolSpec):
     """The pool that is scored.
 
     Attributes:
+        shards, caption_field: as in PoolSpec.
         metadata: fields of the json members to store beside the scores, as text, in the columns `metadata_FIELD`;
             selections can filter by them and set quotas on them.
     """

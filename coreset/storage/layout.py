@@ -18,6 +18,7 @@ from typing import NamedTuple
 from coreset.schemas.manifest import Manifest
 from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
+from coreset.storage.verified import damaged, load_json
 
 
 def part_name(shard: int) -> str:
@@ -167,13 +168,17 @@ class SelectionFolder(NamedTuple):
 
 
 def load_plan(storage: Storage, plan_id: str) -> Plan:
-    """Return a plan. Raises NotFound."""
-    return Plan.from_json(storage.read(PlanFolder(plan_id).plan))
+    """Return a plan; its id is a hash of all that it says. Raises NotFound and DamagedFile."""
+    name = PlanFolder(plan_id).plan
+    plan = load_json(storage, name, Plan.from_json)
+    if plan.id != plan_id:
+        raise damaged(name, "its content has another id")
+    return plan
 
 
 def load_manifest(storage: Storage, job_id: str) -> Manifest:
-    """Return a job's manifest. Raises NotFound before the job has succeeded."""
-    return Manifest.model_validate_json(storage.read(JobFolder(job_id).manifest))
+    """Return a job's manifest. Raises NotFound before the job has succeeded, and DamagedFile."""
+    return load_json(storage, JobFolder(job_id).manifest, Manifest.model_validate_json)
 
 
 def load_result(storage: Storage, job_id: str) -> tuple[Manifest, Plan]:

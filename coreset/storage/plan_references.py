@@ -6,7 +6,7 @@ Files, so that a Redis that was lost does not make a plan seem unused.
 import time
 
 from coreset.errors import Unavailable
-from coreset.queue.locks import Locks
+from coreset.redis.locks import Locks
 from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 

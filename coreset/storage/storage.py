@@ -79,13 +79,21 @@ class Storage:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the size of every file in a folder by base name, half-written ones too; none if there is no folder."""
+        return {posixpath.basename(entry["name"]): int(entry["size"]) for entry in self._files(folder)}
+
+    def stamps(self, folder: str) -> dict[str, str]:
+        """Return size and version (tag or time) of every file in a folder by base name; none if there is no folder."""
+        found: dict[str, str] = {}
+        for entry in self._files(folder):
+            version = entry.get("ETag") or entry.get("mtime") or entry.get("LastModified")
+            found[posixpath.basename(entry["name"])] = f"{entry['size']} {version}"
+        return found
+
+    def _files(self, folder: str) -> list[dict[str, Any]]:
         if not self.exists(folder):
-            return {}
+            return []
         listed = cast(list[dict[str, Any]], self._fs.ls(self.path(folder), detail=True, refresh=True))
-        files = [entry for entry in listed if entry["type"] == "file"]
-        return {
-            posixpath.basename(entry["name"]): int(entry["size"]) for entry in sorted(files, key=lambda e: e["name"])
-        }
+        return sorted((entry for entry in listed if entry["type"] == "file"), key=lambda entry: entry["name"])
 
     def open(self, name: str) -> BinaryIO:
         try:

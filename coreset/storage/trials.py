@@ -1,23 +1,24 @@
 """Files of an evaluation: its trials, their outcomes and their failures."""
 
-from coreset.errors import NotFound
+from coreset.errors import DamagedFile, NotFound
 from coreset.schemas.evaluation import TrialOutcome
 from coreset.schemas.trials import ProxyPlan, Setup, Trial, Trials
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
+from coreset.storage.verified import load_json, write_json
 
 
 def load_outcome(storage: Storage, setup: Setup, trial: Trial) -> TrialOutcome | None:
-    """Return the outcome of a trial, or None if it has none yet."""
+    """Return the outcome of a trial, or None if it has none yet, or a damaged one."""
     try:
-        return TrialOutcome.model_validate_json(storage.read(_outcome_path(setup, trial)))
-    except NotFound:
+        return load_json(storage, _outcome_path(setup, trial), TrialOutcome.model_validate_json)
+    except (NotFound, DamagedFile):
         return None
 
 
 def save_outcome(storage: Storage, setup: Setup, trial: Trial, outcome: TrialOutcome) -> None:
     """Write the outcome of a trial, for every job that asks for the same trial of this plan."""
-    storage.write(_outcome_path(setup, trial), outcome.model_dump_json(indent=2).encode())
+    write_json(storage, _outcome_path(setup, trial), outcome.model_dump_json(indent=2))
 
 
 def load_failure(storage: Storage, job_id: str, index: int) -> str:
@@ -34,23 +35,23 @@ def save_failure(storage: Storage, job_id: str, index: int, message: str) -> Non
 
 
 def load_trials(storage: Storage, job_id: str) -> Trials:
-    """Return the trials of a job. Raises NotFound."""
-    return Trials.model_validate_json(storage.read(JobFolder(job_id).trials))
+    """Return the trials of a job. Raises NotFound and DamagedFile."""
+    return load_json(storage, JobFolder(job_id).trials, Trials.model_validate_json)
 
 
 def save_trials(storage: Storage, job_id: str, trials: Trials) -> None:
     """Write the trials of a job."""
-    storage.write(JobFolder(job_id).trials, trials.model_dump_json(indent=2).encode())
+    write_json(storage, JobFolder(job_id).trials, trials.model_dump_json(indent=2))
 
 
 def load_proxy_plan(storage: Storage, job_id: str) -> ProxyPlan:
-    """Return what a job's evaluation was planned with. Raises NotFound."""
-    return ProxyPlan.model_validate_json(storage.read(JobFolder(job_id).proxies))
+    """Return what a job's evaluation was planned with. Raises NotFound and DamagedFile."""
+    return load_json(storage, JobFolder(job_id).proxies, ProxyPlan.model_validate_json)
 
 
 def save_proxy_plan(storage: Storage, job_id: str, proxies: ProxyPlan) -> None:
     """Write what a job's evaluation was planned with."""
-    storage.write(JobFolder(job_id).proxies, proxies.model_dump_json(indent=2).encode())
+    write_json(storage, JobFolder(job_id).proxies, proxies.model_dump_json(indent=2))
 
 
 def _outcome_path(setup: Setup, trial: Trial) -> str:

@@ -79,7 +79,7 @@ function cutLine(frame, range, upright) {
 }
 
 /** Return bars of all samples with those of the selection in front, and a function that moves the cut. */
-function histogram(name, label, { axis, counts, kept }) {
+function histogram(name, label, { axis, counts, kept }, meaning) {
   const x = [axis.low, axis.high];
   const y = [0, Math.max(1, ...counts) * 1.05];
   const frame = axes(x, y, [label, "samples"], `Distribution of ${label}`);
@@ -94,7 +94,7 @@ function histogram(name, label, { axis, counts, kept }) {
     const whole = { ...place, y: FRAME.top, height: frame.up(0) - FRAME.top, class: "hover" };
     frame.svg.append(drawn("rect", whole, drawn("title", {}, range)));
   });
-  const caption = element("figcaption", {}, label);
+  const caption = element("figcaption", {}, label, element("span", { class: "meaning" }, meaning));
   return { node: element("figure", { "data-score": name }, caption, frame.svg), move: cutLine(frame, x, true) };
 }
 

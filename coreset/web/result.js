@@ -23,11 +23,12 @@ function levelsAt(summary, k) {
 }
 
 /**
- * Show a summary below `root`.
+ * Show a summary below `root`; return the function that opens a sample's dialog.
  * changes: async (k, ranking) -> samples that enter and leave, and the exact levels at k. Without it the slider shows
  * no samples, and the levels of `levelsAt`.
+ * save: async (k, ranking) -> nodes that say what was saved. Without it there is no button to save a selection.
  */
-function showResult(root, summary, changes = null) {
+function showResult(root, summary, changes = null, save = null) {
   const open = sampleDialog(summary);
   const labels = Object.fromEntries(summary.rankings.map((ranking) => [ranking.name, ranking.label]));
   const parts = [histograms(summary, labels), densities(summary, labels), matrix(summary)];
@@ -37,6 +38,7 @@ function showResult(root, summary, changes = null) {
     move(levelsAt(summary, k));
     if (edges) edges.move(k, ranking);
   });
+  if (save) chooser.append(saver(save, chooser.chosen));
   const drawnFrom = summary.looked < summary.rankable ? `, from a random sample of ${short(summary.looked)}` : "";
   root.replaceChildren(
     section("How many to keep", chooser, ...(edges ? [edges.node] : [])),
@@ -48,6 +50,27 @@ function showResult(root, summary, changes = null) {
   if (summary.sheets.length && summary.sheets[0].name === "suspects") root.prepend(samples);
   else root.append(samples);
   chooser.start();
+  return open;
+}
+
+/** Return a button that saves the chosen k and ranking as a selection, and a line for what came of it. */
+function saver(save, chosen) {
+  const button = element("button", { type: "button", id: "save" }, "Save this k and ranking as a selection");
+  const line = element("span", { id: "saved", role: "status" });
+  button.addEventListener("click", async () => {
+    const at = chosen();
+    if (!at) return;
+    button.disabled = true;
+    line.replaceChildren("Selecting…");
+    try {
+      line.replaceChildren(...(await save(at.k, at.ranking)));
+    } catch (error) {
+      line.replaceChildren(element("span", { class: "failed", role: "alert" }, error.message));
+    } finally {
+      button.disabled = false;
+    }
+  });
+  return element("div", { class: "row" }, button, line);
 }
 
 function section(title, ...children) {
@@ -64,10 +87,13 @@ function kChooser(summary, labels, withRanking, moved) {
   const { ks, rankable } = summary;
   const slider = element("input", { id: "k", type: "range", min: 0, max: ks.length - 1, step: 1, "aria-label": "Keep" });
   const exact = element("input", { id: "k-exact", type: "number", min: 1, max: rankable, step: 1, required: true });
-  const shareText = element("output", { for: "k k-exact", id: "k-told" });
+  const shareText = element("output", { for: "k k-exact", id: "k-share" });
   const ranking = rankingChoice(summary);
   const back = element("button", { type: "button" }, "Back to the job's k");
+  const meaning = element("p", { class: "hint" });
+  const meanings = Object.fromEntries(summary.rankings.map((each) => [each.name, each.meaning]));
   const move = (k) => {
+    meaning.textContent = withRanking ? `Ranked by: ${meanings[ranking.value]}.` : "";
     const text = `of ${short(rankable)} samples, ${((100 * k) / rankable).toFixed(k < rankable / 100 ? 3 : 1)} %`;
     slider.value = Math.max(0, ks.findLastIndex((each) => each <= k));
     slider.setAttribute("aria-valuetext", `${short(k)} ${text}`);
@@ -82,7 +108,8 @@ function kChooser(summary, labels, withRanking, moved) {
   ranking.addEventListener("change", () => exact.checkValidity() && move(Number(exact.value)));
   const by = withRanking ? [element("label", { for: "ranking" }, "ranked by "), ranking] : [];
   const keep = element("span", {}, element("label", { for: "k-exact" }, "Keep "), exact, " ", shareText);
-  const node = element("div", { class: "card" }, element("div", { class: "row" }, keep, ...by, back), slider);
+  const node = element("div", { class: "card" }, element("div", { class: "row" }, keep, ...by, back), slider, meaning);
+  node.chosen = () => (exact.reportValidity() ? { k: Number(exact.value), ranking: ranking.value } : null);
   node.start = () => moveTo(summary.k);
   return node;
 }
@@ -96,8 +123,8 @@ function rankingChoice(summary) {
 }
 
 function histograms(summary, labels) {
-  const names = summary.rankings.map((ranking) => ranking.name).filter((name) => name in summary.histograms);
-  const found = names.map((name) => [name, histogram(name, labels[name], summary.histograms[name])]);
+  const drawn = summary.rankings.filter(({ name }) => name in summary.histograms);
+  const found = drawn.map(({ name, meaning }) => [name, histogram(name, labels[name], summary.histograms[name], meaning)]);
   const node = element("div", { class: "charts" }, ...found.map(([, chart]) => chart.node));
   const move = ({ cuts }) => found.forEach(([name, chart]) => chart.move(cuts[name]));
   return { node, move };

@@ -36,7 +36,8 @@ function picture(sample, className) {
 function sheet(samples, score, open, reasons = []) {
   if (!samples.length) return element("p", { class: "soft" }, "No samples here.");
   const tiles = samples.map((sample, i) => {
-    const number = element("span", { class: "soft number" }, reasons[i] ?? short(sample.scores[score] ?? NaN));
+    const value = `${score} ${short(sample.scores[score] ?? NaN)}`;
+    const number = element("span", { class: "soft number" }, reasons[i] ?? value);
     const caption = element("span", { class: "caption" }, sample.caption || "");
     const description = `${sample.caption || "no caption"}. Open ${sample.uid}`;
     const attributes = { type: "button", class: "tile", title: sample.caption || "", "aria-label": description };
@@ -67,11 +68,12 @@ function sampleDialog(summary) {
 
 function sampleFacts(summary, sample) {
   const scored = summary.rankings.filter(({ name }) => name in sample.scores);
-  const rows = scored.map(({ name, label }) => {
+  const rows = scored.map(({ name, label, meaning }) => {
     const value = sample.scores[name];
     const better = summary.cuts[name].findIndex((cut) => cut <= value); // cuts descend as k grows
     const share = better < 0 ? 100 : Math.ceil((100 * summary.ks[better]) / summary.rankable);
-    return element("tr", {}, ...[label, short(value), `${share} %`].map((text) => element("td", {}, text)));
+    const named = element("td", {}, label, element("span", { class: "meaning" }, meaning));
+    return element("tr", {}, named, ...[short(value), `${share} %`].map((text) => element("td", { class: "n" }, text)));
   });
   const estimators = scored.filter(({ name }) => name in sample.by_checkpoint);
   const heads = ["score", "value", "among the best"].map((text) => element("th", { scope: "col" }, text));

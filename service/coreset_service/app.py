@@ -14,10 +14,10 @@ from coreset import __version__
 from coreset.access.addresses import is_loopback
 from coreset.access.api_keys import read_keyring
 from coreset.access.locations import Locations
-from coreset.queue.connection import connect
-from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.connection import connect
+from coreset.redis.counters import Counters
 from coreset.selection.select import select
 from coreset.settings import ServiceSettings
 from coreset.storage.storage import Storage

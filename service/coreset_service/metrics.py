@@ -12,11 +12,12 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from coreset.errors import Unavailable
-from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.counters import Counters
 from coreset.schemas.job import TERMINAL, JobStatus
 from coreset.schemas.part import SampleStatus
+from coreset.storage.verified import KINDS, damage_counts, take_damage
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Upper bounds in seconds. Long polls (`wait=60`) fall into the last ones."""
@@ -76,6 +77,8 @@ class SystemCollector(Collector):
         return [_gauge("redis_up", "1 if Redis answers", [((), 1)]), *found]
 
     def _counters(self) -> list[Metric]:
+        if found := take_damage():  # by this process's own reads
+            self._totals.add(damage_counts(found))
         totals = self._totals.read()
         return [
             _counter(totals, "jobs_ended", "jobs that have ended", "jobs", "status", sorted(TERMINAL)),
@@ -85,6 +88,7 @@ class SystemCollector(Collector):
             _counter(totals, "task_seconds", "time of attempts that have ended", "task_seconds", "task", TASKS),
             _counter(totals, "task_failures", "tasks failed for good", "failures", "task", TASKS),
             _counter(totals, "worker_seconds", "how the workers' time went", "worker_seconds", "doing", DOING),
+            _counter(totals, "damaged_files", "stored files that failed their check", "damaged_files", "kind", KINDS),
             _total(totals, "leases_expired", "attempts whose worker died or was cut off"),
         ]
 

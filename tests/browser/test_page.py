@@ -106,14 +106,14 @@ def test_a_job_is_checked_submitted_watched_and_looked_at(
 
 def test_the_slider_moves_cuts_overlaps_and_samples_by_the_keyboard(page: Page, said: list[str], address: str) -> None:
     shown(page, address)
-    told, exact = page.locator("#k-told"), page.get_by_label("Keep", exact=True).first
+    share, exact = page.locator("#k-share"), page.get_by_label("Keep", exact=True).first
     expect(exact).to_have_value("40")
     line = page.locator("figure[data-score=diffin] line.cut")
     before, overlap = line.get_attribute("x1"), page.locator(".matrix td").nth(2).text_content()
     expect(page.locator("#entering")).to_have_text("Enter: 0")
     page.locator("#k").focus()
     page.keyboard.press("End")
-    expect(told).to_contain_text("100.0 %")
+    expect(share).to_contain_text("100.0 %")
     page.wait_for_selector("[data-milliseconds][aria-busy=false]")
     expect(page.locator("#entering")).to_contain_text("the 12 next to the cut")
     assert line.get_attribute("x1") != before

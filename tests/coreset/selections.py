@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from coreset.schemas.manifest import File, ShardSummary
 from coreset.schemas.part import part_schema
 from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
 from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
+from coreset.storage.verified import write_json
 
 Row = dict[str, Any]
 SCORES = [Score.CLIP_SCORE, Score.RANDOM]
@@ -48,10 +50,18 @@ def write_parts(storage: Storage, plan: Plan, shards: Sequence[Sequence[Row]]) -
         bad = {**where, "uid": "b" * 32, "key": "bad", "row": len(rows), "status": "bad_image", "caption": "a b"}
         part = pa.Table.from_pylist([*good, bad], part_schema(plan))
         name = PlanFolder(plan.id).part(index)
-        storage.write_with(name, lambda file, part=part: pq.write_table(part, file))
-        storage.write(name.removesuffix(".parquet") + ".json", b"{}")
+        file = storage.write_with(name, lambda file, part=part: pq.write_table(part, file), len(part))
+        write_summary(storage, plan, index, file)
         found += part.to_pylist()[:-1]
     return found
+
+
+def write_summary(storage: Storage, plan: Plan, shard: int, part: File) -> None:
+    """Write the summary of a part whose samples nobody counts."""
+    summary = ShardSummary(
+        shard=shard, uri=plan.shards[shard].uri, part=part, read=0, scored=0, seconds=0, device="cpu"
+    )
+    write_json(storage, PlanFolder(plan.id).summary(shard), summary.model_dump_json())
 
 
 class Slow(NamedTuple):

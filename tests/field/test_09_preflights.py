@@ -5,10 +5,10 @@ from redis import Redis
 
 from coreset.errors import TooManyRequests
 from coreset.queue.job_store import JobStore
-from coreset.queue.keys import CHECKS
 from coreset.queue.preflight_queue import MAX_PER_CALLER, MAX_WAITING, POLLED_SECONDS
 from coreset.queue.task_ids import GPU
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.keys import CHECKS
 from coreset.spec.job import JobSpec
 from tests.service.routes.test_preflight import TestWorker
 

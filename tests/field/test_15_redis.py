@@ -9,8 +9,8 @@ from redis import Redis
 
 from coreset.errors import Unavailable
 from coreset.local.redis_server import EmbeddedRedis
-from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore
+from coreset.redis.connection import connect
 from coreset.settings import ServiceSettings
 from coreset_service.app import create_app
 from tests.service.conftest import SPEC

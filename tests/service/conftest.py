@@ -40,10 +40,10 @@ def api(app: FastAPI) -> Iterator[TestClient]:
 def succeeded(store: JobStore, storage: Storage) -> str:
     """A job that has succeeded, with a plan and a report in the storage."""
     job_id = store.create(JobSpec.model_validate(SPEC), new_job_id()).id
-    store.set_plan(job_id, "plan1", 6)
+    store.set_plan(job_id, PLAN.id, 6)
     for status in (JobStatus.PREPARING, JobStatus.SCORING, JobStatus.REDUCING, JobStatus.SUCCEEDED):
         store.transition(job_id, status)
-    storage.write("plans/plan1/plan.json", PLAN.model_dump_json().encode())
+    storage.write(f"plans/{PLAN.id}/plan.json", PLAN.model_dump_json().encode())
     storage.write(f"jobs/{job_id}/report.html", b"<h1>report</h1>")
     storage.write(f"jobs/{job_id}/manifest.json", b'{"made": "by workers"}')
     return job_id

@@ -8,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from coreset.local.redis_server import EmbeddedRedis
-from coreset.queue.connection import connect
-from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
+from coreset.redis.connection import connect
+from coreset.redis.counters import Counters
 from coreset.schemas.job import JobStatus
 from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus

@@ -14,9 +14,9 @@ import structlog
 
 from coreset.access.locations import Locations
 from coreset.logs import configure
-from coreset.queue.connection import connect
 from coreset.queue.task_ids import QUEUES
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.connection import connect
 from coreset.settings import WorkerSettings
 from coreset_workers.data import opening as files
 from coreset_workers.process.activity import activity

@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from coreset.errors import CoresetError, ShardUnreadable, Unavailable
+from coreset.errors import CoresetError, DamagedFile, ShardUnreadable, Unavailable
 from coreset.queue.merge_tree import merge_levels
 from coreset.queue.progress import FINISH_SHARE
 from coreset.schemas.job import Job, JobStatus
@@ -19,10 +19,12 @@ from coreset.schemas.manifest import Manifest, ShardSummary
 from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
 from coreset.storage.trials import load_proxy_plan, load_trials, save_failure, save_proxy_plan, save_trials
+from coreset.storage.verified import Damage, take_damage
 from coreset_workers.evaluation.plan import make_trials, plan_proxies
 from coreset_workers.evaluation.trial import answer_trial
+from coreset_workers.influence.prepared_files import discard_preparation
 from coreset_workers.model.device import device_name
-from coreset_workers.outputs.parts import find_summary
+from coreset_workers.outputs.parts import find_part, find_summary
 from coreset_workers.resources import Resources
 from coreset_workers.stages.conclude import conclude_job
 from coreset_workers.stages.finish import finish_job, pool_warnings
@@ -101,9 +103,11 @@ class JobPipeline:
             CoresetError: the job fails.
         """
         tasks = len(self.prepare().tasks())
+        self.report_damage()
         self.reporter.enter(JobStatus.SCORING)
         for task in range(tasks):
             self.score(task)
+        self.report_damage()
         self.resources.close()
         for level, nodes in enumerate(merge_levels(tasks)):
             for index in range(len(nodes)):
@@ -124,7 +128,7 @@ class JobPipeline:
         """
         self.resources.drop_proxy_data()
         spec = self.reporter.enter(JobStatus.PREPARING).spec
-        self.reporter.stage("looking at shards and checkpoints", 0.0)
+        self.reporter.stage("reading shards and checkpoints", 0.0)
         plan, warnings = make_plan(spec, self.reporter.heartbeat)
         for warning in warnings:
             self.reporter.warn(warning)
@@ -146,17 +150,18 @@ class JobPipeline:
                 self._score_shard(plan, shard, thumbnails)
 
     def _score_shard(self, plan: Plan, shard: int, thumbnails: bool) -> None:
-        summary = find_summary(self.storage, plan, shard)
+        summary = find_part(self.storage, plan, shard)
         if summary is not None:
             self.reporter.shard_done(summary, resumed=True)
             return
         self.reporter.shard_started(shard, device_name(self.resources.device))
         planned = plan.shards[shard]
-        scorer, loader = self.resources.scorer(plan), self.resources.loader(plan)
         try:
-            summary = score_shard(
-                scorer, loader, planned, lambda fraction: self.reporter.shard_advanced(shard, fraction), thumbnails
-            )
+            try:
+                summary = self._scored(plan, shard, thumbnails)
+            except DamagedFile:  # of those that preparing wrote
+                self._prepare_again(plan, shard)
+                summary = self._scored(plan, shard, thumbnails)
         except ShardUnreadable as error:
             log.warning("shard failed", uri=planned.uri, detail=error.detail)
             self.reporter.shard_failed(shard, planned.uri, error.detail)
@@ -164,11 +169,23 @@ class JobPipeline:
         self.reporter.shard_done(summary, resumed=False)
         log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
 
+    def _scored(self, plan: Plan, shard: int, thumbnails: bool) -> ShardSummary:
+        scorer, loader = self.resources.scorer(plan), self.resources.loader(plan)
+        advance = lambda fraction: self.reporter.shard_advanced(shard, fraction)  # noqa: E731
+        return score_shard(scorer, loader, plan.shards[shard], advance, thumbnails)
+
+    def _prepare_again(self, plan: Plan, shard: int) -> None:
+        """Prepare the plan again, while a shard of it is scored; the same bits come out."""
+        self.resources.drop_scorer()
+        discard_preparation(self.storage, plan)
+        advance = lambda stage, fraction: self.reporter.shard_advanced(shard, 0.0)  # noqa: E731
+        prepare_plan(plan, self.storage, self.resources.loader(plan), self.resources.device, advance)
+
     def fail_score(self, task: int, message: str) -> None:
         """Count the shards of a task that failed for good, except those that have a part."""
         plan, _ = self._plan()
         for shard in plan.tasks()[task]:
-            if find_summary(self.storage, plan, shard) is None:
+            if find_part(self.storage, plan, shard) is None:
                 self.reporter.shard_failed(shard, plan.shards[shard].uri, message)
 
     def merge(self, level: int, index: int) -> None:
@@ -244,6 +261,13 @@ class JobPipeline:
         for warning in evaluation.warnings:
             self.reporter.warn(warning)
         return manifest
+
+    def report_damage(self) -> list[Damage]:
+        """Warn of the damaged files that this process met, and return them."""
+        found = take_damage()
+        for damage in found:
+            self.reporter.warn(damage.warning)
+        return found
 
     def _plan(self) -> tuple[Plan, bool]:
         """Return the job's plan, and whether its shards get thumbnails."""

@@ -45,6 +45,9 @@ class Resources:
             self._scorer = plan.id, Scorer(plan, self.storage, self.device)
         return self._scorer[1]
 
+    def drop_scorer(self) -> None:
+        self._scorer = None
+
     def proxy_data(self, setup: Setup, advance: Advance) -> ProxyData:
         """Return what all proxies of an evaluation are trained and tested on."""
         if self._proxy_data is None or self._proxy_data[0] != setup.data_key:

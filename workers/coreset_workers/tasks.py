@@ -5,6 +5,7 @@ Messages carry ids only; the plan and the parts are in the storage.
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -14,12 +15,13 @@ from rq.exceptions import AbandonedJobError
 from rq.job import Job as Task
 from structlog.contextvars import bound_contextvars
 
-from coreset.errors import CoresetError, Unavailable
+from coreset.errors import CoresetError, NotFound, Unavailable
 from coreset.redaction import redact_model
 from coreset.schemas.job import JobStatus, Reason
 from coreset.schemas.problems import to_problem
 from coreset.spec.job import JobSpec
 from coreset.storage.plan_references import add_reference
+from coreset.storage.verified import Damage, damage_counts, take_damage
 from coreset_workers.pipeline import JobPipeline
 from coreset_workers.process.lease import mark_progress
 from coreset_workers.process.queue_reporter import Cancelled, QueueReporter
@@ -133,6 +135,7 @@ def _run(job_id: str, stage: Callable[[JobPipeline], None], errors_end_job: bool
     """
     runtime = current()
     job = _pipeline(runtime, job_id)
+    _count(runtime, take_damage())  # of a preflight or another job's task
     try:
         job.reporter.check_cancelled()
         stage(job)
@@ -144,6 +147,15 @@ def _run(job_id: str, stage: Callable[[JobPipeline], None], errors_end_job: bool
         if not errors_end_job:
             raise
         runtime.store.transition(job_id, JobStatus.FAILED, Reason(code=error.type, message=error.detail))
+    finally:
+        with suppress(NotFound):  # the job was deleted
+            _count(runtime, job.report_damage())
+
+
+def _count(runtime: Runtime, found: list[Damage]) -> None:
+    """Count damaged files by kind."""
+    if found:
+        runtime.totals.add(damage_counts(found))
 
 
 def _pipeline(runtime: Runtime, job_id: str) -> JobPipeline:

@@ -8,6 +8,7 @@ from coreset.schemas.cut_diff import CutDiff
 from coreset.schemas.diagnosis import Diagnosis, Finding
 from coreset.schemas.evaluation import Cut, Evaluation, Quality, TrialOutcome
 from coreset.schemas.events import Ended, JobEvent, ShardFailed, StatusChanged
+from coreset.schemas.group_counts import GroupCount, GroupCounts
 from coreset.schemas.job import Job, JobPage, JobStatus, Progress, SampleCounts, ShardCounts
 from coreset.schemas.manifest import Accuracy, Comparison, Environment, File, Manifest, Selection, SelectionPage
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
@@ -247,6 +248,12 @@ SPEC: dict[str, Any] = _SPEC
 CLEAN: dict[str, Any] = {name: _SPEC[name] for name in ("pool", "checkpoints")} | {"clean": {"fraction": 0.1}}
 SAMPLES: dict[str, Any] = SamplePage(samples=[_sample]).model_dump(mode="json")
 _clip_score, _diffin = SCORES[Score.CLIP_SCORE], SCORES[Score.DIFFIN]
+GROUPS: dict[str, Any] = GroupCounts(
+    field="cluster",
+    fields=["cluster", "shard"],
+    total=1,
+    groups=[GroupCount(value="7", samples=31_000, kept=12_400, example="a black square, top right")],
+).model_dump(mode="json")
 CHANGES: dict[str, Any] = CutDiff(
     k=1200,
     by="clip_score",
@@ -332,6 +339,7 @@ PROBLEM: dict[str, Any] = {
 }
 ALL: list[dict[str, Any]] = [
     CHANGES,
+    GROUPS,
     DIAGNOSIS,
     EVALUATION,
     SAMPLES,

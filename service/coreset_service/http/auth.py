@@ -92,7 +92,7 @@ class Guard:
 
 
 def is_open(path: str) -> bool:
-    """Tell whether a path needs no key: probes, the version, the API's description, scripts and styles, the login."""
+    """Return whether a path needs no key: probes, the version, the API's description, scripts and styles, the login."""
     return path in OPEN_PATHS or path.startswith(("/problems/", "/static/"))
 
 

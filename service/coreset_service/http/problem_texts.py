@@ -29,7 +29,7 @@ TEXTS: dict[str, Text] = {
         "`host`",
     ),
     "bad-request": Text(
-        "The request is not HTTP as it should be, for example a body that ends too early.", "Mend the request."
+        "The request is not HTTP as it should be, for example a body that ends too early.", "Correct the request."
     ),
     "body-too-large": Text(
         "The body has more bytes than the service takes (`CORESET_MAX_BODY_BYTES`, 1 MiB unless set).",
@@ -38,8 +38,8 @@ TEXTS: dict[str, Text] = {
     "checkpoint-unusable": Text(
         "A checkpoint cannot be read, does not fit the architecture, holds numbers that are not finite, or its step or "
         "learning rate cannot be found. In an answer to `validate_only`, or the reason of a failed job.",
-        "Mend or leave out the checkpoint that `uri` names; give `step` and `lr` in `checkpoints.files`; give `model` "
-        "where the run's own files do not tell the architecture.",
+        "Correct or leave out the checkpoint that `uri` names; give `step` and `lr` in `checkpoints.files`; give "
+        "`model` if the run's own files do not name the architecture.",
         "`uri`, `model`",
     ),
     "conflict": Text(
@@ -51,7 +51,7 @@ TEXTS: dict[str, Text] = {
     "http-error": Text("Any other HTTP error.", "See `status` and `detail`."),
     "internal-error": Text(
         "A fault of the service or of a worker. Its text is in the log only.",
-        "Tell the operator the `request_id`; the log has the rest. Asking again may help.",
+        "Give the operator the `request_id`; the log has the rest. Asking again may help.",
     ),
     "invalid-input": Text(
         "A parameter, a header or a page token is not valid, or an Idempotency-Key came with another spec before.",
@@ -86,6 +86,12 @@ TEXTS: dict[str, Text] = {
         "Look for the id with `GET /v1/jobs`.",
         "`id`, `name`, `slug`",
     ),
+    "damaged-file": Text(
+        "A file in the storage is not what was written: a bit has flipped, or it was cut off or removed. No "
+        "other result is made of it. In an answer, or the reason of a failed job.",
+        "Post the same spec again: what is damaged is made again, and the rest is used as it is. `coreset doctor JOB` "
+        "lists all damaged files.",
+    ),
     "pool-unusable": Text(
         "The pool holds too little to work with: no sample, fewer than the reference batch needs, or none of the first "
         "samples can be scored.",
@@ -105,7 +111,7 @@ TEXTS: dict[str, Text] = {
     "shard-unreadable": Text(
         "A shard is not there, cannot be opened, or is not a tar. In an answer to `validate_only`, or the reason of a "
         "failed job.",
-        "Mend or leave out the shards that are named, or allow some to fail: `max_failed_shards`.",
+        "Repair or leave out the shards that are named, or allow some to fail: `max_failed_shards`.",
         "`uri`, `shards`",
     ),
     "too-many-open-jobs": Text(

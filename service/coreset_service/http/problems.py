@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from coreset.errors import CoresetError, InvalidInput, InvalidSpec, NotFound
-from coreset.queue.redis_errors import unavailable
+from coreset.redis.errors import unavailable
 from coreset.schemas.problems import error_classes
 
 MEDIA_TYPE = "application/problem+json"
@@ -58,7 +58,7 @@ def of_error(error: CoresetError, request_id: str) -> JSONResponse:
 
 
 def internal(request_id: str) -> JSONResponse:
-    detail = "The service has a fault. Tell its operator the request_id; the log has the rest."
+    detail = "The service has a fault. Give its operator the request_id; the log has the rest."
     return problem(CoresetError.type, CoresetError.title, 500, detail, request_id)
 
 
@@ -88,8 +88,8 @@ def _validation_error(request: Request, error: Exception) -> JSONResponse:
     errors = [{"field": _field(mistake), "message": _message(mistake)} for mistake in mistakes]
     in_body = any(mistake["loc"][:1] == ("body",) for mistake in mistakes)
     kind = InvalidSpec if in_body else InvalidInput
-    told = "; ".join(": ".join(filter(None, mistake.values())) for mistake in errors)
-    return of_error(kind(told, errors=errors), request_id_of(request))
+    mistakes = "; ".join(": ".join(filter(None, mistake.values())) for mistake in errors)
+    return of_error(kind(mistakes, errors=errors), request_id_of(request))
 
 
 def _field(mistake: Mapping[str, Any]) -> str:

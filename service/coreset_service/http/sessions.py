@@ -7,7 +7,7 @@ from typing import Any, cast
 from redis import Redis
 
 from coreset.access.api_keys import ApiKey, Keyring
-from coreset.queue.connection import translate_redis_errors
+from coreset.redis.connection import translate_redis_errors
 
 COOKIE = "coreset_session"
 SESSION = "coreset:session:{digest}"

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from coreset.errors import NotFound
+from coreset.errors import DamagedFile, NotFound
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.diagnosis import Diagnosis, Finding
 from coreset.schemas.job import TERMINAL, Job, JobStatus
 from coreset.schemas.plan import Plan
-from coreset.storage.layout import PlanFolder, load_manifest, load_plan, part_name, shard_of, summary_name
+from coreset.storage.layout import PlanFolder, load_manifest, load_plan, part_name, summary_name
+from coreset.storage.plan_files import damaged_parts, damaged_prepared
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.reconciler import SILENT_FAILURE, fail_silent
 
@@ -51,9 +52,9 @@ class Doctor:
         sizes = self.storage.sizes(PlanFolder(plan.id).parts) if plan else {}
         found = [*self._of_the_workers(job), *self._of_the_queue(job, tasks)]
         if plan:
-            found += self._of_the_parts(job, plan, sizes)
+            found += [*self._of_the_parts(job, plan, sizes), *self._of_the_files(job, plan)]
         elif job.plan_id is not None:
-            what = f"{PlanFolder(job.plan_id).plan} is not in the storage"
+            what = f"{PlanFolder(job.plan_id).plan} is not in the storage, or damaged"
             found.append((Finding(code="missing-plan", what=what, cure=POST_AGAIN), None))
         diagnosis = Diagnosis(
             id=job_id,
@@ -101,31 +102,36 @@ class Doctor:
             yield Finding(code="missing-parts", what=what, cure=POST_AGAIN), None
         if half := [name for name in sizes if name.startswith(".")]:
             what = f"temporary files of workers that died or are still writing: {_some(half)}"
-            cure, sweep = "deleted once the job has ended", lambda: self._delete(plan, half)
+            paths = [f"{PlanFolder(plan.id).parts}/{name}" for name in half]
+            cure, sweep = "deleted once the job has ended", lambda: self._delete(paths)
             ended = job.status in TERMINAL
             yield Finding(code="half-written", what=what, cure=cure, mendable=ended), sweep if ended else None
-        recorded = self._recorded_sizes(job.id)
-        if wrong := [shard for shard in whole if recorded.get(shard, whole[shard]) != whole[shard]]:
-            names = [name for shard in wrong for name in (summary_name(shard), part_name(shard))]
-            what = f"shards have a part whose size differs from the manifest: {_some(wrong)}"
-            yield _repairable("damaged-parts", what, f"deleted; then {POST_AGAIN}", lambda: self._delete(plan, names))
+        if wrong := damaged_parts(self.storage, plan.id, whole):
+            names = [f"{PlanFolder(plan.id).parts}/{each}" for n in wrong for each in (summary_name(n), part_name(n))]
+            what = f"shards have a part or a summary that is not what was written: {_some(wrong)}"
+            yield _repairable("damaged-parts", what, f"deleted; then {POST_AGAIN}", lambda: self._delete(names))
+
+    def _of_the_files(self, job: Job, plan: Plan) -> Iterator[Found]:
+        if wrong := damaged_prepared(self.storage, plan.id):
+            what = f"prepared files are not what was written, or gone: {_some(wrong)}"
+            ready = PlanFolder(plan.id).preparation
+            cure = "ready.json is deleted; then post the same spec again, which prepares the plan again"
+            yield _repairable("damaged-preparation", what, cure, lambda: self.storage.delete(ready))
+        if job.status is JobStatus.SUCCEEDED:
+            try:
+                with suppress(NotFound):
+                    load_manifest(self.storage, job.id)
+            except DamagedFile as error:
+                yield Finding(code="damaged-manifest", what=error.detail, cure=POST_AGAIN), None
 
     def _plan(self, plan_id: str | None) -> Plan | None:
-        with suppress(NotFound):
+        with suppress(NotFound, DamagedFile):
             return load_plan(self.storage, plan_id) if plan_id else None
         return None
 
-    def _recorded_sizes(self, job_id: str) -> dict[int, int]:
-        """Return the sizes of the parts by shard, as the manifest records them; empty before there is one."""
-        try:
-            manifest = load_manifest(self.storage, job_id)
-        except NotFound:
-            return {}
-        return {shard_of(part.uri): part.size for part in manifest.parts}
-
-    def _delete(self, plan: Plan, names: list[str]) -> None:
+    def _delete(self, names: list[str]) -> None:
         for name in names:
-            self.storage.delete(f"{PlanFolder(plan.id).parts}/{name}")
+            self.storage.delete(name)
 
 
 def _complete(plan: Plan, sizes: dict[str, int]) -> dict[int, int]:

@@ -9,12 +9,13 @@ import json
 
 import structlog
 
-from coreset.errors import Conflict, NotFound, Unavailable
+from coreset.errors import Conflict, DamagedFile, NotFound, Unavailable
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.storage.layout import JobFolder
 from coreset.storage.plan_references import remove_reference
 from coreset.storage.storage import Storage
+from coreset.storage.verified import load_json
 
 log = structlog.get_logger("coreset_service.maintenance.retention")
 
@@ -53,8 +54,8 @@ class Retention:
         return True
 
     def _remove(self, job_id: str) -> None:
-        with contextlib.suppress(NotFound):  # the job failed before it had a plan
-            plan_id = json.loads(self._storage.read(JobFolder(job_id).plan))["plan_id"]
+        with contextlib.suppress(NotFound, DamagedFile):  # the job failed before it had a plan
+            plan_id = load_json(self._storage, JobFolder(job_id).plan, json.loads)["plan_id"]
             if remove_reference(self._storage, self._store.locks, plan_id, job_id):
                 log.info("plan removed", plan=plan_id, job=job_id)
         self._storage.delete(JobFolder(job_id).root)

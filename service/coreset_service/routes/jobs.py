@@ -17,6 +17,7 @@ from coreset.schemas.manifest import Manifest
 from coreset.schemas.preflight import Preflight
 from coreset.spec.job import JobSpec
 from coreset.storage.layout import JobFolder
+from coreset.storage.verified import read_json
 from coreset_service.api_docs import examples
 from coreset_service.conditional import NOT_MODIFIED
 from coreset_service.dependencies import SINGLE_KEYS, Context, Ctx, JobId, require_success
@@ -169,7 +170,7 @@ def delete_job(context: Ctx, background: BackgroundTasks, job_id: JobId) -> None
 def get_result(context: Ctx, job_id: JobId) -> Response:
     """Return the manifest: every file with its rows, size and sha256, and how the scores were computed."""
     require_success(context, job_id)
-    manifest = context.storage.read(JobFolder(job_id).manifest)
+    manifest = read_json(context.storage, JobFolder(job_id).manifest)
     return Response(manifest, media_type="application/json")
 
 

@@ -1,19 +1,26 @@
 """Pages for browsers: the list of jobs, a job, and the form for a new one. Their scripts are in static/."""
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from coreset.errors import NotFound
+from coreset.queue.progress import prepare_seconds_left
 from coreset.schemas.job import TERMINAL, JobStatus
 from coreset.spec.scores import DEFAULT_SCORES, SCORES
 from coreset.spec.selection import RECIPE
 from coreset_service.dependencies import Ctx, JobId
 from coreset_service.html_pages import STATIC, render
 from coreset_service.job_links import with_links
+from coreset_service.outcome import downloads, outcome_of
+from coreset_service.rule_words import describe_rule
+from coreset_service.selection_pages import selection_page
 
 router = APIRouter(include_in_schema=False)
 
 JOBS_SHOWN = 50
+SELECTIONS_SHOWN = 20
 RANKINGS = {"": f"the recipe {RECIPE}", "diffin clip_score": "Diff-In and CLIP score together"} | {
     score.value: SCORES[score].label for score in DEFAULT_SCORES
 }
@@ -37,8 +44,24 @@ def job_page(context: Ctx, request: Request, job_id: JobId, part: bool = False) 
     job = context.store.get(job_id)
     if job.status is JobStatus.CANCELLING and context.queue.finish_cancel(job_id):
         job = context.store.get(job_id)
-    ended = job.status in TERMINAL
-    return render(request, "_job.html" if part else "job.html", {"job": with_links(job), "ended": ended})
+    outcome = outcome_of(context.storage, job)
+    values: dict[str, object] = {
+        "job": with_links(job),
+        "ended": job.status in TERMINAL,
+        "outcome": outcome,
+        "files": downloads(job_id, outcome.selection) if outcome else {},
+        "preparing_left": prepare_seconds_left(job, datetime.now(UTC)),
+    }
+    return render(request, "_job.html" if part else "job.html", values)
+
+
+@router.get("/jobs/{job_id}/selections", response_class=HTMLResponse)
+def selections_part(context: Ctx, request: Request, job_id: JobId) -> Response:
+    """Return the newest selections of a job, as a part of its page."""
+    context.store.get(job_id)
+    page = selection_page(context.storage, job_id, SELECTIONS_SHOWN)
+    rows = [(each, describe_rule(each.spec), downloads(job_id, each)) for each in page.selections]
+    return render(request, "_selections.html", {"rows": rows, "more": page.next_page_token is not None})
 
 
 @router.get("/static/{name}")

@@ -9,15 +9,16 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from coreset.errors import InvalidSpec, NotFound
-from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.schemas.manifest import Selection, SelectionPage
 from coreset.schemas.plan import Plan
 from coreset.selection.requirements import require_columns
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder
+from coreset.storage.verified import load_json
 from coreset_service.api_docs import examples
 from coreset_service.conditional import NOT_MODIFIED, IfNoneMatch, cache_headers, content_etag, not_modified
 from coreset_service.dependencies import COSTLY, SINGLE_KEYS, Context, Ctx, JobId, plan_of
+from coreset_service.selection_pages import selection_page
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/selections", tags=["selections"])
 
@@ -60,25 +61,7 @@ def list_selections(
 ) -> SelectionPage:
     """List a job's selections, newest first."""
     context.store.get(job_id)
-    after = decode_token(page_token, job_id) if page_token else None
-    found = sorted(((_position(each), each) for each in _all(context, job_id)), key=lambda each: each[0], reverse=True)
-    left = [each for each in found if after is None or each[0] < after]
-    page = left[: min(page_size, MAX_PAGE)]
-    more = encode_token(page[-1][0], job_id) if len(left) > len(page) else None
-    return SelectionPage(selections=[selection for _, selection in page], next_page_token=more)
-
-
-def _position(selection: Selection) -> Position:
-    return Position(selection.created_at.timestamp(), selection.id)
-
-
-def _all(context: Context, job_id: str) -> Iterator[Selection]:
-    """Yield the selections that are complete: their selection.json is written last."""
-    folder = JobFolder(job_id)
-    for name in context.storage.names(folder.selections):
-        path = folder.selection(name).selection
-        if context.storage.exists(path):
-            yield Selection.model_validate_json(context.storage.read(path))
+    return selection_page(context.storage, job_id, min(page_size, MAX_PAGE), page_token)
 
 
 @router.get(
@@ -129,8 +112,11 @@ def _check(spec: SelectSpec, plan: Plan) -> None:
 
 def _read(context: Context, job_id: str, selection_id: str) -> Selection:
     context.store.get(job_id)
-    with _open(context, job_id, selection_id, "selection.json") as file:
-        return Selection.model_validate_json(file.read())
+    name = JobFolder(job_id).selection(selection_id).selection
+    try:
+        return load_json(context.storage, name, Selection.model_validate_json)
+    except NotFound as error:
+        raise NotFound(f"job {job_id} has no selection {selection_id}", id=selection_id) from error
 
 
 def _open(context: Context, job_id: str, selection_id: str, name: str) -> BinaryIO:

@@ -47,3 +47,15 @@ function follow(address) {
 const { live, events } = middle.dataset;
 if (live === "yes") events ? follow(events) : every();
 document.addEventListener("visibilitychange", refresh);
+
+/** Cancel the job; the button is replaced by every refresh, so the document listens. */
+async function cancel(button) {
+  button.disabled = true;
+  const answer = await fetch(button.dataset.address, { method: "POST" });
+  if (answer.ok) return refresh();
+  const body = await answer.json().catch(() => ({}));
+  document.getElementById("cancel-failed").textContent = body.detail || `not cancelled: ${answer.status}`;
+  button.disabled = false;
+}
+
+document.addEventListener("click", (event) => event.target.id === "cancel" && cancel(event.target));

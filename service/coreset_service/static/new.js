@@ -6,13 +6,20 @@ const answer = document.getElementById("answer");
 
 /** Return the spec; the further fields override those of the form. */
 function spec() {
-  const { shards, run, keep, amount, by, more } = form.elements;
-  const lines = shards.value.split("\n").map((line) => line.trim()).filter(Boolean);
+  const { shards, run, target, result, suspects, keep, amount, by, test, more } = form.elements;
   const weights = by.value ? { by: Object.fromEntries(by.value.split(" ").map((name) => [name, 1])) } : {};
   const select = { [keep.value]: Number(amount.value), ...weights };
-  const own = { pool: { shards: lines }, checkpoints: { run: run.value.trim() } };
+  const own = { pool: { shards: lines(shards) }, checkpoints: { run: run.value.trim() } };
+  if (lines(target).length) own.target = { pool: { shards: lines(target) } };
+  if (lines(test).length) own.evaluate = { test: { shards: lines(test) } };
   const further = JSON.parse(more.value.trim() || "{}");
-  return { ...own, ...(further.clean ? {} : { select }), ...further };
+  if (result.value === "clean") own.clean = { fraction: Number(suspects.value) / 100 };
+  else if (!further.clean) own.select = select;
+  return { ...own, ...further };
+}
+
+function lines(field) {
+  return field.value.split("\n").map((line) => line.trim()).filter(Boolean);
 }
 
 async function post(address) {
@@ -64,6 +71,11 @@ function show(plan) {
   );
 }
 
+form.addEventListener("change", () => {
+  const cleans = form.elements.result.value === "clean";
+  document.getElementById("cleaning").hidden = !cleans;
+  document.getElementById("selecting").hidden = cleans;
+});
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (event.submitter && event.submitter.value === "check") check();

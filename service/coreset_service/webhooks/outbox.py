@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from redis import Redis
 
-from coreset.queue.connection import translate_redis_errors
-from coreset.queue.keys import DELIVERIES, DELIVERY
-from coreset.queue.scripts import Scripts
+from coreset.redis.connection import translate_redis_errors
+from coreset.redis.keys import DELIVERIES, DELIVERY
+from coreset.redis.scripts import Scripts
 from coreset.schemas.job import JobStatus, Reason
 
 
@@ -38,7 +38,7 @@ class Outbox:
     """Deliveries in Redis. All methods raise Unavailable if Redis does not answer.
 
     Args:
-        redis: a client from `coreset.queue.connection.connect`.
+        redis: a client from `coreset.redis.connection.connect`.
     """
 
     def __init__(self, redis: Redis) -> None:

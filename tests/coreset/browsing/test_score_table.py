@@ -48,5 +48,5 @@ def test_the_best_k_of_a_selections_ranking_are_what_it_keeps_at_k(tmp_path: Pat
     with ScoreTable(storage, plan, select(storage, plan, "job", asked(50))) as look:
         for k in (1, 20, 50, 130, 220):
             subset = select(storage, plan, "job", asked(k)).files["subset.npy"]
-            ranked = look.query(f"SELECT uid FROM looked WHERE place_{SELECTION} <= {k}")
+            ranked = look.query(f"SELECT uid FROM score_table WHERE place_{SELECTION} <= {k}")
             assert {uid for (uid,) in ranked} == set(read_uids(Path(subset.uri)))

@@ -13,6 +13,7 @@ import pytest
 
 from coreset.browsing import score_table as looking
 from coreset.browsing.cut_diff import MAX_SHOWN, cut_diff
+from coreset.browsing.group_counts import group_counts
 from coreset.browsing.sample_pages import sample_page
 from coreset.browsing.score_table import ScoreTable
 from coreset.browsing.summary import SHEET, STEPS, summarize
@@ -29,7 +30,7 @@ from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset.storage.thumbnails import SCHEMA
 from coreset.uids import from_subset
-from tests.coreset.selections import plan_of
+from tests.coreset.selections import plan_of, write_summary
 
 SHARDS, SAMPLES, K = 3, 240, 70
 ONE = Sourced(value=1, source="test")
@@ -86,8 +87,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> Storag
         part = pa.Table.from_pylist([*own, {**bad, "shard": f"{shard}.tar"}], part_schema(PLAN))
         images = pa.Table.from_pylist([{**row, "image": row["uid"].encode()} for row in own], SCHEMA)
         name = PlanFolder(PLAN.id).part(shard)
-        storage.write_with(name, lambda file, part=part: pq.write_table(part, file))
-        storage.write(name.removesuffix(".parquet") + ".json", b"{}")
+        file = storage.write_with(name, lambda file, part=part: pq.write_table(part, file), len(part))
+        write_summary(storage, PLAN, shard, file)
         if shard:
             storage.write_with(
                 PlanFolder(PLAN.id).thumbnails(shard), lambda file, images=images: pq.write_table(images, file)
@@ -214,13 +215,13 @@ def test_an_unknown_ranking_is_refused_and_never_reaches_the_query(look: ScoreTa
 
 
 def test_a_pool_that_is_too_large_is_drawn_from(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "MOST", SAMPLES // 2)
+    monkeypatch.setattr(looking, "MAX_ROWS", SAMPLES // 2)
     with ScoreTable(storage, PLAN, select(storage, PLAN, "job", SelectSpec(k=K))) as look:
         summary = summarize(look)
         assert 0.3 * SAMPLES < summary.looked < 0.7 * SAMPLES
         assert summary.rankable == SAMPLES
         assert sum(summary.histograms[Score.RANDOM].counts) == summary.looked
-        exact = sorted((row[0] for row in look.query("SELECT random FROM looked")), reverse=True)
+        exact = sorted((row[0] for row in look.query("SELECT random FROM score_table")), reverse=True)
         assert summary.cuts[Score.RANDOM][0] == exact[0]
         assert summary.cuts[Score.RANDOM][-1] == exact[-1]
 
@@ -246,6 +247,31 @@ def test_pages_go_through_all_samples_in_order(
     lowest = all_pages(storage, look, Order(by=Score.DIFFIN, ascending=True), size)
     assert [sample.scores[Score.DIFFIN] for sample in lowest] == sorted(row["diffin"] for row in rows)
     assert [sample.uid for sample in all_pages(storage, look, Order(), size)] == sorted(row["uid"] for row in rows)
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_pages_of_a_caption_have_all_that_contain_it_in_any_case(
+    storage: Storage, look: ScoreTable, rows: list[Row], size: int
+) -> None:
+    order = Order(by=Score.CLIP_SCORE, caption="ALERT(1")
+    having = {row["uid"] for row in rows if "alert(1" in row["caption"]}
+    wanted = [uid for uid in best(rows, "clip_score", SAMPLES) if uid in having]
+    assert 0 < len(wanted) < SAMPLES
+    assert [sample.uid for sample in all_pages(storage, look, order, size)] == wanted
+    assert all_pages(storage, look, Order(caption="%"), size) == []
+
+
+def test_groups_count_scored_and_kept_samples(
+    storage: Storage, look: ScoreTable, rows: list[Row], kept: set[str]
+) -> None:
+    found = group_counts(storage, PLAN, look.selection, "shard")
+    assert (found.fields, found.total) == (["shard"], SHARDS)
+    for group in found.groups:
+        own = [row for row in rows if row["shard"] == group.value]
+        assert (group.samples, group.kept) == (len(own), len(kept & {row["uid"] for row in own}))
+        assert group.example == max(own, key=lambda row: row["clip_score"])["caption"]
+    with pytest.raises(InvalidInput, match="unknown field 'cluster'; expected one of shard"):
+        group_counts(storage, PLAN, look.selection, "cluster")
 
 
 def test_samples_that_are_equal_in_all_come_once_each(storage: Storage, look: ScoreTable) -> None:

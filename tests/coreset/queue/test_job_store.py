@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
-from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore, new_job_id
+from coreset.redis.connection import connect
 from coreset.schemas.job import TERMINAL, TRANSITIONS, JobStatus, Reason
 from coreset.schemas.manifest import File, ShardSummary
 from coreset.spec.evaluation import EvaluateSpec

@@ -12,11 +12,11 @@ from rq.serializers import JSONSerializer
 
 from coreset.errors import Unavailable
 from coreset.queue import task_queue as queue_module
-from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore
 from coreset.queue.merge_tree import MAX_CHILDREN, merge_levels
 from coreset.queue.task_ids import task_id
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.connection import connect
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
 

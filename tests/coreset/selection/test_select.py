@@ -26,6 +26,7 @@ from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset.uids import from_subset
 from tests.coreset import selections
+from tests.coreset.selections import write_summary
 
 SCORES = [Score.CLIP_SCORE, Score.RANDOM]
 Rows = list[tuple[str, float, float]]
@@ -46,8 +47,8 @@ def write_part(storage: Storage, plan: Plan, shard: int, rows: Iterable[tuple[st
     table.append({**bad, "status": "bad_image"})
     name = PlanFolder(plan.id).part(shard)
     part = pa.Table.from_pylist(table, part_schema(plan))
-    storage.write_with(name, lambda file: pq.write_table(part, file))
-    storage.write(name.removesuffix(".parquet") + ".json", b"{}")
+    file = storage.write_with(name, lambda file: pq.write_table(part, file), len(part))
+    write_summary(storage, plan, shard, file)
 
 
 def mean_ranks(values: list[float]) -> list[float]:

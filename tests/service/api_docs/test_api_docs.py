@@ -14,6 +14,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from jsonschema import Draft202012Validator
 
+from coreset.spec.job import JobSpec
+from coreset_service.api_docs.spec_page import spec_page
 from coreset_service.http.problem_texts import REASONS, TEXTS, problems_page
 from coreset_service.http.problems import all_types
 
@@ -67,6 +69,22 @@ def test_every_error_is_the_same_problem(description: dict[str, Any]) -> None:
 
 def test_the_snapshot_is_the_api(description: dict[str, Any]) -> None:
     assert json.loads((ROOT / "docs/openapi.json").read_text()) == json.loads(json.dumps(description)), FORGOTTEN
+
+
+def test_the_reference_of_the_spec_is_current_and_names_every_field(description: dict[str, Any]) -> None:
+    page = (ROOT / "docs/spec.md").read_text()
+    assert page == spec_page(description), FORGOTTEN
+    for name in ("JobSpec", "SelectSpec", "EvaluateSpec", "ValidationTarget", "Quota"):
+        assert f"\n## {name}\n" in page
+        for field in description["components"]["schemas"][name]["properties"]:
+            assert f"| `{field}`" in page
+    links = set(re.findall(r"\]\(#(\w+)\)", page))
+    assert links == set(re.findall(r"\n## (\w+)\n", page.lower())) - {"jobspec"}
+
+
+def test_the_example_of_the_spec_page_is_a_valid_spec() -> None:
+    example = (ROOT / "docs/spec.md").read_text().split("```json\n")[1].split("```")[0]
+    assert JobSpec.model_validate_json(example).target != "training"
 
 
 def test_every_problem_is_documented_and_served(api: TestClient) -> None:

@@ -13,8 +13,8 @@ import pytest
 from redis import Redis
 
 from coreset.local.redis_server import EmbeddedRedis
-from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore
+from coreset.redis.connection import connect
 from coreset.schemas.job import JobStatus, Reason
 from coreset.spec.job import JobSpec
 from coreset_service.routes import events

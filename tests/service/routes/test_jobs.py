@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
 
-from coreset.queue.connection import connect
 from coreset.queue.job_store import JobStore, new_job_id
+from coreset.redis.connection import connect
 from coreset.schemas.job import JobStatus
 from coreset.settings import ServiceSettings
 from coreset.spec.job import JobSpec

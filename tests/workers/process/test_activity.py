@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from coreset.queue.counters import Counters
+from coreset.redis.counters import Counters
 from coreset_workers.process.activity import DOING, Activity
 from coreset_workers.process.metrics_exporter import MetricsExporter
 

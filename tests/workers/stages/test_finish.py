@@ -17,7 +17,9 @@ from coreset.schemas.plan import Plan
 from coreset.schemas.summary import Summary
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import DEFAULT_SCORES, ESTIMATORS
+from coreset.storage.layout import load_manifest
 from coreset.storage.storage import Storage
+from coreset.storage.verified import load_json
 from coreset_workers.outputs.report import LABELS
 from coreset_workers.stages.finish import finish_job
 from coreset_workers.stages.merge import Counts, merge_counts
@@ -68,7 +70,7 @@ def test_the_manifest_names_every_file_with_its_size_and_sha256(manifest: Manife
 
 
 def test_the_manifest_on_disk_is_the_one_returned(results: Storage, manifest: Manifest) -> None:
-    assert Manifest.model_validate_json(results.read("jobs/finished/manifest.json")) == manifest
+    assert load_manifest(results, "finished") == manifest
 
 
 def test_the_manifest_says_what_was_counted_and_measured(manifest: Manifest, plan: Plan, counts: Counts) -> None:
@@ -128,7 +130,7 @@ def test_the_reports_policy_allows_its_own_script_and_style_only(report: str) ->
 def test_the_report_holds_the_summary(report: str, results: Storage, manifest: Manifest) -> None:
     inside = re.search(r'id="summary">(.*?)</script>', report, re.DOTALL)
     assert inside is not None
-    summary = Summary.model_validate_json(results.read("jobs/finished/summary.json"))
+    summary = load_json(results, "jobs/finished/summary.json", Summary.model_validate_json)
     assert Summary.model_validate_json(inside[1]) == summary
     assert (summary.k, summary.rankable) == (40, manifest.selection.rankable)
 

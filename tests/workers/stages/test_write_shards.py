@@ -33,6 +33,7 @@ from coreset_workers.outputs import shards as module
 from coreset_workers.outputs.parts import part_table
 from coreset_workers.outputs.shards import write_shards
 from demo.pool import write_pool
+from tests.coreset.selections import write_summary
 
 K = 40
 Members = dict[str, bytes]
@@ -82,8 +83,9 @@ def with_parts(plan: Plan, folder: Path, loader: Loader) -> Storage:
     for shard in plan.shards:
         (block,) = loader.blocks(ShardReader(shard.uri), 10**6)
         table = part_table(plan, Path(shard.uri).name, block.samples, block.good, {})
-        storage.write_with(PlanFolder(plan.id).part(shard.index), lambda file, table=table: pq.write_table(table, file))
-        storage.write(PlanFolder(plan.id).summary(shard.index), b"{}")
+        name = PlanFolder(plan.id).part(shard.index)
+        part = storage.write_with(name, lambda file, table=table: pq.write_table(table, file), len(table))
+        write_summary(storage, plan, shard.index, part)
     return storage
 
 

@@ -37,7 +37,7 @@ class Oddities:
 
 
 def merged(each: Iterable[Mapping[str, Oddity]]) -> dict[str, Oddity]:
-    """Return the sums by kind, with the first example of each."""
+    """Add up oddities by kind, and keep the first example of each kind."""
     total: dict[str, Oddity] = {}
     for found in each:
         for kind, oddity in found.items():

@@ -58,7 +58,7 @@ class MemoryPlan:
         return scoring_batch(each, free, LARGEST_BATCH[self.model.device.type])
 
     def estimate(self) -> MemoryEstimate:
-        """Return the stages and the largest one's bytes."""
+        """Return the memory of each stage of the job, and that of the largest one."""
         stages = [self._reading()]
         if {Score.DIFFIN, Score.DIFFIN_EQ9} & set(self.plan.scores):
             stages.append(self._tracing())

@@ -1,4 +1,4 @@
-"""What an evaluation needs, looked at before anything is scored: the test's shards and the proxies' architecture."""
+"""Plan of an evaluation, made before anything is scored: the test's shards and the proxies' architecture."""
 
 import math
 from collections.abc import Callable
@@ -26,11 +26,11 @@ HELD_SHARE = 0.5
 
 
 def plan_proxies(spec: EvaluateSpec, plan: Plan, heartbeat: Callable[[], object] = lambda: None) -> ProxyPlan:
-    """Return what the evaluation needs as it is now.
+    """Plan the proxies of an evaluation: the shards of the test and the architecture, as they are now.
 
     Raises:
-        InvalidInput: a test shard that is not there, or that is one of the pool's; an architecture that cannot be
-            built; a pool that is too large to be held in memory.
+        InvalidInput: a test shard does not exist or is one of the pool's, the architecture cannot be built, or the
+            pool does not fit into memory.
     """
     test = list_shards(spec.test, heartbeat)
     scored = {shard.uri for shard in plan.shards}

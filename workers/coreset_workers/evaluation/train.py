@@ -41,7 +41,7 @@ def train_proxy(
         rows: (k,) the samples of the pool to train on; one that is there twice counts twice.
         samples_seen: whatever k is, so that all selections cost the same.
         seed: of the weights, of the order of samples and of the augmentation.
-        advance: told after each step how far it is, 0 to 1.
+        advance: called after each step with the finished share, 0 to 1.
     """
     torch.manual_seed(seed)
     model = ClipModel.build(planned, device)

@@ -26,7 +26,7 @@ from coreset_workers.model.inputs import RUN, view_of
 NAMED_AT_MOST = 5
 
 Advance = Callable[[float], object]
-"""Told how far a trial is, 0 to 1; raises to stop."""
+"""Callback with the finished share of a trial, 0 to 1; it raises to stop the trial."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Clusters of alike images: k-means over B's image embeddings, made once a plan; each sample goes to the nearest."""
+"""Clusters of similar images: k-means over B's image embeddings, made once a plan; each sample goes to the nearest."""
 
 import numpy as np
 import torch

@@ -62,7 +62,7 @@ class Passes:
     def groups(self) -> list[Callable[[], Pass]]:
         """Return what is to be done to a batch, in groups; the call of a group's maker moves the parameters.
 
-        Only a group's points are held in memory. Points share a group where they share a frozen trunk: then few
+        Only a group's points are in memory. Points share a group where they share a frozen trunk: then few
         parameters move, and the trunk runs once.
         """
         points = [p for p in self.ready.stencil.points if p != CENTRE or not self.ready.stencil.slopes]

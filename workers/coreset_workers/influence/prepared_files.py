@@ -1,19 +1,25 @@
 """What the prepare task leaves for the score tasks: B's embeddings, directions and stencils, a file a checkpoint."""
 
 import json
+import posixpath
 from dataclasses import dataclass, field
 
 import safetensors.torch
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from torch import Tensor
 
+from coreset.errors import DamagedFile, NotFound
 from coreset.schemas.manifest import Accuracy, Steps
 from coreset.schemas.plan import Plan
 from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
 from coreset.storage.layout import PlanFolder
+from coreset.storage.plan_files import read_prepared
 from coreset.storage.storage import Storage
+from coreset.storage.target_clusters import load_target_clusters
+from coreset.storage.verified import damaged, load_json, write_json
 from diffin.contrastive import Encoded
 from diffin.stencil import Coefficients, Stencil
 
@@ -29,6 +35,7 @@ class Preparation(FrozenModel):
     warnings: list[str] = Field(default_factory=list)
     steps: list[dict[Score, Steps]] = Field(default_factory=list, description="by checkpoint and estimator")
     seconds: dict[str, float] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict, description="sha256 of the other prepared files, by path")
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ def save_checkpoint(storage: Storage, plan: Plan, index: int, prepared: Prepared
 
 
 def load_checkpoint(storage: Storage, plan: Plan, index: int, device: torch.device) -> PreparedCheckpoint:
-    tensors = safetensors.torch.load(storage.read(PlanFolder(plan.id).prepared_checkpoint(index)))
+    tensors = _tensors(storage, plan, PlanFolder(plan.id).prepared_checkpoint(index))
     stencil = load_stencil(storage, plan, index)
     directions = {n.removeprefix("direction/"): v for n, v in tensors.items() if n.startswith("direction/")}
     contexts = [load_encoded(tensors, f"context/{j}/", device) for j in range(len(stencil.points))]
@@ -71,7 +78,7 @@ def load_checkpoint(storage: Storage, plan: Plan, index: int, device: torch.devi
 
 
 def load_stencil(storage: Storage, plan: Plan, index: int) -> Stencil:
-    raw = json.loads(storage.read(PlanFolder(plan.id).prepared_stencil(index)))
+    raw = json.loads(read_prepared(storage, plan.id, PlanFolder(plan.id).prepared_stencil(index)))
     points: tuple[Coefficients, ...] = tuple(tuple((n, c) for n, c in point) for point in raw["points"])
     return Stencil(points, {name: tuple(row) for name, row in raw["weights"].items()}, tuple(raw["slopes"]))
 
@@ -86,14 +93,47 @@ def save_tensors(storage: Storage, plan: Plan, name: str, tensors: dict[str, Ten
 
 
 def load_tensors(storage: Storage, plan: Plan, name: str) -> dict[str, Tensor]:
-    return safetensors.torch.load(storage.read(PlanFolder(plan.id).prepared_tensors(name)))
+    return _tensors(storage, plan, PlanFolder(plan.id).prepared_tensors(name))
+
+
+def _tensors(storage: Storage, plan: Plan, path: str) -> dict[str, Tensor]:
+    """Return the tensors of a prepared file. Raises DamagedFile."""
+    try:
+        return safetensors.torch.load(read_prepared(storage, plan.id, path))
+    except SafetensorError as error:  # of a plan whose hashes are not recorded
+        raise damaged(path, "it cannot be parsed") from error
 
 
 def save_preparation(storage: Storage, plan: Plan, preparation: Preparation) -> None:
-    storage.write(PlanFolder(plan.id).preparation, preparation.model_dump_json(indent=2).encode())
+    write_json(storage, PlanFolder(plan.id).preparation, preparation.model_dump_json(indent=2))
 
 
 def load_preparation(storage: Storage, plan: Plan) -> Preparation | None:
-    """Return the preparation, or None if the plan is not prepared yet."""
-    name = PlanFolder(plan.id).preparation
-    return Preparation.model_validate_json(storage.read(name)) if storage.exists(name) else None
+    """Return the preparation, or None if the plan is not prepared yet, or not any more: a file is gone or damaged.
+
+    Tensors are verified when they are loaded, since all of them may be gigabytes.
+    """
+    folder = PlanFolder(plan.id)
+    try:
+        preparation = load_json(storage, folder.preparation, Preparation.model_validate_json)
+        load_target_clusters(storage, plan)
+    except (NotFound, DamagedFile):
+        return None
+    names = set(storage.names(posixpath.dirname(folder.preparation)))
+    gone = [name for name in preparation.files if posixpath.basename(name) not in names]
+    for name in gone:
+        damaged(name, "it is gone")
+    return None if gone else preparation
+
+
+def require_preparation(storage: Storage, plan: Plan) -> Preparation:
+    """Return the preparation. Raises DamagedFile if a file of it is gone or damaged."""
+    found = load_preparation(storage, plan)
+    if found is None:
+        raise damaged(PlanFolder(plan.id).preparation, "it is gone, or what it names is")
+    return found
+
+
+def discard_preparation(storage: Storage, plan: Plan) -> None:
+    """Delete the file that says that the plan is prepared, so that the plan is prepared again."""
+    storage.delete(PlanFolder(plan.id).preparation)

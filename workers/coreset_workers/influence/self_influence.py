@@ -1,4 +1,4 @@
-"""Self-influence as a score: tracin's, by slopes along a few vectors of random signs that all workers draw alike."""
+"""Self-influence as a score: tracin's, by slopes along a few vectors of random signs, the same for all workers."""
 
 from collections.abc import Mapping, Sequence
 

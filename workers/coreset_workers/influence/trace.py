@@ -147,9 +147,9 @@ def _influence(
     Raises:
         CheckpointUnusable: the trace back through training diverges; names the checkpoint.
     """
-    told = lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share)  # noqa: E731
+    report = lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share)  # noqa: E731
     try:
-        return influence_directions(problem, checkpoints, told)
+        return influence_directions(problem, checkpoints, report)
     except NonFinite as error:
         uri = plan.checkpoints[error.segment or 0].uri
         raise not_finite(f"{error.what} on the way back through training", uri) from error
@@ -158,7 +158,7 @@ def _influence(
 def _doubts(plan: Plan, checkpoints: Sequence[Checkpoint], directions: Sequence[Directions]) -> list[str]:
     """Return what the user should know of each checkpoint."""
     found = [
-        f"{planned.uri} does not tell Adam's second moments of all parameters counted, or in an order that is not "
+        f"{planned.uri} lacks Adam's second moments of some of the parameters counted, or their order is not "
         "known: diffin takes P = 1 there"
         for planned, checkpoint in zip(plan.checkpoints, checkpoints, strict=True)
         if planned.optimizer and checkpoint.segment.preconditioner is None

@@ -45,7 +45,7 @@ def main() -> None:
 
 def _run(spec: JobSpec, out: str) -> Manifest:
     with job_progress() as show:
-        from coreset_workers.local.job import run_job  # late: torch takes seconds, and a wrong spec is told before
+        from coreset_workers.local.job import run_job  # late: torch takes seconds, and a wrong spec is reported before
 
         return run_job(spec, Storage(out), show, WorkerSettings().loader_processes)
 

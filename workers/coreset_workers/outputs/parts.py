@@ -1,24 +1,26 @@
 """Parts of a plan: one Parquet file and one summary per shard."""
 
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from coreset.errors import DamagedFile, NotFound
 from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus, part_schema
 from coreset.schemas.plan import Plan
 from coreset.spec.columns import metadata_column
 from coreset.spec.scores import Score
-from coreset.storage.layout import PlanFolder
+from coreset.storage.plan_files import load_summary, require_part
 from coreset.storage.storage import Storage
 from coreset.uids import random_score
 from coreset_workers.data.decode import Sample
 
 
 def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], columns: dict[str, Tensor]) -> pa.Table:
-    """Return the rows of a part: all samples, bad ones with null scores; non-finite ones turn bad here."""
+    """Return the rows of a part, bad samples with null scores. A sample with a score that is not finite becomes bad."""
     schema = part_schema(plan)
     finite = torch.ones(len(good), dtype=torch.bool)
     for column in columns.values():  # in the part's precision, in which a large score may overflow
@@ -48,6 +50,14 @@ def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], c
 
 
 def find_summary(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:
-    """Return the summary of a shard that is done, or None."""
-    name = PlanFolder(plan.id).summary(shard)
-    return ShardSummary.model_validate_json(storage.read(name)) if storage.exists(name) else None
+    """Return the summary of a shard that is done, or None; the hash of its part is not checked."""
+    with suppress(NotFound, DamagedFile):
+        return load_summary(storage, plan.id, shard)
+    return None
+
+
+def find_part(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:
+    """Return the summary of a shard whose part is there and undamaged, or None."""
+    with suppress(NotFound, DamagedFile):
+        return require_part(storage, plan.id, shard)
+    return None

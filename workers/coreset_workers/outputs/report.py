@@ -23,9 +23,9 @@ from coreset.storage.storage import Storage
 
 SCRIPTS = ("charts.js", "samples.js", "result.js", "evaluation.js")
 SHOW = """
-const held = (name) => JSON.parse(document.getElementById(name).textContent);
-showResult(document.getElementById("result"), held("summary"));
-showEvaluation(document.getElementById("evaluation"), held("evaluated"));
+const stored = (name) => JSON.parse(document.getElementById(name).textContent);
+showResult(document.getElementById("result"), stored("summary"));
+showEvaluation(document.getElementById("evaluation"), stored("evaluated"));
 """
 
 LABELS = {score.value: info.label for score, info in SCORES.items()} | {

@@ -75,7 +75,7 @@ def write_shards(
 def _chosen(storage: Storage, plan: Plan, subset: str, progress: Callable[[float], object]) -> Iterator[Chosen]:
     """Yield the chosen samples in the order of the pool, each uid as often as it was chosen."""
     with storage.open(subset) as file:
-        table = pq.read_table(file, columns=["shard", "key", "uid", "copies"])
+        table = pq.read_table(file, columns=["shard", "key", "uid", "copies"], page_checksum_verification=True)
     *places, copies = (column.to_pylist() for column in table.columns)
     wanted = cast(dict[Place, int], dict(zip(zip(*places, strict=True), copies, strict=True)))
     for shard in plan.shards:
@@ -92,7 +92,7 @@ def _keys(storage: Storage, part: str, wanted: dict[Place, int]) -> dict[str, li
     if not wanted or not storage.exists(part):
         return {}
     with storage.open(part) as file:
-        table = pq.read_table(file, columns=["shard", "key", "uid"])
+        table = pq.read_table(file, columns=["shard", "key", "uid"], page_checksum_verification=True)
     found = wanted.keys() & zip(*(column.to_pylist() for column in table.columns), strict=True)
     return {key: _names(uid, wanted.pop((shard, key, uid))) for shard, key, uid in found}
 

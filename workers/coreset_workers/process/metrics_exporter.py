@@ -9,7 +9,7 @@ from typing import Any, Self
 import structlog
 
 from coreset.errors import CoresetError
-from coreset.queue.counters import Counters
+from coreset.redis.counters import Counters
 from coreset_workers.process.activity import Activity
 
 SECONDS = 5.0

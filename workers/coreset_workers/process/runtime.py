@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from coreset.queue.counters import Counters
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
+from coreset.redis.counters import Counters
 from coreset.settings import WorkerSettings
 from coreset.storage.storage import Storage
 

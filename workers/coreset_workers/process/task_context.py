@@ -8,8 +8,8 @@ import structlog
 from rq.job import Job as Task
 from structlog.contextvars import bound_contextvars
 
-from coreset.queue.counters import Counters
 from coreset.queue.task_queue import RETRIES
+from coreset.redis.counters import Counters
 from coreset_workers.process.activity import Activity
 
 log = structlog.get_logger("workers.task")

@@ -11,22 +11,23 @@ from coreset.schemas.trials import Trials
 from coreset.storage.layout import JobFolder, load_manifest
 from coreset.storage.storage import Storage
 from coreset.storage.trials import load_failure, load_outcome, load_trials
+from coreset.storage.verified import load_json, write_json
 from coreset_workers.outputs.report import write_report
 
 NAMED_AT_MOST = 3
 
 
 def conclude_job(storage: Storage, job_id: str) -> tuple[Manifest, Evaluation]:
-    """Write jobs/{id}/evaluation.json, and the report and the manifest anew. May run twice."""
+    """Write jobs/{id}/evaluation.json, and rewrite the report and the manifest. May run twice."""
     trials = load_trials(storage, job_id)
     manifest = load_manifest(storage, job_id)
     evaluation = redact_model(_evaluation(storage, job_id, trials))
     file = storage.write(JobFolder(job_id).evaluation, evaluation.model_dump_json(indent=2).encode())
-    summary = Summary.model_validate_json(storage.read(JobFolder(job_id).summary))
+    summary = load_json(storage, JobFolder(job_id).summary, Summary.model_validate_json)
     warnings = [*manifest.warnings, *(text for text in evaluation.warnings if text not in manifest.warnings)]
     manifest = manifest.model_copy(update={"evaluation": file, "warnings": warnings})
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary, evaluation)})
-    storage.write(JobFolder(job_id).manifest, manifest.model_dump_json(indent=2).encode())
+    write_json(storage, JobFolder(job_id).manifest, manifest.model_dump_json(indent=2))
     return manifest, evaluation
 
 

@@ -18,6 +18,7 @@ from coreset.selection.agreement import compare_with_clip_score
 from coreset.selection.select import count_samples, save_selection, select
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
+from coreset.storage.verified import write_json
 from coreset_workers.data.oddities import duplicates_warning
 from coreset_workers.data.oddities import warnings as oddity_warnings
 from coreset_workers.influence import prepared_files as prepared
@@ -35,12 +36,13 @@ def finish_job(
 
     Raises:
         PoolUnusable: more shards failed than the spec allows.
+        DamagedFile: a file of the plan is damaged.
     """
     if len(counts.missing) > job.spec.max_failed_shards:
         named = ", ".join(counts.missing[:NAMED_AT_MOST])
         raise PoolUnusable(
             f"{len(counts.missing)} of {counts.shards} shards failed, {job.spec.max_failed_shards} may "
-            f"(max_failed_shards): {named}. The scores of the others are kept: mend or leave out these shards and "
+            f"(max_failed_shards): {named}. The scores of the others are kept: repair or leave out these shards and "
             "post the job again.",
             shards=counts.missing[:NAMED_AT_MOST],
         )
@@ -54,8 +56,7 @@ def finish_job(
         save_selection(storage, selection)
     progress("comparing the rankings", 0.6)
     comparisons = compare_with_clip_score(storage, plan, selection.k - selection.repeated)
-    preparation = prepared.load_preparation(storage, plan)
-    assert preparation is not None
+    preparation = prepared.require_preparation(storage, plan)
     duplicates = counts.scored - count_samples(storage, plan)
     found = Manifest(
         job_id=job.id,
@@ -90,10 +91,10 @@ def finish_job(
     progress("writing the report", 0.8)
     with ScoreTable(storage, plan, selection) as table:
         summary = summarize(table)
-    storage.write(JobFolder(job.id).summary, summary.model_dump_json().encode())
+    write_json(storage, JobFolder(job.id).summary, summary.model_dump_json())
     manifest = redact_model(found)
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
-    storage.write(JobFolder(job.id).manifest, manifest.model_dump_json(indent=2).encode())
+    write_json(storage, JobFolder(job.id).manifest, manifest.model_dump_json(indent=2))
     return manifest
 
 

@@ -11,6 +11,7 @@ from coreset.schemas.plan import PlannedShard
 from coreset.spec.base import FrozenModel
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
+from coreset.storage.verified import load_json, write_json
 from coreset_workers.data.oddities import merged
 
 
@@ -67,12 +68,12 @@ class Counts(FrozenModel):
 
 def write_counts(storage: Storage, job_id: str, level: int, index: int, counts: Counts) -> None:
     """Write the counts of one node of the job's merge tree."""
-    storage.write(JobFolder(job_id).merge(level, index), counts.model_dump_json().encode())
+    write_json(storage, JobFolder(job_id).merge(level, index), counts.model_dump_json())
 
 
 def read_counts(storage: Storage, job_id: str, level: int, index: int) -> Counts:
-    """Return the counts of one node of the job's merge tree."""
-    return Counts.model_validate_json(storage.read(JobFolder(job_id).merge(level, index)))
+    """Return the counts of one node of the job's merge tree. Raises NotFound and DamagedFile."""
+    return load_json(storage, JobFolder(job_id).merge(level, index), Counts.model_validate_json)
 
 
 def merge_counts(counts: Sequence[Counts]) -> Counts:

@@ -11,6 +11,7 @@ from coreset.spec.model import ClipModelSpec
 from coreset.spec.scores import ESTIMATORS, Score, cautions
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
+from coreset.storage.verified import load_json, write_json
 from coreset_workers.checkpoints.architecture import registered, tag_preprocess
 from coreset_workers.checkpoints.run import plan_checkpoints
 from coreset_workers.data.listing import count_samples, list_shards
@@ -69,14 +70,14 @@ def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Ca
         join: registers the job as a user of the plan, before it relies on any file of it.
     """
     reference = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
-    storage.write(JobFolder(job_id).plan, json.dumps(reference).encode())
+    write_json(storage, JobFolder(job_id).plan, json.dumps(reference))
     join()
     storage.write(PlanFolder(plan.id).plan, plan.model_dump_json(indent=2).encode())
 
 
 def load_job_plan(storage: Storage, job_id: str) -> tuple[str, bool]:
     """Return the id of the job's plan, and whether its shards get thumbnails."""
-    reference = json.loads(storage.read(JobFolder(job_id).plan))
+    reference = load_json(storage, JobFolder(job_id).plan, json.loads)
     return reference["plan_id"], reference.get("thumbnails", False)
 
 

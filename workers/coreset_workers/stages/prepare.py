@@ -11,6 +11,7 @@ from coreset.schemas.plan import Plan
 from coreset.spec.scores import Score
 from coreset.storage.storage import Storage
 from coreset.storage.target_clusters import save_target_clusters
+from coreset.storage.verified import RecordingStorage
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence import prepared_files as prepared
@@ -34,6 +35,7 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
     """
     if prepared.load_preparation(storage, plan) is not None:
         return
+    storage = RecordingStorage(storage.root)
     started = time.monotonic()
     drawn = draw_samples(plan, loader, progress)
     embeddings = _store_reference(plan, storage, drawn, device)
@@ -63,6 +65,7 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
                 for checkpoint in calibration.checkpoints
             ],
             seconds=seconds | calibration.seconds,
+            files=storage.written,
         ),
     )
 

@@ -11,6 +11,7 @@ from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus, part_schema
 from coreset.schemas.plan import PlannedShard
 from coreset.storage.layout import PlanFolder
+from coreset.storage.verified import write_json
 from coreset_workers.data.decode import Sample, note_unusable_uids
 from coreset_workers.data.listing import changed
 from coreset_workers.data.loader import Loader
@@ -46,7 +47,9 @@ def score_shard(
     if thumbnails:
         write_thumbnails(scorer.storage, plan, shard.index, samples)
     part = scorer.storage.write_with(
-        PlanFolder(plan.id).part(shard.index), lambda file: pq.write_table(table, file), len(table)
+        PlanFolder(plan.id).part(shard.index),
+        lambda file: pq.write_table(table, file, write_page_checksum=True),
+        len(table),
     )
     bad = dict(Counter(str(status) for status in table["status"].to_pylist()))
     scored = bad.pop(SampleStatus.OK.value, 0)
@@ -63,5 +66,5 @@ def score_shard(
         seconds=time.monotonic() - started,
         device=device_name(scorer.device),
     )
-    scorer.storage.write(PlanFolder(plan.id).summary(shard.index), summary.model_dump_json().encode())
+    write_json(scorer.storage, PlanFolder(plan.id).summary(shard.index), summary.model_dump_json())
     return summary

@@ -45,10 +45,7 @@ class Scorer:
 
     @cached_property
     def preparation(self) -> prepared.Preparation:
-        found = prepared.load_preparation(self.storage, self.plan)
-        if found is None:
-            raise RuntimeError(f"plan {self.plan.id} is not prepared")
-        return found
+        return prepared.require_preparation(self.storage, self.plan)
 
     @cached_property
     def model(self) -> ClipModel:
@@ -61,7 +58,7 @@ class Scorer:
 
     @cached_property
     def holds(self) -> bool:
-        """Whether all checkpoints are held in memory together."""
+        """Whether all checkpoints are in memory together."""
         stencils = [prepared.load_stencil(self.storage, self.plan, c.index) for c in self.plan.checkpoints]
         vectors = sum(1 + sum(not name.startswith(SIGN) for name in s.directions) for s in stencils)
         return vectors * 4 * self.model.layout.size <= held_bytes(self.device)

@@ -32,7 +32,7 @@ from diffin.prepare import Checkpoint
 from diffin.samples import ContrastiveLosses
 
 BATCH = 64
-"""Samples of the set whose graph is held at once."""
+"""Number of samples of the set whose graphs are in memory at once."""
 
 Tell = Callable[[str, float], None]
 
@@ -64,7 +64,7 @@ def forget(spec: JobSpec, uids: Sequence[str], out: Path, tell: Tell, loader_pro
         InvalidInput: the output cannot be written there, or a shard, a checkpoint or a uid cannot be used.
     """
     _check_writable(out)
-    tell("looking at shards and checkpoints", 0.0)
+    tell("reading shards and checkpoints", 0.0)
     # The directions of the estimators are not wanted: without a score that has one, none is computed.
     plan, warnings = make_plan(spec.model_copy(update={"scores": [Score.LOSS], "target": "training"}))
     loader = Loader(views(plan), plan.caption_field, loader_processes)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from coreset.queue.connection import translate_redis_errors
-from coreset.queue.keys import LOCK
+from coreset.redis.connection import translate_redis_errors
+from coreset.redis.keys import LOCK
 
 
 class Locks:

@@ -15,7 +15,7 @@ _INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 @cache
 def load_script(name: str) -> str:
     """Return the text of `lua/{name}.lua` with its includes."""
-    text = resources.files("coreset.queue").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    text = resources.files("coreset.redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     return _INCLUDE.sub(lambda match: load_script(match[1]), text)
 
 
@@ -23,7 +23,7 @@ class Scripts:
     """The Lua scripts on one Redis, each registered at its first call. Callers translate Redis's errors.
 
     Args:
-        redis: a client from `coreset.queue.connection.connect`.
+        redis: a client from `coreset.redis.connection.connect`.
     """
 
     def __init__(self, redis: Any) -> None:

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from coreset.queue.redis_errors import unavailable
+from coreset.redis.errors import unavailable
 
 
 def connect(url: str, patience: int = 30) -> Redis:

@@ -11,6 +11,7 @@ worker outlive it. A counter restarts at 0 when Redis is wiped; Prometheus detec
     task_seconds:{task}   seconds   a worker that has ended an attempt
     failures:{task}       tasks     a worker whose task failed for good
     leases_expired        attempts  a worker that finds another worker's lease expired
+    damaged_files:{kind}  files     each process that reads one (coreset.storage.verified); the service at a scrape
     worker_seconds:{what} seconds   each worker: its time by coreset_workers.process.activity.DOING
 """
 
@@ -22,17 +23,17 @@ import structlog
 from redis import Redis
 
 from coreset.errors import Unavailable
-from coreset.queue.connection import translate_redis_errors
-from coreset.queue.keys import COUNTERS, WORKER
+from coreset.redis.connection import translate_redis_errors
+from coreset.redis.keys import COUNTERS, WORKER
 
-log = structlog.get_logger("coreset.queue.counters")
+log = structlog.get_logger("coreset.redis.counters")
 
 
 class Counters:
     """Adds to the counters and reads them.
 
     Args:
-        redis: a client from `coreset.queue.connection.connect`.
+        redis: a client from `coreset.redis.connection.connect`.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -1,0 +1,92 @@
+"""Files of a plan that several rooms verify: what preparing wrote, by the hashes in ready.json, and parts."""
+
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+from coreset.errors import DamagedFile, NotFound
+from coreset.schemas.manifest import ShardSummary
+from coreset.storage.layout import PlanFolder, part_name, summary_name
+from coreset.storage.storage import Storage
+from coreset.storage.verified import damaged, load_json, read_hashed, require_hash
+
+HASHING_THREADS = 8
+"""Parts that are hashed at the same time; hashing and reading leave the interpreter free."""
+
+
+def prepared_hashes(storage: Storage, plan_id: str) -> dict[str, str]:
+    """Return the sha256 of each prepared file by its path; {} before version 0.3 or before the plan is prepared.
+
+    Raises:
+        DamagedFile: ready.json is damaged.
+    """
+    try:
+        ready = load_json(storage, PlanFolder(plan_id).preparation, json.loads)
+    except NotFound:
+        return {}
+    return cast(dict[str, str], ready.get("files", {}))
+
+
+def read_prepared(storage: Storage, plan_id: str, name: str) -> bytes:
+    """Return the bytes of a prepared file, verified. Raises DamagedFile if it is gone or damaged."""
+    return read_hashed(storage, name, prepared_hashes(storage, plan_id).get(name))
+
+
+def load_summary(storage: Storage, plan_id: str, shard: int) -> ShardSummary:
+    """Return the summary of a part. Raises NotFound and DamagedFile."""
+    return load_json(storage, PlanFolder(plan_id).summary(shard), ShardSummary.model_validate_json)
+
+
+def complete_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> list[int]:
+    """Return those of the shards that have a part, in order, after verifying summaries and parts.
+
+    A part is hashed once per process and version of its file.
+
+    Raises:
+        DamagedFile: a summary or a part is damaged, or a summary has no part.
+    """
+    stamps = storage.stamps(PlanFolder(plan_id).parts)
+    finished = [shard for shard in shards if summary_name(shard) in stamps]
+
+    def verify(shard: int) -> None:
+        _require_part(storage, plan_id, shard, stamps)
+
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        list(pool.map(verify, finished))
+    return finished
+
+
+def require_part(storage: Storage, plan_id: str, shard: int) -> ShardSummary:
+    """Return the summary of a shard after verifying its part. Raises NotFound without a summary, and DamagedFile."""
+    return _require_part(storage, plan_id, shard, storage.stamps(PlanFolder(plan_id).parts))
+
+
+def _require_part(storage: Storage, plan_id: str, shard: int, stamps: dict[str, str]) -> ShardSummary:
+    summary, name = load_summary(storage, plan_id, shard), PlanFolder(plan_id).part(shard)
+    if part_name(shard) not in stamps:
+        raise damaged(name, "its summary is there, but the part is gone")
+    require_hash(storage, name, stamps[part_name(shard)], summary.part)
+    return summary
+
+
+def damaged_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> list[int]:
+    """Return those of the shards whose summary or part is damaged, after hashing every part."""
+    stamps = storage.stamps(PlanFolder(plan_id).parts)
+    return [shard for shard in shards if _fails(lambda n=shard: _require_part(storage, plan_id, n, stamps))]
+
+
+def damaged_prepared(storage: Storage, plan_id: str) -> list[str]:
+    """Return the paths of the prepared files that are damaged or gone, after hashing every one."""
+    if _fails(lambda: prepared_hashes(storage, plan_id)):
+        return [PlanFolder(plan_id).preparation]
+    recorded = prepared_hashes(storage, plan_id)
+    return [name for name, sha256 in recorded.items() if _fails(lambda n=name, s=sha256: read_hashed(storage, n, s))]
+
+
+def _fails(verify: Callable[[], object]) -> bool:
+    try:
+        verify()
+    except DamagedFile:
+        return True
+    return False

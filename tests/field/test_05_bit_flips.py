@@ -1,0 +1,160 @@
+"""Issue 18, point 5: a flipped bit in a stored file is noticed, and the file is made again or the job says so."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from coreset.errors import DamagedFile
+from coreset.schemas.job import Job
+from coreset.schemas.manifest import Manifest
+from coreset.spec.job import JobSpec
+from coreset.storage.layout import PlanFolder, load_manifest, load_plan
+from coreset.storage.plan_files import complete_parts, damaged_parts, damaged_prepared, load_summary, read_prepared
+from coreset.storage.storage import Storage
+from coreset.storage.target_clusters import load_target_clusters
+from coreset.storage.verified import take_damage
+from coreset_workers.influence.prepared_files import load_preparation
+from coreset_workers.local.job import local_id, run_job
+from coreset_workers.outputs.parts import find_part
+
+FLIPS = 40
+"""Bits flipped in each file, at seeded positions."""
+
+
+@pytest.fixture(scope="session")
+def flip_spec(tiny_pool: Path, tiny_run: Path) -> JobSpec:
+    return JobSpec.model_validate(
+        {
+            "pool": {"shards": [str(tiny_pool / "{000000..000001}.tar")]},
+            "checkpoints": {"run": str(tiny_run)},
+            "target": {"pool": {"shards": [str(tiny_pool / "000002.tar")]}, "size": 16},
+            "reference": {"size": 16},
+            "clusters": 3,
+            "scores": ["tracin", "clip_score"],
+            "select": {"k": 12, "by": "clip_score"},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(flip_spec: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Manifest]:
+    """A finished job, whose files no test changes for good."""
+    storage = Storage(str(tmp_path_factory.mktemp("flips") / "storage"))
+    return storage, run_job(flip_spec, storage, lambda job: None, 0)
+
+
+@pytest.fixture
+def noted() -> Iterator[None]:
+    take_damage()
+    yield
+    take_damage()
+
+
+@pytest.fixture
+def copy(finished: tuple[Storage, Manifest], tmp_path: Path, noted: None) -> Storage:
+    shutil.copytree(finished[0].root, tmp_path / "storage")
+    return Storage(str(tmp_path / "storage"))
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    return data[: bit // 8] + bytes([data[bit // 8] ^ (1 << bit % 8)]) + data[bit // 8 + 1 :]
+
+
+def bits(name: str, data: bytes) -> list[int]:
+    return Random(name).sample(range(8 * len(data)), min(FLIPS, 8 * len(data)))
+
+
+def plan_files(storage: Storage, plan_id: str, folder: str) -> list[str]:
+    root = f"{PlanFolder(plan_id).root}/{folder}"
+    return [f"{root}/{name}" for name in storage.names(root)]
+
+
+def test_no_flip_in_a_part_or_its_summary_is_believed(copy: Storage, finished: tuple[Storage, Manifest]) -> None:
+    plan = load_plan(copy, finished[1].plan_id)
+    known = {shard: load_summary(copy, plan.id, shard) for shard in range(2)}
+    for name in plan_files(copy, plan.id, "parts"):
+        shard, data = int(Path(name).stem), copy.read(name)
+        for bit in bits(name, data):
+            copy.write(name, flipped(data, bit))
+            assert find_part(copy, plan, shard) is None, (name, bit)
+            with pytest.raises(DamagedFile):
+                complete_parts(copy, plan.id, range(2))
+            assert damaged_parts(copy, plan.id, range(2)) == [shard]
+        copy.write(name, data)
+        assert find_part(copy, plan, shard) == known[shard]
+    assert {damage.kind for damage in take_damage()} == {"parts"}
+
+
+def test_no_flip_in_a_prepared_file_is_believed(copy: Storage, finished: tuple[Storage, Manifest]) -> None:
+    plan = load_plan(copy, finished[1].plan_id)
+    folder, known = PlanFolder(plan.id), load_preparation(copy, plan)
+    assert known is not None
+    names = plan_files(copy, plan.id, "prepared")
+    assert set(known.files) == set(names) - {folder.preparation}
+    assert folder.target_clusters in names
+    for name in names:
+        data = copy.read(name)
+        for bit in bits(name, data):
+            copy.write(name, flipped(data, bit))
+            assert damaged_prepared(copy, plan.id) == [name], bit
+            with pytest.raises(DamagedFile):
+                read_prepared(copy, plan.id, name)
+            if name in (folder.preparation, folder.target_clusters):
+                assert load_preparation(copy, plan) is None, "preparing starts again"
+        copy.write(name, data)
+    assert load_preparation(copy, plan) == known
+
+
+def test_no_flip_in_a_plan_or_a_manifest_is_believed(copy: Storage, finished: tuple[Storage, Manifest]) -> None:
+    manifest = finished[1]
+    for name, load in (
+        (PlanFolder(manifest.plan_id).plan, lambda: load_plan(copy, manifest.plan_id)),
+        (f"jobs/{manifest.job_id}/manifest.json", lambda: load_manifest(copy, manifest.job_id)),
+    ):
+        data = copy.read(name)
+        known = load()
+        for bit in bits(name, data):
+            copy.write(name, flipped(data, bit))
+            with suppress(DamagedFile):
+                assert load() == known, (name, bit)  # a blank that became another blank says the same
+        copy.write(name, data)
+
+
+def test_a_target_whose_clusters_are_gone_is_an_error(copy: Storage, finished: tuple[Storage, Manifest]) -> None:
+    plan = load_plan(copy, finished[1].plan_id)
+    assert sum(load_target_clusters(copy, plan)) == 16
+    copy.delete(PlanFolder(plan.id).target_clusters)
+    with pytest.raises(DamagedFile, match=r"it is gone\. Post the same spec again"):
+        load_target_clusters(copy, plan)
+
+
+HALF = "half of it"
+EMPTY = "nothing of it"
+FLIP = "all but one bit"
+
+
+@pytest.mark.parametrize("left", [HALF, EMPTY, FLIP])
+@pytest.mark.parametrize(
+    "name",
+    ["parts/000000.parquet", "parts/000001.json", "prepared/ready.json", "prepared/000.safetensors"],
+)
+def test_the_same_spec_makes_damaged_files_again(
+    copy: Storage, finished: tuple[Storage, Manifest], flip_spec: JobSpec, name: str, left: str
+) -> None:
+    path = f"{PlanFolder(finished[1].plan_id).root}/{name}"
+    data = copy.read(path)
+    copy.write(path, {HALF: data[: len(data) // 2], EMPTY: b"", FLIP: flipped(data, 4 * len(data))}[left])
+    if name.startswith("prepared"):  # read again only if a shard is still to be scored
+        copy.delete(PlanFolder(finished[1].plan_id).summary(0))
+    copy.delete(f"jobs/{local_id(flip_spec)}")
+    seen: list[Job] = []
+    manifest = run_job(flip_spec, copy, seen.append, 0)
+    assert [part.sha256 for part in manifest.parts] == [part.sha256 for part in finished[1].parts]
+    assert manifest.selection.files["subset.npy"].sha256 == finished[1].selection.files["subset.npy"].sha256
+    assert damaged_parts(copy, manifest.plan_id, range(2)) == damaged_prepared(copy, manifest.plan_id) == []
+    assert any(path in warning for warning in seen[-1].warnings)
+    assert any(path in warning for warning in manifest.warnings)
