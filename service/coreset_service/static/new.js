@@ -9,7 +9,7 @@ function spec() {
   const { shards, run, keep, amount, by, more } = form.elements;
   const lines = shards.value.split("\n").map((line) => line.trim()).filter(Boolean);
   const select = { [keep.value]: Number(amount.value), by: Object.fromEntries(by.value.split(" ").map((name) => [name, 1])) };
-  const own = { pool: { shards: lines }, checkpoints: { run: run.value.trim() } };
+  const own = { pool: { shards: lines }, ...(run.value.trim() ? { checkpoints: { run: run.value.trim() } } : {}) };
   const further = JSON.parse(more.value.trim() || "{}");
   return { ...own, ...(further.clean ? {} : { select }), ...further };
 }
@@ -59,7 +59,7 @@ function show(plan) {
       ...fact("time", `${minutes(plan.time.prepare_seconds + plan.time.score_seconds)} (${plan.time.assumption})`),
       ...fact("results", plan.outputs.result, true),
     ),
-    element("div", { class: "scroll" }, element("table", {}, element("tr", {}, ...heads), ...rows)),
+    ...(rows.length ? [element("div", { class: "scroll" }, element("table", {}, element("tr", {}, ...heads), ...rows))] : []),
   );
 }
 

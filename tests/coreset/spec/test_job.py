@@ -39,6 +39,32 @@ def test_short_forms_and_defaults() -> None:
     assert [(file.uri, file.step, file.lr) for file in checkpoints] == [("a.pt", None, None), ("b.pt", 5, 0.1)]
 
 
+BASELINE: dict[str, Any] = {
+    "pool": {"shards": "a.tar"},
+    "clip_model": {"name": "ViT-B-32", "pretrained": "openai"},
+    "scores": ["clip_score", "neg_clip_loss", "random"],
+    "select": {"k": 3, "by": "clip_score"},
+}
+
+
+def test_scores_of_a_clip_model_need_no_run() -> None:
+    assert JobSpec.model_validate(BASELINE).checkpoints is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scores": ["clip_score", "tracin", "loss"]}, r"tracin, loss: these scores need a training run\. Give `check"),
+        ({"clip_model": None}, "without `checkpoints` a job needs `clip_model`"),
+        ({"parameters": {"last_blocks": 1}}, "`parameters` describes the training run"),
+        ({"model": {"name": "ViT-B-32"}}, "`model` describes the training run"),
+    ],
+)
+def test_what_needs_a_run_is_refused_without_one(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        JobSpec.model_validate(BASELINE | changes)
+
+
 def test_scores_are_one_set_whatever_their_order() -> None:
     one, other = (
         JobSpec.model_validate({**MINIMAL, "scores": scores, "select": {"k": 1, "by": "clip_score"}})

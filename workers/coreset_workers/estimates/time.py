@@ -79,7 +79,8 @@ def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS, graph: int
     probed = (PROBES + plan.reference_size) * (
         2 * EXACT_FORWARDS * derivatives + STEPS_TRIED * len(unit_stencil(plan, 0).points)
     )
-    return checkpoints * (product * products + probed)
+    embedded = plan.reference_size if plan.clip_model is not None else 0
+    return checkpoints * (product * products + probed) + embedded
 
 
 def time_estimate(plan: Plan, model: ClipModel, batch: int) -> TimeEstimate:

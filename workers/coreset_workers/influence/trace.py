@@ -53,7 +53,7 @@ class Drawn:
 def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
     progress("drawing the reference batch", 0.1)
     wanted = plan.reference_size + PROBES
-    for_minibatches = min(MINIBATCHES * minibatch_size(plan), int(plan.n_samples.value))
+    for_minibatches = min(MINIBATCHES * minibatch_size(plan), int(plan.n_samples.value)) if plan.checkpoints else 0
     samples, short = draw(plan.shards, max(wanted, for_minibatches), plan.reference_seed, loader)
     size = min(plan.reference_size, max(len(samples) - PROBES, len(samples) // 2))
     warnings = [short] if short and len(samples) < wanted else []
@@ -63,7 +63,7 @@ def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
         target, few = draw(plan.target_shards, plan.target.size, plan.reference_seed, loader)
         warnings += [f"validation pool: {few}"] if few else []
     probes = samples[size : size + PROBES]
-    if len(probes) < PROBES:
+    if plan.checkpoints and len(probes) < PROBES:
         warnings.append(f"steps and accuracy were measured on {len(probes)} samples: the pool has no {PROBES} to spare")
     for batch, name in ((samples[:size], "the reference batch"), (target or [], "the validation samples")):
         _require_negatives(batch, name)

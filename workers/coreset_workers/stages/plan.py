@@ -12,7 +12,7 @@ from coreset.spec.scores import cautions
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints.architecture import registered, tag_preprocess
-from coreset_workers.checkpoints.run import plan_checkpoints
+from coreset_workers.checkpoints.run import PlannedRun, plan_checkpoints
 from coreset_workers.data.listing import count_samples, list_shards
 from coreset_workers.model.limits import check_tag
 from coreset_workers.model.parameters import counted_parameters, trained_parameters
@@ -33,14 +33,15 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
     """
     shards = list_shards(spec.pool, heartbeat)
     target = list_shards(spec.target.pool, heartbeat) if isinstance(spec.target, ValidationTarget) else []
-    run = plan_checkpoints(spec.checkpoints, spec.model, heartbeat)
+    clip_model = _clip_model(spec.clip_model)
+    run = _run(spec, clip_model, heartbeat)
     trained = trained_parameters(run.model, run.locks)
     plan = Plan(
         shards=shards,
         caption_field=spec.pool.caption_field,
         checkpoints=run.checkpoints,
         model=run.model,
-        clip_model=_clip_model(spec.clip_model),
+        clip_model=clip_model,
         clip_pretrained=spec.clip_model.pretrained if spec.clip_model else None,
         parameters=counted_parameters(spec.parameters, run.model, trained),
         target=spec.target,
@@ -56,6 +57,14 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         trained=trained,
     )
     return plan, run.warnings + _warnings(plan) + cautions(spec.select.by)
+
+
+def _run(spec: JobSpec, clip_model: PlannedModel | None, heartbeat: Callable[[], object]) -> PlannedRun:
+    """Return the training run; without one, no checkpoints and the architecture of the CLIP-score model."""
+    if spec.checkpoints is not None:
+        return plan_checkpoints(spec.checkpoints, spec.model, heartbeat)
+    assert clip_model is not None
+    return PlannedRun([], clip_model, {}, [])
 
 
 def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Callable[[], object]) -> None:
@@ -117,6 +126,8 @@ def _n_samples(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> S
 
 
 def _warnings(plan: Plan) -> list[str]:
+    if not plan.checkpoints:
+        return []
     warnings = []
     if len(plan.checkpoints) == 1:
         warnings.append("there is only one checkpoint; influence over training needs several, for example five")

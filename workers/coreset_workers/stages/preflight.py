@@ -68,7 +68,7 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
         model=plan.model,
         clip_model=plan.clip_model,
         parameters=plan.parameters,
-        parameters_counted=model.layout.size,
+        parameters_counted=model.layout.size if plan.checkpoints else 0,
         parameters_total=sum(shape.numel() for shape in model.shapes.values()),
         scores=plan.scores,
         warnings=warnings,

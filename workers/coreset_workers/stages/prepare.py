@@ -38,33 +38,60 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
     drawn = draw_samples(plan, loader, progress)
     embeddings = _store_reference(plan, storage, drawn, device)
     seconds = {"draw": time.monotonic() - started}
+    if plan.checkpoints:
+        preparation, embeddings = _prepare_run(plan, storage, drawn, device, progress, embeddings)
+    else:
+        preparation = _without_run(plan, drawn)
+    few = _store_clusters(plan, storage, embeddings) if plan.clusters and embeddings else []
+    changes = {"warnings": preparation.warnings + few, "seconds": seconds | preparation.seconds}
+    prepared.save_preparation(storage, plan, preparation.model_copy(update=changes))
+
+
+def _without_run(plan: Plan, drawn: Drawn) -> prepared.Preparation:
+    """Return the preparation of a plan whose scores all come from the CLIP-score model."""
+    model = ClipModel.build(plan.model, torch.device("cpu"))
+    return prepared.Preparation(
+        precision="float32",
+        reference_uids=[sample.uid for sample in drawn.reference],
+        parameters_counted=0,
+        parameters_total=sum(shape.numel() for shape in model.shapes.values()),
+        warnings=drawn.warnings,
+    )
+
+
+def _prepare_run(
+    plan: Plan,
+    storage: Storage,
+    drawn: Drawn,
+    device: torch.device,
+    progress: Progress,
+    embeddings: "_Embeddings | None",
+) -> tuple[prepared.Preparation, "_Embeddings"]:
+    """Store what scoring needs at each checkpoint, and return the preparation.
+
+    Also return the embeddings: those given, or the last checkpoint's.
+    """
     calibration = calibrate(plan, drawn, device, progress)
     for index, checkpoint in enumerate(calibration.checkpoints):
         _store_checkpoint(storage, plan, index, checkpoint)
-    warnings = drawn.warnings + calibration.traced.warnings + calibration.warnings
-    if plan.clusters:
-        if embeddings is None:
-            last = calibration.checkpoints[-1]
-            embeddings = _embed(last.samples, last.theta, _target_pairs(drawn.target, RUN, device))
-        warnings += _store_clusters(plan, storage, embeddings)
+    if embeddings is None:
+        last = calibration.checkpoints[-1]
+        embeddings = _embed(last.samples, last.theta, _target_pairs(drawn.target, RUN, device))
     model = calibration.traced.model
-    prepared.save_preparation(
-        storage,
-        plan,
-        prepared.Preparation(
-            precision=calibration.precision,
-            accuracy={Score(name): Accuracy(**vars(agreed)) for name, agreed in calibration.accuracy.items()},
-            reference_uids=[sample.uid for sample in drawn.reference],
-            parameters_counted=model.layout.size,
-            parameters_total=sum(shape.numel() for shape in model.shapes.values()),
-            warnings=warnings,
-            steps=[
-                {Score(name): Steps(**vars(steps)) for name, steps in checkpoint.prepared.steps.items()}
-                for checkpoint in calibration.checkpoints
-            ],
-            seconds=seconds | calibration.seconds,
-        ),
+    preparation = prepared.Preparation(
+        precision=calibration.precision,
+        accuracy={Score(name): Accuracy(**vars(agreed)) for name, agreed in calibration.accuracy.items()},
+        reference_uids=[sample.uid for sample in drawn.reference],
+        parameters_counted=model.layout.size,
+        parameters_total=sum(shape.numel() for shape in model.shapes.values()),
+        warnings=drawn.warnings + calibration.traced.warnings + calibration.warnings,
+        steps=[
+            {Score(name): Steps(**vars(steps)) for name, steps in checkpoint.prepared.steps.items()}
+            for checkpoint in calibration.checkpoints
+        ],
+        seconds=calibration.seconds,
     )
+    return preparation, embeddings
 
 
 @dataclass(frozen=True)
@@ -91,7 +118,7 @@ def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.d
     If the CLIP-score model is not the run's own, also store B's embeddings by it, and return B's and V's.
     """
     embeddings = None
-    pairs = pairs_of_samples(drawn.reference, RUN)
+    pairs = pairs_of_samples(drawn.reference, RUN if plan.checkpoints else CLIP)
     tensors = {"ids": pairs.ids, "captions": pairs.captions}
     if plan.clip_model is not None:
         model = ClipModel.build(plan.clip_model, device)

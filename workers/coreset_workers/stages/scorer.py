@@ -81,7 +81,7 @@ class Scorer:
     def clip(self) -> tuple[ClipModel, Weights, Encoded]:
         """The CLIP-score model, its weights, and B's embeddings."""
         assert self.plan.clip_model is not None
-        model = ClipModel.build(self.plan.clip_model, self.device)
+        model = ClipModel.build(self.plan.clip_model, self.device) if self.plan.checkpoints else self.model
         tensors = prepared.load_tensors(self.storage, self.plan, "reference")
         return model, load_clip_weights(self.plan, model), prepared.load_encoded(tensors, "clip/", self.device)
 
@@ -110,7 +110,7 @@ class Scorer:
 
     def score(self, block: Block, beat: Beat) -> dict[str, Tensor]:
         """Return the columns of a block's good samples: scores (n,), and by estimator the terms (n, m)."""
-        pairs = pairs_of_block(block, RUN)
+        pairs = pairs_of_block(block, RUN if self.plan.checkpoints else CLIP)
         columns: dict[str, Tensor] = {}
         terms: dict[str, list[Tensor]] = {}
         losses: list[Tensor] = []
