@@ -31,6 +31,9 @@ def show_preflight(found: Preflight) -> None:
     _show_samples(found)
     if found.checkpoints:
         _show_checkpoints(found)
+    if found.horizon:
+        step = "" if found.horizon.step is None else f"step {found.horizon.step:,.0f}: "
+        show_rows({"influence up to": step + found.horizon.why})
     _show_memory(found.memory)
     show_rows(_times(found.time) | _outputs(found))
     show_warnings(found.warnings)

@@ -41,11 +41,15 @@ class CheckpointsSpec(FrozenModel):
         run: the directory with params.txt and checkpoints/epoch_K.pt.
         files: explicit checkpoint files, in training order.
         last: use only the last m checkpoints.
+        horizon: the last checkpoint that diffin, diffin_eq9 and tracin use: `last`, the step of a checkpoint, or
+            `auto`: chosen from the validation loss at every checkpoint (docs/method.md). With the training as target
+            there is no held-out loss, and `auto` is `last`.
     """
 
     run: Uri | None = Field(default=None, examples=["logs/demo"])
     files: list[CheckpointFile] | None = Field(default=None, min_length=1, max_length=1000)
     last: int | None = Field(default=None, ge=1)
+    horizon: Literal["auto", "last"] | Annotated[int, Field(ge=1)] = "auto"
 
     @model_validator(mode="after")
     def _run_or_files(self) -> Self:

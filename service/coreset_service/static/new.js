@@ -55,6 +55,7 @@ function show(plan) {
       ...fact("shards", `${short(plan.shards.number)}, ${size(plan.shards.bytes)}`),
       ...fact("samples", `${short(plan.n_samples.value)} (${plan.n_samples.source})`),
       ...fact("model", `${plan.model.name}, ${short(plan.parameters_counted)} of ${short(plan.parameters_total)} parameters`),
+      ...(plan.horizon ? fact("influence up to", `${plan.horizon.step === null ? "" : `step ${short(plan.horizon.step)}: `}${plan.horizon.why}`) : []),
       ...fact("memory", `${size(plan.memory.device_bytes)} on ${plan.memory.device}, ${size(plan.memory.host_bytes)} on the host`),
       ...fact("time", `${minutes(plan.time.prepare_seconds + plan.time.score_seconds)} (${plan.time.assumption})`),
       ...fact("results", plan.outputs.result, true),

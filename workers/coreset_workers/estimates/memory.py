@@ -12,6 +12,7 @@ from coreset.schemas.plan import Plan
 from coreset.schemas.preflight import DEVICE, HOST, MemoryEstimate, MemoryItem, MemoryStage
 from coreset.spec.scores import ESTIMATORS, Score
 from coreset_workers.estimates.time import unit_stencil
+from coreset_workers.influence.horizon import fixed_horizon
 from coreset_workers.influence.passes import block_samples
 from coreset_workers.influence.self_influence import VECTORS
 from coreset_workers.influence.trace import MINIBATCHES, PROBES, minibatch_size
@@ -97,7 +98,7 @@ class MemoryPlan:
 
     @cached_property
     def _stencil(self) -> Stencil:
-        return unit_stencil(self.plan, len(self.plan.checkpoints) - 1)
+        return unit_stencil(self.plan, fixed_horizon(self.plan))
 
     @property
     def _at_once(self) -> int:

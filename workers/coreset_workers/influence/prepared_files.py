@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from coreset.schemas.horizon import Horizon
 from coreset.schemas.manifest import Accuracy, Steps
 from coreset.schemas.plan import Plan
 from coreset.spec.base import FrozenModel
@@ -27,6 +28,7 @@ class Preparation(FrozenModel):
     parameters_counted: int
     parameters_total: int
     warnings: list[str] = Field(default_factory=list)
+    horizon: Horizon | None = None
     steps: list[dict[Score, Steps]] = Field(default_factory=list, description="by checkpoint and estimator")
     seconds: dict[str, float] = Field(default_factory=dict)
 

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable
+from typing import Literal
 
 import open_clip
 
-from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
+from coreset.errors import InvalidSpec
+from coreset.schemas.plan import PART_VERSION, Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
 from coreset.spec.job import JobSpec, ValidationTarget
 from coreset.spec.model import ClipModelSpec
-from coreset.spec.scores import cautions
+from coreset.spec.scores import ESTIMATORS, cautions
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints.architecture import registered, tag_preprocess
@@ -55,6 +57,7 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         metadata=spec.pool.metadata,
         clusters=_clusters(spec),
         trained=trained,
+        horizon=_horizon(spec, run.checkpoints),
     )
     return plan, run.warnings + _warnings(plan) + cautions(spec.select.by)
 
@@ -65,6 +68,28 @@ def _run(spec: JobSpec, clip_model: PlannedModel | None, heartbeat: Callable[[],
         return plan_checkpoints(spec.checkpoints, spec.model, heartbeat)
     assert clip_model is not None
     return PlannedRun([], clip_model, {}, [])
+
+
+def _horizon(spec: JobSpec, checkpoints: list[PlannedCheckpoint]) -> Literal["auto"] | int | None:
+    """Return the horizon as the plan records it: None wherever it is the last checkpoint.
+
+    Raises:
+        InvalidSpec: no checkpoint has the step that the spec names.
+    """
+    wanted = spec.checkpoints.horizon if spec.checkpoints else "last"
+    if wanted == "last" or not set(ESTIMATORS) & set(spec.scores):
+        return None
+    if wanted == "auto":
+        return "auto" if isinstance(spec.target, ValidationTarget) and len(checkpoints) > 1 else None
+    steps = [checkpoint.step.value for checkpoint in checkpoints]
+    if wanted not in steps:
+        named = ", ".join(f"{step:.0f}" for step in steps)
+        raise InvalidSpec(
+            f"checkpoints.horizon is {wanted}, and no checkpoint has that step; expected one of {named}, `auto` or "
+            "`last`",
+            field="checkpoints.horizon",
+        )
+    return None if wanted == steps[-1] else wanted
 
 
 def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Callable[[], object]) -> None:

@@ -38,60 +38,55 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
     drawn = draw_samples(plan, loader, progress)
     embeddings = _store_reference(plan, storage, drawn, device)
     seconds = {"draw": time.monotonic() - started}
-    if plan.checkpoints:
-        preparation, embeddings = _prepare_run(plan, storage, drawn, device, progress, embeddings)
-    else:
-        preparation = _without_run(plan, drawn)
-    few = _store_clusters(plan, storage, embeddings) if plan.clusters and embeddings else []
-    changes = {"warnings": preparation.warnings + few, "seconds": seconds | preparation.seconds}
-    prepared.save_preparation(storage, plan, preparation.model_copy(update=changes))
+    if not plan.checkpoints:
+        assert embeddings is not None
+        _prepare_without_run(plan, storage, drawn, embeddings, seconds)
+        return
+    calibration = calibrate(plan, drawn, device, progress)
+    for index, checkpoint in enumerate(calibration.checkpoints):
+        _store_checkpoint(storage, plan, index, checkpoint)
+    warnings = drawn.warnings + calibration.traced.warnings + calibration.warnings
+    if plan.clusters:
+        if embeddings is None:
+            last = calibration.checkpoints[-1]
+            embeddings = _embed(last.samples, last.theta, _target_pairs(drawn.target, RUN, device))
+        warnings += _store_clusters(plan, storage, embeddings)
+    model = calibration.traced.model
+    prepared.save_preparation(
+        storage,
+        plan,
+        prepared.Preparation(
+            precision=calibration.precision,
+            accuracy={Score(name): Accuracy(**vars(agreed)) for name, agreed in calibration.accuracy.items()},
+            reference_uids=[sample.uid for sample in drawn.reference],
+            parameters_counted=model.layout.size,
+            parameters_total=sum(shape.numel() for shape in model.shapes.values()),
+            warnings=warnings,
+            horizon=calibration.traced.horizon,
+            steps=[
+                {Score(name): Steps(**vars(steps)) for name, steps in checkpoint.prepared.steps.items()}
+                for checkpoint in calibration.checkpoints
+            ],
+            seconds=seconds | calibration.seconds,
+        ),
+    )
 
 
-def _without_run(plan: Plan, drawn: Drawn) -> prepared.Preparation:
-    """Return the preparation of a plan whose scores all come from the CLIP-score model."""
+def _prepare_without_run(
+    plan: Plan, storage: Storage, drawn: Drawn, embeddings: "_Embeddings", seconds: dict[str, float]
+) -> None:
+    """Prepare a plan whose scores all come from the CLIP-score model."""
+    few = _store_clusters(plan, storage, embeddings) if plan.clusters else []
     model = ClipModel.build(plan.model, torch.device("cpu"))
-    return prepared.Preparation(
+    preparation = prepared.Preparation(
         precision="float32",
         reference_uids=[sample.uid for sample in drawn.reference],
         parameters_counted=0,
         parameters_total=sum(shape.numel() for shape in model.shapes.values()),
-        warnings=drawn.warnings,
+        warnings=drawn.warnings + few,
+        seconds=seconds,
     )
-
-
-def _prepare_run(
-    plan: Plan,
-    storage: Storage,
-    drawn: Drawn,
-    device: torch.device,
-    progress: Progress,
-    embeddings: "_Embeddings | None",
-) -> tuple[prepared.Preparation, "_Embeddings"]:
-    """Store what scoring needs at each checkpoint, and return the preparation.
-
-    Also return the embeddings: those given, or the last checkpoint's.
-    """
-    calibration = calibrate(plan, drawn, device, progress)
-    for index, checkpoint in enumerate(calibration.checkpoints):
-        _store_checkpoint(storage, plan, index, checkpoint)
-    if embeddings is None:
-        last = calibration.checkpoints[-1]
-        embeddings = _embed(last.samples, last.theta, _target_pairs(drawn.target, RUN, device))
-    model = calibration.traced.model
-    preparation = prepared.Preparation(
-        precision=calibration.precision,
-        accuracy={Score(name): Accuracy(**vars(agreed)) for name, agreed in calibration.accuracy.items()},
-        reference_uids=[sample.uid for sample in drawn.reference],
-        parameters_counted=model.layout.size,
-        parameters_total=sum(shape.numel() for shape in model.shapes.values()),
-        warnings=drawn.warnings + calibration.traced.warnings + calibration.warnings,
-        steps=[
-            {Score(name): Steps(**vars(steps)) for name, steps in checkpoint.prepared.steps.items()}
-            for checkpoint in calibration.checkpoints
-        ],
-        seconds=calibration.seconds,
-    )
-    return preparation, embeddings
+    prepared.save_preparation(storage, plan, preparation)
 
 
 @dataclass(frozen=True)

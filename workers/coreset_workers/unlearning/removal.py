@@ -65,7 +65,9 @@ def forget(spec: JobSpec, uids: Sequence[str], out: Path, tell: Tell, loader_pro
     """
     _check_writable(out)
     if spec.checkpoints is None:
-        raise InvalidSpec("forgetting needs the training run that saw the samples: give `checkpoints`", field="checkpoints")
+        raise InvalidSpec(
+            "forgetting needs the training run that saw the samples: give `checkpoints`", field="checkpoints"
+        )
     tell("looking at shards and checkpoints", 0.0)
     # The directions of the estimators are not wanted: without a score that has one, none is computed.
     plan, warnings = make_plan(spec.model_copy(update={"scores": [Score.LOSS], "target": "training"}))
