@@ -136,7 +136,12 @@ class JobSpec(FrozenModel):
     parameters: Literal["all"] | ParametersSpec = "all"
     target: Literal["training"] | ValidationTarget = "training"
     reference: ReferenceSpec = ReferenceSpec()
-    scores: list[Score] = Field(default=list(DEFAULT_SCORES), min_length=1)
+    scores: list[Score] = Field(
+        default=list(DEFAULT_SCORES),
+        min_length=1,
+        description="scores to compute; if it is left out, the default ones and those that `select` or `clean` reads, "
+        "except self_influence, which must be named",
+    )
     clean: CleanSpec | None = Field(
         default=None,
         description="find the suspects of the pool: they are written to suspects.parquet, the rest is selected",
@@ -187,6 +192,14 @@ class JobSpec(FrozenModel):
         if value is None:
             raise PydanticCustomError("missing", "Field required: give `select`, or `clean`")
         return value
+
+    @model_validator(mode="after")
+    def _scores_that_are_read(self) -> Self:
+        if "scores" not in self.model_fields_set:
+            read = set(self.select.required_scores) - {Score.SELF_INFLUENCE}
+            scores = [score for score in SCORES if score in read or score in DEFAULT_SCORES]
+            object.__setattr__(self, "scores", scores)  # the model is frozen, but not yet returned
+        return self
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

@@ -32,6 +32,9 @@ def test_short_forms_and_defaults() -> None:
     assert found.target == "training"
     assert found.scores == list(DEFAULT_SCORES)
     assert found.select.by == {Score.DIFFIN: 1, Score.CLIP_SCORE: 1}
+    by_loss = JobSpec.model_validate({**MINIMAL, "select": {"k": 3, "by": "loss"}})
+    assert by_loss.scores == [score for score in Score if score in {*DEFAULT_SCORES, Score.LOSS}]
+    assert JobSpec.model_validate_json(by_loss.model_dump_json()) == by_loss
     assert SelectSpec.model_validate({"k": 1, "by": "clip_score"}).by == {Score.CLIP_SCORE: 1}
     files = {"files": ["a.pt", {"uri": "b.pt", "step": 5, "lr": 0.1}]}
     checkpoints = JobSpec.model_validate({**MINIMAL, "checkpoints": files}).checkpoints.files
@@ -174,7 +177,7 @@ def test_a_job_that_cleans_keeps_all_but_its_suspects() -> None:
     usual = JobSpec.model_validate(CLEANING | {"clean": {"fraction": 0.3}})
     assert usual.clean
     assert usual.select.by == usual.clean.by
-    assert set(usual.select.by) <= set(DEFAULT_SCORES)
+    assert set(usual.select.by) <= set(usual.scores)
 
 
 @pytest.mark.parametrize(
