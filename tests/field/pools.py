@@ -13,12 +13,13 @@ from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.plan import Plan
 from coreset.spec.pool import PoolSpec
 from coreset.spec.scores import Score
+from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.decode import Sample, note_unusable_uids
 from coreset_workers.data.listing import list_shards
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
-from coreset_workers.stages.score import part_path, part_table, summary_path
+from coreset_workers.outputs.parts import part_table
 from tests.coreset.selections import plan_of
 from tests.fuzz.shards import VIEWS
 
@@ -73,7 +74,9 @@ def scored(storage: Storage, shards: str | list[str]) -> tuple[Plan, list[ShardS
         found, reader = read(Path(shard.uri))
         good = [place for place, one in enumerate(found) if one.status == "ok"]
         table = part_table(plan, Path(shard.uri).name, found, good, {})
-        part = storage.write_with(part_path(plan, shard.index), lambda file, table=table: pq.write_table(table, file))
+        part = storage.write_with(
+            PlanFolder(plan.id).part(shard.index), lambda file, table=table: pq.write_table(table, file)
+        )
         summary = ShardSummary(
             shard=shard.index,
             uri=shard.uri,
@@ -84,6 +87,6 @@ def scored(storage: Storage, shards: str | list[str]) -> tuple[Plan, list[ShardS
             seconds=0,
             device="cpu",
         )
-        storage.write(summary_path(plan, shard.index), summary.model_dump_json().encode())
+        storage.write(PlanFolder(plan.id).summary(shard.index), summary.model_dump_json().encode())
         summaries.append(summary)
     return plan, summaries

@@ -13,7 +13,7 @@ from coreset.access import locations
 from coreset.access.locations import Locations
 from coreset.errors import CoresetError, LocationForbidden, ShardUnreadable, TooManyRequests
 from coreset.spec.job import JobSpec
-from coreset.spec.shard_uris import expand_uris, patterns_of
+from coreset.spec.shard_uris import expand, patterns_of
 from coreset_service.http import limits
 from coreset_service.http.limits import Costly, Rates
 
@@ -56,7 +56,7 @@ def test_a_range_below_a_folder_is_judged_once(monkeypatch: pytest.MonkeyPatch, 
 def test_the_first_of_four_million_costs_no_more_than_itself() -> None:
     tracemalloc.start()
     try:
-        assert list(islice(expand_uris("/pool/{0..3999990}.tar"), 2)) == ["/pool/0.tar", "/pool/1.tar"]
+        assert list(islice(expand("/pool/{0..3999990}.tar"), 2)) == ["/pool/0.tar", "/pool/1.tar"]
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -68,9 +68,9 @@ def test_the_expansion_is_the_shells(pattern: str) -> None:
         expected = list(braceexpand(pattern))
     except ValueError:
         with pytest.raises(ShardUnreadable):
-            list(expand_uris(pattern))
+            list(expand(pattern))
         return
-    assert list(expand_uris(pattern)) == expected
+    assert list(expand(pattern)) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
 
-from coreset.queue import job_store
+from coreset.queue import job_listing
 from coreset.queue.job_store import JobStore
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
@@ -28,7 +28,7 @@ def test_a_page_of_large_jobs_is_short(
     long = JobSpec.model_validate({**spec.model_dump(), "pool": {"shards": [f"/p/{n:0>90}.tar" for n in range(1000)]}})
     for number in range(8):
         store.create(long if number % 2 else spec, f"j{number}")
-    monkeypatch.setattr(job_store, "PAGE_BYTES", 250_000)
+    monkeypatch.setattr(job_listing, "PAGE_BYTES", 250_000)
     seen, token, pages = [], None, 0
     while token or not pages:
         page = store.listing.page(100, token)
@@ -43,8 +43,8 @@ def test_a_filtered_list_reads_no_other_job(store: JobStore, spec: JobSpec, monk
         store.create(spec, f"j{number}")
     store.transition("j2", JobStatus.FAILED)
     read: list[str] = []
-    jobs = store._jobs
-    monkeypatch.setattr(store, "_jobs", lambda ids: (read.extend(ids), jobs(ids))[1])
+    jobs = store.listing.read
+    monkeypatch.setattr(store.listing, "read", lambda ids: (read.extend(ids), jobs(ids))[1])
     assert [job.id for job in store.listing.page(20, status=JobStatus.FAILED).jobs] == ["j2"]
     assert read == ["j2"]
 

@@ -23,7 +23,7 @@ SPEC = {"pool": {"shards": ["/a.tar"]}, "checkpoints": {"run": "/run"}, "select"
 
 
 def run(*arguments: str, url: str = "", stdin: bytes = b"") -> tuple[int, str, str]:
-    context = UpContext(StackSettings(), dict(os.environ))
+    context = UpContext(StackSettings, dict(os.environ))
     answer = CliRunner().invoke(app, list(arguments), input=stdin, obj=context, env={"CORESET_URL": url})
     return answer.exit_code, answer.stdout, answer.stderr
 

@@ -18,7 +18,7 @@ from coreset_workers.data.opening import file_info
 
 
 def run_demo() -> tuple[int, str]:
-    answer = CliRunner().invoke(app, ["demo"], obj=UpContext(StackSettings()))
+    answer = CliRunner().invoke(app, ["demo"], obj=UpContext(StackSettings))
     return answer.exit_code, answer.stderr
 
 
