@@ -99,7 +99,7 @@ def job_spec(pool: Path, validation: Path, run_directory: Path) -> dict[str, Any
         "target": {"pool": {"shards": [str(validation)]}, "size": VALIDATION_SAMPLES},
         "reference": {"size": REFERENCE_SIZE},
         "scores": list(scores),
-        "select": {"k": K, "by": METHODS["diffin+clip_score"]},
+        "select": {"k": K},
     }
 
 

@@ -76,7 +76,7 @@ def job_spec(pool: Path, run: Path) -> dict[str, Any]:
         "pool": {"shards": [f"{pool}/{{000000..{SHARDS - 1:06d}}}.tar"]},
         "checkpoints": {"run": str(run)},
         "reference": {"size": 24},
-        "select": {"k": 60, "by": {"diffin": 1, "clip_score": 1}},
+        "select": {"k": 60},
     }
 
 

@@ -115,6 +115,18 @@ class Locations:
         return bool(folder)
 
 
+def places_in(spec: JobSpec) -> Iterator[str]:
+    """Yield every place that a spec names, of a pattern the first URI only."""
+    yield from _named_in(spec)
+    for pattern in _patterns_in(spec):
+        yield next(iter(expand(collapsed(pattern))), pattern)
+
+
+def is_relative(uri: str) -> bool:
+    """Return whether a URI is a path that depends on the current folder."""
+    return not uri.startswith(("/", "~")) and _SCHEME.match(uri) is None
+
+
 def _patterns_in(spec: JobSpec) -> Iterator[str]:
     yield from patterns_of(spec.pool.shards)
     if isinstance(spec.target, ValidationTarget):

@@ -9,6 +9,7 @@ from coreset.browsing.score_table import SELECTION, ScoreTable
 from coreset.schemas.horizon import Horizon
 from coreset.schemas.manifest import SUSPECTS
 from coreset.schemas.summary import BINS, Axis, Density, Histogram, Ranking, Sheet, Summary
+from coreset.spec.rule_words import describe_rule
 from coreset.spec.scores import ESTIMATORS, SCORES, Score
 from coreset.storage.layout import JobFolder, PlanFolder
 
@@ -23,8 +24,6 @@ SHEET = 24
 
 SUSPECTS_SHOWN = 60
 """Suspects of a contact sheet."""
-
-SCALES = {"rank": "ranks", "zscore": "standardised scores", "raw": "raw scores"}
 
 
 def summarize(table: ScoreTable, horizon: Horizon | None = None) -> Summary:
@@ -47,6 +46,7 @@ def summarize(table: ScoreTable, horizon: Horizon | None = None) -> Summary:
         steps=[checkpoint.step.value for checkpoint in table.plan.checkpoints],
         horizon=horizon,
         files=_files(table),
+        rule=describe_rule(table.selection.spec),
     )
 
 
@@ -61,11 +61,10 @@ def _ranking(name: str, table: ScoreTable) -> Ranking:
     if name != SELECTION:
         info = SCORES[Score(name)]
         return Ranking(name=name, label=info.label, meaning=info.meaning)
-    by = table.selection.spec.by
-    equal = len(set(by.values())) == 1
-    label = " + ".join(("" if equal else f"{weight:g} ") + SCORES[score].label for score, weight in by.items())
-    meaning = f"the job's own: {table.selection.spec.combine} of {SCALES[table.selection.spec.scale]}"
-    return Ranking(name=name, label=label, meaning=meaning)
+    spec = table.selection.spec
+    equal = len(set(spec.by.values())) == 1
+    scores = " + ".join(("" if equal else f"{weight:g} ") + SCORES[score].label for score, weight in spec.by.items())
+    return Ranking(name=name, label=spec.recipe or scores, meaning=f"the job's own: {describe_rule(spec)}")
 
 
 def _axis(table: ScoreTable, score: Score) -> Axis:

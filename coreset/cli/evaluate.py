@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coreset.cli.options import DEFAULT_URL, AsJson, Key, Url
-from coreset.cli.output import JOB_FAILED, error_reporting, exit_for, out, print_json
+from coreset.cli.output import JOB_FAILED, err, error_reporting, exit_for, out, print_json
 from coreset.cli.progress_bars import wait_with_progress
 from coreset.cli.spec_files import absolute, read_spec
 from coreset.cli.tables import show_rows, show_warnings
@@ -20,6 +20,7 @@ from coreset.schemas.evaluation import EvaluatedCut, Evaluation
 from coreset.schemas.intervals import Interval
 from coreset.spec.evaluation import BASELINES
 from coreset.spec.job import JobSpec
+from coreset.spec.proxies import PASSES
 
 MEASURES = {"accuracy": "zero-shot accuracy", "recall": "mean recall"}
 
@@ -48,7 +49,9 @@ def evaluate(
     with error_reporting(), Client(url, api_key) as client:
         asked = {"test": {"shards": test} if test else None, "fractions": fractions or None}
         asked |= {"seeds": seeds, "samples_seen": samples_seen}
-        posted = client.submit(_with(_spec_of(client, job), asked))
+        spec = _with(_spec_of(client, job), asked)
+        _announce(spec)
+        posted = client.submit(spec)
         ended = wait_with_progress(client, posted.id)
         if ended.reason is not None:
             show_rows({"reason": f"{ended.reason.code}: {ended.reason.message}"})
@@ -57,6 +60,17 @@ def evaluate(
         print_json(evaluation) if as_json else show_evaluation(evaluation)
         if evaluation.measured is None:
             raise typer.Exit(JOB_FAILED)
+
+
+def _announce(spec: JobSpec) -> None:
+    """Print on stderr how much is trained at most, before it starts."""
+    if spec.evaluate is not None:
+        trials = spec.evaluate.number_of_trials(spec.select.rule, spec.scores)
+        passes = f"{spec.evaluate.samples_seen:,} samples" if spec.evaluate.samples_seen else f"{PASSES} x the pool"
+        err.print(
+            f"trains at most {trials:,} small models on {passes} each; equal and existing ones are used again",
+            soft_wrap=True,
+        )
 
 
 def _spec_of(client: Client, job: str) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def events(
 
 def list_jobs(
     only: Annotated[JobStatus | None, typer.Option("--status", help="only jobs in this state")] = None,
+    label: Annotated[str | None, typer.Option(metavar="KEY:VALUE", help="only jobs with this label")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="number of jobs")] = 20,
     url: Url = DEFAULT_URL,
     api_key: Key = None,
@@ -74,7 +75,7 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first."""
     with error_reporting(), Client(url, api_key) as client:
-        page = client.page(limit, status=only)
+        page = client.page(limit, status=only, label=label)
         print_json(page) if as_json else show_jobs(page.jobs)
 
 

@@ -68,11 +68,12 @@ def _sample(sample: SampleFound) -> tuple[str, ...]:
 
 
 def _show_checkpoints(found: Preflight) -> None:
-    table = _table("checkpoint", "step", "lr", "lr_sum", "P")
+    """Print the checkpoints, each path unbroken on a line of its own, since people copy it."""
     for one in found.checkpoints:
-        values = (f"{number.value:g} ({number.source})" for number in (one.step, one.lr, one.lr_sum))
-        table.add_row(escape(one.uri), *values, one.optimizer or "1")
-    out.print(table, highlight=False)
+        numbers = (("step", one.step), ("lr", one.lr), ("lr_sum", one.lr_sum))
+        facts = [f"{name} {number.value:g} ({number.source})" for name, number in numbers]
+        out.print(f"\ncheckpoint {one.uri}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"  {', '.join([*facts, f'P {one.optimizer or 1}'])}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_memory(memory: MemoryEstimate) -> None:

@@ -13,6 +13,7 @@ from coreset.cli.tables import show_selection
 from coreset.client import Client
 from coreset.errors import InvalidInput
 from coreset.spec.json_text import parse_json
+from coreset.spec.selection import Recipe
 
 RULE = re.compile(r"(?P<field>[\w-]+)\.(?P<rule>\w+)=(?P<value>.*)")
 
@@ -25,8 +26,14 @@ def select(
     by: Annotated[
         str | None,
         typer.Option(
-            help="a score, or weights: diffin=1,clip_score=1 (the default)",
+            help="a score, or weights: diffin=1,clip_score=1",
             show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        Recipe | None,
+        typer.Option(
+            help="a rule by its name; the default without --by, --combine, --scale and --within", show_default=False
         ),
     ] = None,
     combine: Annotated[
@@ -72,6 +79,7 @@ def select(
             fraction=fraction,
             threshold=threshold,
             by=_weights(by) if by is not None else None,
+            recipe=recipe,
             combine=combine,
             scale=scale,
             within=_within(within) if within is not None else None,

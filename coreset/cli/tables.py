@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from coreset.cli.output import out
 from coreset.schemas.events import Ended, JobEvent, Progressed, StatusChanged, Warned
 from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import SUSPECTS, Manifest, Selection
+from coreset.spec.job_words import describe_briefly, describe_job
+from coreset.spec.rule_words import describe_rule
 
 COLOURS = {JobStatus.SUCCEEDED: "green", JobStatus.FAILED: "red", JobStatus.CANCELLED: "yellow"}
 
@@ -53,6 +53,7 @@ def show_job(job: Job) -> None:
     """Print a job's status, reason or progress, counts, failed shards and warnings."""
     rows: dict[str, str | Text] = {
         "job": job.id,
+        **describe_job(job.spec),
         "status": Text.assemble(_coloured(job.status), f"  {job.progress.fraction:.0%}"),
     }
     if job.reason:
@@ -80,15 +81,11 @@ def samples_text(scored: int, read: int, duplicates: int, bad: dict[str, int]) -
 
 
 def show_jobs(jobs: list[Job]) -> None:
-    """Print one table row per job."""
-    table = Table(box=None)
-    for heading in ("job", "status", "progress", "created"):
-        table.add_column(heading, no_wrap=True, overflow="fold")
-    table.add_column("stage")
+    """Print two lines per job: its state, and what tells it from the others."""
     for job in jobs:
-        created, stage = local_time(job.created_at), escape(job_line(job))
-        table.add_row(job.id, _coloured(job.status), f"{job.progress.fraction:.0%}", created, stage)
-    out.print(table, highlight=False)
+        state = f"  {job.progress.fraction:.0%}  {local_time(job.created_at)}  {job_line(job)}"
+        out.print(Text.assemble(job.id, "  ", _coloured(job.status), state), soft_wrap=True)
+        out.print(Text(f"    {describe_briefly(job.spec)}"), soft_wrap=True)
 
 
 def show_result(manifest: Manifest) -> None:
@@ -106,12 +103,11 @@ def show_result(manifest: Manifest) -> None:
 
 def show_selection(selection: Selection) -> None:
     """Print a selection's size, rule, files and warnings."""
-    by = " + ".join(f"{weight:g} {score.value}" for score, weight in selection.spec.by.items())
     rows = {
         "selection": selection.id,
         "size": f"{selection.k:,} of {selection.rankable:,} rankable samples"
         + (f" ({selection.duplicates:,} duplicates left out)" if selection.duplicates else ""),
-        "by": f"{by} ({selection.spec.combine})",
+        "rule": describe_rule(selection.spec),
     }
     show_rows(rows | {name: file.uri for name, file in selection.files.items()})
     show_warnings(selection.warnings)

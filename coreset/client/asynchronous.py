@@ -55,11 +55,13 @@ class AsyncClient:
     async def get(self, job_id: str) -> Job:
         return await self._run(self._operations.get(job_id))
 
-    async def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
-        return await self._run(self._operations.page(size, token, status))
+    async def page(
+        self, size: int = 20, token: str | None = None, status: JobStatus | None = None, label: str | None = None
+    ) -> JobPage:
+        return await self._run(self._operations.page(size, token, status, label))
 
-    async def jobs(self, status: JobStatus | None = None) -> AsyncIterator[Job]:
-        async for page in self._pages(lambda token: self._operations.page(MAX_PAGE_SAMPLES, token, status)):
+    async def jobs(self, status: JobStatus | None = None, label: str | None = None) -> AsyncIterator[Job]:
+        async for page in self._pages(lambda token: self._operations.page(MAX_PAGE_SAMPLES, token, status, label)):
             for job in page.jobs:
                 yield job
 

@@ -72,13 +72,15 @@ class Client:
     def get(self, job_id: str) -> Job:
         return self._run(self._operations.get(job_id))
 
-    def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
-        """Return a page of jobs, newest first."""
-        return self._run(self._operations.page(size, token, status))
+    def page(
+        self, size: int = 20, token: str | None = None, status: JobStatus | None = None, label: str | None = None
+    ) -> JobPage:
+        """Return a page of jobs, newest first; with `label`, `key:value`, only those that have it."""
+        return self._run(self._operations.page(size, token, status, label))
 
-    def jobs(self, status: JobStatus | None = None) -> Iterator[Job]:
+    def jobs(self, status: JobStatus | None = None, label: str | None = None) -> Iterator[Job]:
         """Yield all jobs, newest first."""
-        for page in self._pages(lambda token: self._operations.page(MAX_PAGE_SAMPLES, token, status)):
+        for page in self._pages(lambda token: self._operations.page(MAX_PAGE_SAMPLES, token, status, label)):
             yield from page.jobs
 
     def wait(self, job_id: str, progress: Callable[[Job], object] | None = None, timeout: float | None = None) -> Job:

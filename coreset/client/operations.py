@@ -57,8 +57,8 @@ class Operations:
     def get(self, job_id: str) -> Operation[Job]:
         return read(Job, (yield from self._send("GET", f"/v1/jobs/{job_id}")))
 
-    def page(self, size: int, token: str | None, status: JobStatus | None) -> Operation[JobPage]:
-        query = _given(page_size=size, page_token=token, status=status)
+    def page(self, size: int, token: str | None, status: JobStatus | None, label: str | None) -> Operation[JobPage]:
+        query = _given(page_size=size, page_token=token, status=status, label=label)
         return read(JobPage, (yield from self._send("GET", "/v1/jobs", params=query)))
 
     def wait(self, job_id: str, progress: Callable[[Job], object] | None, timeout: float | None) -> Operation[Job]:

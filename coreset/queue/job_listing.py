@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from pydantic_core import from_json
+
+from coreset.errors import InvalidInput
 from coreset.queue.job_record import RawJob, read_job, status_of
 from coreset.queue.page_tokens import Position, decode_token, encode_token
 from coreset.redis.connection import text, translate_redis_errors
@@ -42,19 +45,25 @@ class JobListing:
         rows = [answers[at : at + 5] for at in range(1, len(answers), 5)]
         return [read_job(RawJob(*row), now) for row in rows]
 
-    def page(self, size: int = 20, token: str | None = None, status: JobStatus | None = None) -> JobPage:
+    def page(
+        self, size: int = 20, token: str | None = None, status: JobStatus | None = None, label: str | None = None
+    ) -> JobPage:
         """Return up to `size` jobs, newest first; fewer if their specs have more than PAGE_BYTES. MAX_PAGE at most.
 
+        Args:
+            label: `key:value`, only jobs with that label.
+
         Raises:
-            InvalidInput: the token is not one of ours, or belongs to another filter.
+            InvalidInput: the token is not one of ours, or belongs to another filter; the label has no colon.
         """
         size = max(1, min(size, MAX_PAGE))
-        filter_name = status.value if status else ""
+        wanted = _label(label) if label is not None else None
+        filter_name = (status.value if status else "") + (f" label {label}" if label is not None else "")
         position = decode_token(token, filter_name) if token else None
         chosen: list[Position] = []
         total = 0
         more = False
-        for place, spec_bytes in self._newest_first(position, status):
+        for place, spec_bytes in self._newest_first(position, status, wanted):
             if len(chosen) == size or (chosen and total + spec_bytes > PAGE_BYTES):
                 more = True
                 break
@@ -83,8 +92,10 @@ class JobListing:
             values: list[Any] = pipe.execute()
         return {job_id: text(value) for job_id, value in zip(job_ids, values, strict=True) if value}
 
-    def _newest_first(self, after: Position | None, status: JobStatus | None) -> Iterator[tuple[Position, int]]:
-        """Yield the jobs of that status, or all, and the bytes of their specs; no spec is read."""
+    def _newest_first(
+        self, after: Position | None, status: JobStatus | None, label: tuple[str, str] | None
+    ) -> Iterator[tuple[Position, int]]:
+        """Yield the jobs of that status and label, or all, and the bytes of their specs; no spec is read."""
         while True:
             upper = repr(after.created_at) if after else "+inf"
             with translate_redis_errors():
@@ -98,10 +109,29 @@ class JobListing:
                     record = job_keys(position.job_id).record
                     pipe.hget(record, "status")
                     pipe.hstrlen(record, "spec")
+                    pipe.hget(record, "labels")
                 answers: list[Any] = pipe.execute()
-            for position, stored, spec_bytes in zip(older, answers[::2], answers[1::2], strict=True):
+            for position, stored, spec_bytes, labels in zip(
+                older, answers[::3], answers[1::3], answers[2::3], strict=True
+            ):
+                if label is not None and not _has(labels, label):
+                    continue
                 if stored is not None and (status is None or status_of(stored) is status):
                     yield position, int(spec_bytes)
             if len(rows) <= MAX_PAGE or not older:
                 return
             after = older[-1]
+
+
+def _label(text: str) -> tuple[str, str]:
+    """Return key and value of a label filter. Raises InvalidInput."""
+    key, colon, value = text.partition(":")
+    if not key or not colon:
+        raise InvalidInput(f"unknown label {text[:200]!r}; expected key:value, for example project:cc3m", field="label")
+    return key, value
+
+
+def _has(stored: bytes | None, label: tuple[str, str]) -> bool:
+    key, value = label
+    labels: Any = from_json(stored) if stored else {}
+    return cast(dict[str, str], labels).get(key) == value

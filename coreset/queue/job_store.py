@@ -259,6 +259,8 @@ def _record_fields(spec: JobSpec) -> list[str | int]:
         fields["ttl"] = spec.ttl_seconds_after_finished
     if spec.evaluate is not None:
         fields["evaluates"] = 1
+    if spec.labels:
+        fields["labels"] = json.dumps(spec.labels)
     if spec.webhook is not None:
         ends = " ".join(event.removeprefix("job.") for event in spec.webhook.events)
         fields |= {"webhook_url": spec.webhook.url, "webhook_on": f" {ends} "}

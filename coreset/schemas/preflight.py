@@ -106,8 +106,8 @@ class TimeEstimate(FrozenModel):
         forwards: forward passes per sample, over all checkpoints.
         gflops: cost of one forward pass of a sample.
         samples_per_second: forward passes per second, timed at the preflight.
-        prepare_seconds: once per plan, by one worker.
-        score_seconds: to be divided by the number of workers.
+        prepare_seconds: once per plan, by one worker; 0 if the plan is prepared already.
+        score_seconds: of the shards without a part, to be divided by the number of workers.
         assumption: the condition under which the figures are valid.
     """
 

@@ -64,6 +64,7 @@ class Summary(FrozenModel):
     Attributes:
         k: number of selected samples, each counted once.
         rankable: number of samples with scores, before the selection's filters.
+        rule: the selection's rule, in words; empty in files of older versions.
         looked: number of samples behind the charts: all, or a uniform draw.
         ks: numbers of selected samples, ascending; cuts and overlaps have an entry for each.
         cuts: by score, its value for the last of its best k samples.
@@ -87,3 +88,4 @@ class Summary(FrozenModel):
     steps: list[float] = Field(default_factory=list[float])
     horizon: Horizon | None = None
     files: dict[str, str] = Field(default_factory=dict)
+    rule: str = ""

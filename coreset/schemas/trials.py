@@ -55,8 +55,8 @@ class Trial(FrozenModel):
     seed: int
 
     def key(self, setup: Setup) -> str:
-        """Return the trial's content key."""
-        return _hash(f"{setup.model_dump_json()}/{self.model_dump_json()}")
+        """Return the trial's content key, of which the recipe's name is no part: its fields are filled in."""
+        return _hash(f"{setup.model_dump_json()}/{self.model_dump_json(exclude={'select': {'recipe'}})}")
 
 
 class Trials(FrozenModel):

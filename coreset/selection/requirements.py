@@ -6,8 +6,8 @@ from coreset.spec.selection import SelectSpec
 
 
 def resolve_spec(plan: Plan, spec: SelectSpec) -> SelectSpec:
-    """Return the spec with the recipe's defaults for the plan's parts. Raises InvalidSpec as require_columns does."""
-    resolved = spec.with_recipe(plan.columns.clusters)
+    """Return the spec with its defaults for the plan's parts. Raises InvalidSpec as require_columns does."""
+    resolved = spec.with_scores(plan.scores).with_recipe(plan.columns.clusters)
     require_columns(plan, resolved)
     return resolved
 
@@ -17,7 +17,8 @@ def require_columns(plan: Plan, spec: SelectSpec) -> None:
     missing = [score for score in spec.required_scores if score not in plan.scores]
     if missing:
         field = "by" if missing[0] in spec.by else "filters"
-        message = f"the job has not computed {', '.join(missing)}; it has {', '.join(plan.scores)}"
+        asked = f", which the recipe {spec.recipe} needs" if spec.recipe and field == "by" else ""
+        message = f"the job has not computed {', '.join(missing)}{asked}; it has {', '.join(plan.scores)}"
         raise InvalidSpec(message, field=field)
     way_out = (
         ""

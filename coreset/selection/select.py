@@ -93,9 +93,12 @@ def save_selection(storage: Storage, selection: Selection) -> None:
 
 
 def selection_id(plan: Plan, spec: SelectSpec) -> str:
-    """Return the selection's content key, a hash of plan and spec."""
-    unknown_before = {name for name in ("within", "distinct") if not getattr(spec, name)}
-    return hashlib.sha256(f"{plan.id}/{spec.model_dump_json(exclude=unknown_before)}".encode()).hexdigest()[:16]
+    """Return the selection's content key, a hash of plan and resolved spec.
+
+    The recipe's name is no part of it, since its fields are filled in; nor are fields that older versions lacked.
+    """
+    left_out = {"recipe"} | {name for name in ("within", "distinct") if not getattr(spec, name)}
+    return hashlib.sha256(f"{plan.id}/{spec.model_dump_json(exclude=left_out)}".encode()).hexdigest()[:16]
 
 
 class _KeptCounts(NamedTuple):

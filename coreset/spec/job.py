@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from coreset.redaction import SecretPath
@@ -17,6 +17,8 @@ from coreset.spec.selection import SelectSpec
 
 Priority = Literal["high", "normal", "low"]
 WebhookEvent = Literal["job.succeeded", "job.failed", "job.cancelled"]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^\w[\w./-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")]
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
@@ -113,7 +115,7 @@ class JobSpec(FrozenModel):
                 {
                     "pool": {"shards": ["pool/{000000..000005}.tar"]},
                     "checkpoints": {"run": "logs/demo"},
-                    "select": {"fraction": 0.3, "by": {"diffin": 1, "clip_score": 1}},
+                    "select": {"fraction": 0.3},
                 },
                 {
                     "pool": {"shards": ["pool/{000000..000005}.tar"]},
@@ -130,6 +132,17 @@ class JobSpec(FrozenModel):
         }
     )
 
+    name: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", strip_whitespace=True)] | None = Field(
+        default=None,
+        description="a name for people, shown in lists, on the page and in the report",
+        examples=["CC3M, V"],
+    )
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict[LabelKey, LabelValue],
+        max_length=32,
+        description="labels to find jobs by: `GET /v1/jobs?label=key:value`; like the name they change no score",
+        examples=[{"project": "cc3m"}],
+    )
     pool: ScoredPoolSpec
     checkpoints: CheckpointsSpec | None = Field(
         default=None,
@@ -198,6 +211,11 @@ class JobSpec(FrozenModel):
             raise PydanticCustomError("missing", "Field required: give `select`, or `clean`")
         return value
 
+    @field_validator("select")
+    @classmethod
+    def _by_computed_scores(cls, value: SelectSpec, info: ValidationInfo) -> SelectSpec:
+        return value.with_scores(info.data.get("scores", ()))
+
     @model_validator(mode="after")
     def _scores_that_are_read(self) -> Self:
         if "scores" not in self.model_fields_set:
@@ -232,8 +250,10 @@ class JobSpec(FrozenModel):
         missing = [score.value for score in self.select.required_scores if score not in self.scores]
         if missing:
             named = "clean" if self.clean else "select"
+            verb = "ranks by default by" if self.clean and "by" not in self.clean.model_fields_set else "names"
             raise ValueError(
-                f"{named} names scores that this job does not compute: {', '.join(missing)}; add them to `scores`"
+                f"{named} {verb} scores that this job does not compute: {', '.join(missing)}; add them to `scores`, or "
+                f"give `{named}.by` with one of {', '.join(self.scores)}"
             )
         if missing_columns := self._columns.describe_missing(self.select.filters, self.select.groups):
             raise ValueError(f"select: {missing_columns}")

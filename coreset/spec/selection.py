@@ -1,6 +1,6 @@
 """The spec of a selection: which samples to keep. docs/selection.md has an example of each field."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -109,6 +109,13 @@ RECIPE_WITHIN: dict[Score, Column] = {Score.CLIP_SCORE: CLUSTER}
 RECIPE_QUOTA = Quota(field=CLUSTER, balance="target")
 """The quota of the default recipe, which was chosen by training on the subsets it selects (docs/quality.md)."""
 
+Recipe = Literal["target_balanced"]
+RECIPE: Recipe = "target_balanced"
+"""Name of the default recipe."""
+
+RANKED_BY_DEFAULT = (Score.DIFFIN, Score.CLIP_SCORE, *Score)
+"""Scores in the order in which one replaces the recipe, if a job does not compute both scores of the recipe."""
+
 
 class Rule(FrozenModel):
     """The order in which samples are selected, for any number of them.
@@ -122,10 +129,8 @@ class Rule(FrozenModel):
         scale: the numbers that are combined. `rank`: ranks scaled to 0..1, 1 the best. `zscore`: scores minus their
             mean, divided by their standard deviation. `raw`: the scores themselves.
         within: by score, the column whose groups its rank is taken within: {"loss": "cluster"} compares a sample's
-            loss with that of similar images only, so that a hard cluster is not dropped as a whole; {}: ranks among
-            all. Default: if `by` is a mix of the ranks of Diff-In and CLIP score, the recipe, which is CLIP score
-            within clusters, the quota {"field": "cluster", "balance": "target"} and `distinct` by caption, as far as
-            the parts have clusters and the spec does not say otherwise; else {}.
+            loss with that of similar images only, so that a hard cluster is not dropped as a whole. Default: ranks
+            among all samples.
         winsorise: share of each score's lowest values that is raised, and of its highest that is lowered, to the next.
         filters: conditions by column that a sample must meet to be ranked; scores, caption_length, caption_words,
             image_width, image_height, image_short_side, aspect_ratio, cluster, shard, metadata_NAME.
@@ -133,6 +138,10 @@ class Rule(FrozenModel):
             of all samples is a class, not copies, and is exempt. A quota takes precedence.
         quota: number of samples that a group may have.
         sampling: sample at random instead of keeping the best.
+        recipe: a rule by its name. `target_balanced`: the mean of the ranks of Diff-In and CLIP score, CLIP score
+            within clusters, the quota {"field": "cluster", "balance": "target"} and `distinct` by caption, as far as
+            the parts have clusters and the spec does not say otherwise. It is the default if none of `by`, `combine`,
+            `scale` and `within` is given; with one of them the rule is what the fields say, and no more.
     """
 
     by: Weights = Field(default=RECIPE_WEIGHTS)
@@ -146,6 +155,7 @@ class Rule(FrozenModel):
     distinct: Column | None = Field(default=None, examples=[CAPTION])
     quota: Quota | None = None
     sampling: Sampling | None = None
+    recipe: Recipe | None = None
 
     @property
     def required_scores(self) -> list[Score]:
@@ -153,20 +163,29 @@ class Rule(FrozenModel):
         return [score for score in Score if score in self.by or score.value in self.filters]
 
     def with_recipe(self, clusters: bool) -> Self:
-        """Return the rule with the recipe's defaults filled in, so that `within` is not None.
+        """Return the rule with the recipe's fields filled in, if it asks for the recipe, so that `within` is not None.
 
         Args:
             clusters: whether the parts have clusters; without, ranks are among all samples.
         """
-        if self.within is not None:
-            return self
-        if self.by != RECIPE_WEIGHTS or self.scale != "rank" or self.combine != "mix":
-            return self.model_copy(update={"within": {}})
+        if self.recipe is None:
+            return self if self.within is not None else self.model_copy(update={"within": {}})
         more: dict[str, Any] = {"within": RECIPE_WITHIN if clusters else {}}
         if not self.sampling and getattr(self, "threshold", None) is None:
             more |= {"distinct": self.distinct or CAPTION}
             more |= {"quota": RECIPE_QUOTA} if clusters and not self.quota else {}
         return self.model_copy(update=more)
+
+    def with_scores(self, scores: Collection[Score]) -> Self:
+        """Return the rule for a job that computes these scores.
+
+        A rule that names nothing to rank by is the recipe. If the job lacks a score of the recipe, such a rule ranks by
+        Diff-In alone, or else by CLIP score, or else by the first score.
+        """
+        if self.recipe is None or "recipe" in self.model_fields_set or RECIPE_WEIGHTS.keys() <= set(scores):
+            return self
+        best = next((score for score in RANKED_BY_DEFAULT if score in scores), None)
+        return self if best is None else self.model_copy(update={"by": {best: 1.0}, "recipe": None})
 
     @property
     def groups(self) -> list[Column]:
@@ -195,6 +214,20 @@ class Rule(FrozenModel):
         return value
 
     @model_validator(mode="after")
+    def _recipe_or_fields(self) -> Self:
+        """Set the recipe if nothing else says how to rank; a spec stored by an older version names it by a null."""
+        plain = self.by == RECIPE_WEIGHTS and self.combine == "mix" and self.scale == "rank"
+        if "recipe" not in self.model_fields_set:
+            named = self.model_fields_set & {"by", "combine", "scale", "within"}
+            if plain and (not named or ("within" in named and self.within is None)):
+                vars(self)["recipe"] = RECIPE  # not among the fields set, so that with_scores sees a default
+        elif self.recipe and not (plain and self.within in (None, {}, RECIPE_WITHIN)):
+            raise ValueError(
+                f"`recipe` {self.recipe} says how to rank; leave out `by`, `combine`, `scale` and `within`, or `recipe`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.combine != "mix" and self.scale != "rank":
             raise ValueError(f"combine `{self.combine}` needs ranks, not scale `{self.scale}`; leave `scale` out")
@@ -215,13 +248,14 @@ class Rule(FrozenModel):
 class SelectSpec(Rule, Size):
     """Which samples to keep: exactly `k`, or `fraction` of those that can be ranked, or all with at least `threshold`.
 
-    A selection's id is a hash of these fields in their order: the sizes, those of Rule, `write_shards`.
+    A selection's id is a hash of these fields in their order: the sizes, those of Rule but the recipe's name, whose
+    fields are filled in, and `write_shards`.
 
     Attributes:
         k: number of samples.
         fraction: share of the samples that can be ranked, if k is not given.
         threshold: lowest value to keep.
-        by, combine, scale, within, winsorise, filters, distinct, quota, sampling: as in Rule.
+        by, combine, scale, within, winsorise, filters, distinct, quota, sampling, recipe: as in Rule.
         write_shards: also write the subset as new WebDataset shards, members byte for byte; in a job spec only.
     """
 

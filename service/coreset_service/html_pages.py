@@ -8,6 +8,7 @@ from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from coreset import web
+from coreset.spec.job_words import describe_briefly, describe_job
 from coreset_service.http.auth import caller_of
 
 HERE = Path(__file__).parent
@@ -29,7 +30,9 @@ def _duration(seconds: float) -> str:
 _environment = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
-cast(dict[str, Any], _environment.filters)["duration"] = _duration  # pyright: ignore[reportUnknownMemberType]
+cast(dict[str, Any], _environment.filters).update(  # pyright: ignore[reportUnknownMemberType]
+    duration=_duration, facts=describe_job, briefly=describe_briefly
+)
 _templates = Jinja2Templates(env=_environment)
 
 

@@ -47,7 +47,7 @@ def spec(tiny_pool: Path, tiny_run: Path) -> dict[str, Any]:
         "checkpoints": {"run": str(tiny_run)},
         "reference": {"size": 24},
         "scores": [score for score in SCORES if score is not Score.SELF_INFLUENCE],
-        "select": {"k": 40, "by": {"diffin": 1, "clip_score": 1}},
+        "select": {"k": 40},
     }
 
 

@@ -313,7 +313,7 @@ def lab(folder: Path, shards: list[Path], run: Path, workers: int = 2, storage: 
         "pool": {"shards": [str(path) for path in shards]},
         "checkpoints": {"run": str(run)},
         "reference": {"size": 24},
-        "select": {"k": 40, "by": {"diffin": 1, "clip_score": 1}},
+        "select": {"k": 40},
     }
     server.LIVED_WELL_SECONDS = 0.0  # workers are killed so often here that the pauses before they start would grow
     stack = LocalStack(folder, environment, port=0, workers=workers, storage=storage)

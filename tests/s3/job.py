@@ -72,7 +72,7 @@ def _upload(bucket: str, shards: Sequence[Path], run: Path) -> dict[str, Any]:
         "pool": {"shards": [f"{bucket}/pool/{shard.name}" for shard in shards]},
         "checkpoints": {"run": f"{bucket}/run"},
         "reference": {"size": 24},
-        "select": {"k": 40, "by": {"diffin": 1, "clip_score": 1}},
+        "select": {"k": 40},
     }
 
 

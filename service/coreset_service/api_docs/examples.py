@@ -34,7 +34,7 @@ from coreset_service.webhooks.message import JobEnded, WebhookBody
 _SPEC: dict[str, Any] = {
     "pool": {"shards": ["s3://pool/{000000..000099}.tar"]},
     "checkpoints": {"run": "s3://runs/vit-b-32"},
-    "select": {"fraction": 0.3, "by": {"diffin": 1, "clip_score": 1}},
+    "select": {"fraction": 0.3},
 }
 _JOB_ID = "j019abc000005f3a2b1c0d9"
 _WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -94,8 +94,8 @@ class EventSender:
         if news.version == self.version or not due:
             return []
         self.version, self.progress_at = news.version, time.monotonic()
-        progress = self.context.store.get(self.job_id).progress
-        return [_encoded(Progressed(at=datetime.now(UTC), progress=progress))]
+        job = self.context.store.get(self.job_id)
+        return [_encoded(Progressed(at=job.ended_at or datetime.now(UTC), progress=job.progress))]
 
     def _encode(self, news: EventBatch, progress: list[bytes]) -> list[bytes]:
         self.ended = news.complete

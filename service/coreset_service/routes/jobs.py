@@ -8,6 +8,7 @@ import structlog
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from coreset.access.absolute_paths import require_absolute
 from coreset.errors import QueueFull, Unavailable
 from coreset.queue.job_listing import MAX_PAGE
 from coreset.queue.job_store import Caller, new_job_id
@@ -69,6 +70,7 @@ async def post_job(
     same way. If the check takes long or all workers are busy, the answer is 503; repeat the request to wait for it.
     """
     async with context.costly.turn(payer_of(request.scope)):
+        await run_in_threadpool(require_absolute, spec)
         await run_in_threadpool(context.locations.check_spec, spec)
     if spec.webhook is not None:
         await run_in_threadpool(_require_webhook, context, spec)
@@ -112,9 +114,10 @@ def list_jobs(
     page_size: Annotated[int, Query(ge=1, description=f"cut to {MAX_PAGE}")] = 20,
     page_token: Annotated[str | None, Query(max_length=500, description="next_page_token of the page before")] = None,
     status: JobStatus | None = None,
+    label: Annotated[str | None, Query(max_length=300, description="only jobs with this label: key:value")] = None,
 ) -> JobPage:
     """List jobs, newest first."""
-    page = context.store.listing.page(page_size, page_token, status)
+    page = context.store.listing.page(page_size, page_token, status, label)
     return JobPage(jobs=[with_links(job) for job in page.jobs], next_page_token=page.next_page_token)
 
 

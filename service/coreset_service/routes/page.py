@@ -9,6 +9,7 @@ from coreset.errors import NotFound
 from coreset.queue.progress import prepare_seconds_left
 from coreset.schemas.job import TERMINAL, JobStatus
 from coreset.spec.scores import DEFAULT_SCORES, SCORES
+from coreset.spec.selection import RECIPE
 from coreset_service.dependencies import Ctx, JobId
 from coreset_service.html_pages import STATIC, render
 from coreset_service.job_links import with_links
@@ -20,7 +21,7 @@ router = APIRouter(include_in_schema=False)
 
 JOBS_SHOWN = 50
 SELECTIONS_SHOWN = 20
-RANKINGS = {"diffin clip_score": "Diff-In and CLIP score together"} | {
+RANKINGS = {"": f"the recipe {RECIPE}", "diffin clip_score": "Diff-In and CLIP score together"} | {
     score.value: SCORES[score].label for score in DEFAULT_SCORES
 }
 

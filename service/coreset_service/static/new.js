@@ -7,7 +7,8 @@ const answer = document.getElementById("answer");
 /** Return the spec; the further fields override those of the form. */
 function spec() {
   const { shards, run, target, result, suspects, keep, amount, by, test, more } = form.elements;
-  const select = { [keep.value]: Number(amount.value), by: Object.fromEntries(by.value.split(" ").map((name) => [name, 1])) };
+  const weights = by.value ? { by: Object.fromEntries(by.value.split(" ").map((name) => [name, 1])) } : {};
+  const select = { [keep.value]: Number(amount.value), ...weights };
   const own = { pool: { shards: lines(shards) }, ...(run.value.trim() ? { checkpoints: { run: run.value.trim() } } : {}) };
   if (lines(target).length) own.target = { pool: { shards: lines(target) } };
   if (lines(test).length) own.evaluate = { test: { shards: lines(test) } };

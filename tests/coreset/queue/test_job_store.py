@@ -83,7 +83,7 @@ def test_the_same_id_twice_is_a_conflict(store: JobStore, spec: JobSpec) -> None
 def test_an_idempotency_key_gives_the_same_job_for_the_same_spec_only(store: JobStore, spec: JobSpec) -> None:
     first = store.create(spec, "j1", idempotency_key="key")
     assert store.create(spec, "j2", idempotency_key="key").id == first.id
-    turned = SelectSpec(fraction=0.3, by=dict(reversed(spec.select.by.items())))
+    turned = SelectSpec(fraction=0.3, by=dict(reversed(spec.select.by.items())), recipe=spec.select.recipe)
     assert store.create(spec.model_copy(update={"select": turned}), "j2", idempotency_key="key").id == first.id
     with pytest.raises(InvalidInput, match="new key"):
         store.create(spec.model_copy(update={"seed": 7}), "j3", idempotency_key="key")

@@ -274,7 +274,7 @@ def test_the_recipe_fills_in_what_is_left_out_and_what_parts_hold() -> None:
     assert recipe.distinct == "caption"
     assert recipe.quota is not None
     assert (recipe.quota.field, recipe.quota.balance) == ("cluster", "target")
-    assert recipe.with_recipe(clusters=False) == recipe
+    assert recipe.with_recipe(clusters=True) == recipe
     assert SelectSpec(k=3).with_recipe(clusters=False) == recipe.model_copy(update={"within": {}, "quota": None})
 
 

@@ -27,7 +27,7 @@ from tests.coreset.selections import plan_of
 JOB: dict[str, Any] = {
     "pool": {"shards": "a.tar"},
     "checkpoints": {"run": "logs"},
-    "select": {"k": 30, "by": {"diffin": 1, "clip_score": 1}},
+    "select": {"k": 30},
 }
 WORLD = ProxyPlan(
     model=PlannedModel(name="m", config={}, source="spec"),
@@ -111,7 +111,7 @@ def test_the_rivals_are_those_that_the_scores_allow() -> None:
     assert list(rules) == [
         SELECTED,
         *(score.value for score in scores if score is not Score.RANDOM),
-        "diffin+clip_score",
+        "target_balanced",
         "diffin&clip_score",
         "diffin_eq9&clip_score",
         "tracin&clip_score",
@@ -144,6 +144,7 @@ def test_the_fields_that_a_selections_id_is_made_of_keep_their_order() -> None:
         "distinct",
         "quota",
         "sampling",
+        "recipe",
     ]
     sized = SelectSpec(k=3, by={Score.LOSS: 1.0}).rule.with_k(7)
     assert sized == SelectSpec(k=7, by={Score.LOSS: 1.0})
@@ -211,7 +212,7 @@ def test_equal_questions_are_asked_once_and_seeds_come_one_after_the_other() -> 
     trials = trials_of(spec)
     assert spec.evaluate is not None
     rules = spec.evaluate.rules(spec.select.rule, spec.scores)
-    assert rules[SELECTED] == rules["diffin+clip_score"]
+    assert rules[SELECTED] == rules["target_balanced"]
     assert len(trials.all) == 2 * (1 + 2 * (len(rules) - 1))
     assert [trial.seed for trial in trials.all] == sorted(trial.seed for trial in trials.all)
     assert len(trials.all) <= spec.evaluate.number_of_trials(spec.select.rule, spec.scores)

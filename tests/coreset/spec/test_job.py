@@ -97,9 +97,9 @@ def test_scores_are_one_set_whatever_their_order() -> None:
         ("scores", [], "at least 1 item"),
         ("scores", ["nonsense"], "Input should be 'diffin'"),
         (
-            "scores",
-            ["loss"],
-            "select names scores that this job does not compute: diffin, clip_score",
+            "select",
+            {"k": 10, "by": "self_influence"},
+            "select names scores that this job does not compute: self_influence; add them to `scores`",
         ),
         ("select.fraction", 0.5, "a selection has exactly one of `k`, `fraction`"),
         ("select.k", None, "a selection has exactly one of `k`, `fraction`"),
@@ -185,7 +185,11 @@ def test_a_job_that_cleans_keeps_all_but_its_suspects() -> None:
     [
         ({}, "Field required: give `select`, or `clean`"),
         ({"clean": {"fraction": 0.1, "by": "self_influence"}}, "clean names scores that this job does not compute"),
-        ({"clean": {"fraction": 0.1}, "scores": ["random"]}, "clean names scores that this job does not compute"),
+        (
+            {"clean": {"fraction": 0.1}, "scores": ["random"]},
+            "clean ranks by default by scores that this job does not compute: neg_clip_loss, loss; add them to "
+            "`scores`, or give `clean.by` with one of random",
+        ),
     ],
 )
 def test_what_a_job_that_cleans_lacks_is_told(fields: dict[str, Any], words: str) -> None:

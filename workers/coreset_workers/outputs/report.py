@@ -15,6 +15,8 @@ from coreset.schemas.evaluation import Evaluation
 from coreset.schemas.manifest import File, Manifest
 from coreset.schemas.summary import Summary
 from coreset.selection.agreement import DIFFIN_WITH_CLIP_SCORE
+from coreset.spec.job_words import describe_job
+from coreset.spec.rule_words import describe_rule
 from coreset.spec.scores import SCORES
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
@@ -41,6 +43,8 @@ def write_report(storage: Storage, manifest: Manifest, summary: Summary, evaluat
     page = _environment.get_template("report.html").render(
         manifest=manifest,
         labels=LABELS,
+        facts=describe_job(manifest.spec),
+        rule=describe_rule(manifest.selection.spec),
         scores=SCORES,
         summary=summary.model_dump(mode="json"),
         evaluation=evaluation.model_dump(mode="json") if evaluation else None,

@@ -10,7 +10,7 @@ from coreset.errors import InvalidSpec
 from coreset.schemas.plan import PART_VERSION, Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
 from coreset.spec.job import JobSpec, ValidationTarget
 from coreset.spec.model import ClipModelSpec
-from coreset.spec.scores import ESTIMATORS, cautions
+from coreset.spec.scores import ESTIMATORS, Score, cautions
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset.storage.verified import load_json, write_json
@@ -23,6 +23,10 @@ from coreset_workers.model.parameters import counted_parameters, trained_paramet
 DEFAULT_CLUSTERS = 32
 SAMPLES_PER_CLUSTER = 8
 """Default average number of B's samples in a cluster."""
+
+
+INFLUENCE = {*ESTIMATORS, Score.SELF_INFLUENCE}
+"""Scores that depend on learning rates, the optimizer and the parameters that count."""
 
 
 def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> tuple[Plan, list[str]]:
@@ -152,9 +156,11 @@ def _n_samples(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> S
 
 
 def _warnings(plan: Plan) -> list[str]:
-    if not plan.checkpoints:
-        return []
-    warnings = []
+    warnings: list[str] = []
+    if "multimodal_cfg" in plan.model.config:
+        warnings.append("CoCa: the captioning loss and the parameters of its decoder (text_decoder) are ignored")
+    if not INFLUENCE & set(plan.scores):
+        return warnings
     if len(plan.checkpoints) == 1:
         warnings.append("there is only one checkpoint; influence over training needs several, for example five")
     if any(c.lr.value == 0 for c in plan.checkpoints):
@@ -164,8 +170,6 @@ def _warnings(plan: Plan) -> list[str]:
         for c in plan.checkpoints
         if c.lr_sum.value == 0
     ]
-    if "multimodal_cfg" in plan.model.config:
-        warnings.append("CoCa: the captioning loss and the parameters of its decoder (text_decoder) are ignored")
     if plan.checkpoints[-1].optimizer is None:
         warnings.append("the checkpoints contain no Adam state; diffin treats the run as plain SGD (P = 1)")
     if plan.trained is not None:

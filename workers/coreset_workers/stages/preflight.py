@@ -8,12 +8,21 @@ import open_clip
 import torch
 from PIL import Image
 
-from coreset.errors import PoolUnusable, ShardUnreadable
+from coreset.errors import InvalidSpec, PoolUnusable, ShardUnreadable
 from coreset.schemas.horizon import Horizon
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan, PlannedShard
-from coreset.schemas.preflight import EvaluationFound, FirstShard, Outputs, Preflight, SampleFound, ShardsFound
+from coreset.schemas.preflight import (
+    EvaluationFound,
+    FirstShard,
+    Outputs,
+    Preflight,
+    SampleFound,
+    ShardsFound,
+    TimeEstimate,
+)
 from coreset.schemas.trials import ProxyPlan
+from coreset.selection.requirements import resolve_spec
 from coreset.selection.select import selection_id
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import ESTIMATORS
@@ -40,6 +49,10 @@ SAMPLES_REPORTED = 5
 """Samples of the first shard in the answer."""
 
 
+COUNTED = ("files beside the shards", "tar headers")
+"""Sources of N that are counts, not estimates."""
+
+
 def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) -> Preflight:
     """Plan the job and check its inputs, without starting it.
 
@@ -51,6 +64,8 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
     """
     plan, warnings = make_plan(spec, heartbeat)
     scored = plan
+    _require_k(plan, spec.select)
+    outputs = _outputs(plan, spec.select, storage)
     proxies = plan_proxies(spec.evaluate, plan, heartbeat) if spec.evaluate else None
     heartbeat()
     model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
@@ -81,9 +96,9 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
         scores=plan.scores,
         warnings=warnings,
         memory=memory,
-        time=time_estimate(scored, model, memory.batch_size),
+        time=_remaining(time_estimate(scored, model, memory.batch_size), outputs, len(plan.shards)),
         evaluation=_evaluation(spec, proxies),
-        outputs=_outputs(plan, spec.select, storage),
+        outputs=outputs,
     )
 
 
@@ -186,6 +201,26 @@ def _require_fit(plan: Plan, model: ClipModel, heartbeat: Callable[[], object]) 
         load_clip_weights(plan, ClipModel.build(clip, torch.device("cpu")))
 
 
+def _require_k(plan: Plan, select: SelectSpec) -> None:
+    """Raise InvalidSpec if the pool, as far as its samples are counted, is smaller than k."""
+    samples, repeats = int(plan.n_samples.value), select.sampling.max_repeats if select.sampling else 1
+    if plan.n_samples.source in COUNTED and select.k is not None and select.k > samples * repeats:
+        raise InvalidSpec(
+            f"k is {select.k:,}, but the pool has {samples:,} samples ({plan.n_samples.source}). Give a smaller k, or "
+            "a `fraction`.",
+            field="select.k",
+            got=select.k,
+            samples=samples,
+        )
+
+
+def _remaining(time: TimeEstimate, outputs: Outputs, shards: int) -> TimeEstimate:
+    """Return the time that is left if the plan's preparation and parts that exist are used."""
+    left = 1 - outputs.parts_existing / shards
+    prepare = 0.0 if outputs.prepared else time.prepare_seconds
+    return time.model_copy(update={"prepare_seconds": prepare, "score_seconds": round(time.score_seconds * left, 1)})
+
+
 def _outputs(plan: Plan, select: SelectSpec, storage: Storage) -> Outputs:
     folder, job = PlanFolder(plan.id), JobFolder("ID")
     names = set(storage.names(folder.parts))
@@ -195,7 +230,7 @@ def _outputs(plan: Plan, select: SelectSpec, storage: Storage) -> Outputs:
         parts=storage.uri(folder.parts),
         result=storage.uri(job.manifest),
         report=storage.uri(job.report),
-        selection=storage.uri(job.selection(selection_id(plan, select)).root),
+        selection=storage.uri(job.selection(selection_id(plan, resolve_spec(plan, select))).root),
         prepared=load_preparation(storage, plan) is not None,
         parts_existing=done,
     )
