@@ -88,10 +88,11 @@ def sample_losses(samples: Encoded, reference: Encoded, masked: Tensor, kind: Lo
     own = samples.scale * cosine(samples) + samples.bias
     to_texts = samples.scale * (samples.image @ reference.text.T) + samples.bias
     to_images = samples.scale * (samples.text @ reference.image.T) + samples.bias
-    return (_one_way(own, to_texts, masked, kind) + _one_way(own, to_images, masked, kind)) / 2
+    return (one_way_loss(own, to_texts, masked, kind) + one_way_loss(own, to_images, masked, kind)) / 2
 
 
-def _one_way(own: Tensor, others: Tensor, masked: Tensor, kind: LossKind) -> Tensor:
+def one_way_loss(own: Tensor, others: Tensor, masked: Tensor, kind: LossKind) -> Tensor:
+    """Return the losses (n,) of one direction, from the logits of the pairs (n,) and of the others (n, R)."""
     others = others.masked_fill(masked, MASKED)
     if kind is LossKind.SIGLIP:
         return F.softplus(-own) + F.softplus(others).sum(1)

@@ -244,5 +244,5 @@ def _simple(
 
 
 def total(terms: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the scores (n,): the sums of the checkpoints' terms."""
-    return {name: torch.stack([term[name] for term in terms]).sum(0) for name in terms[0]}
+    """Return the scores (n,): the sums of the checkpoints' terms. Later checkpoints may lack some."""
+    return {name: torch.stack([term[name] for term in terms if name in term]).sum(0) for name in terms[0]}

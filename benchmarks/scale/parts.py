@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import part_schema
 from coreset.schemas.plan import Plan, PlannedModel, PlannedShard, Sourced
-from coreset.spec.scores import DEFAULT_SCORES, Score
+from coreset.spec.scores import SCORES, Score
 from coreset.storage.storage import Storage
 from coreset.storage.verified import write_json
 
 ROWS = 10_000
 """Samples of a shard, as img2dataset and DataComp write them."""
 
+SCORED = tuple(score for score in SCORES if score is not Score.SELF_INFLUENCE)
 BAD_EVERY = 50
 REPEATED_EVERY = 1000
 CLUSTERS = 32
@@ -42,7 +43,7 @@ def plan_of(shards: int) -> Plan:
         reference_size=8,
         reference_seed=0,
         n_samples=Sourced(value=shards * ROWS, source="tar headers"),
-        scores=list(DEFAULT_SCORES),
+        scores=list(SCORED),
         seed=0,
         clusters=CLUSTERS,
     )
@@ -56,7 +57,7 @@ def draw(shard: int) -> Columns:
     if shard:
         first = np.random.default_rng(shard - 1).integers(0, 2**64, (ROWS, 2), dtype="u8")
         halves[1::REPEATED_EVERY] = first[2::REPEATED_EVERY]
-    scores = {score.value: random.standard_normal(ROWS, dtype="f4") for score in DEFAULT_SCORES}
+    scores = {score.value: random.standard_normal(ROWS, dtype="f4") for score in SCORED}
     clip = Score.CLIP_SCORE.value
     scores[clip] = np.round(0.25 + 0.05 * scores[clip], 4)
     bad = np.arange(ROWS) % BAD_EVERY == BAD_EVERY - 1
@@ -93,7 +94,7 @@ def _table(drawn: Columns, shard: int) -> pa.Table:
         "uid_source": pa.array(["json"] * ROWS),
         "status": pa.array(np.where(drawn["bad"], "bad_image", "ok")),
     }
-    columns |= {name: pa.array(drawn[name], mask=drawn["bad"]) for name in (*DEFAULT_SCORES, "cluster")}
+    columns |= {name: pa.array(drawn[name], mask=drawn["bad"]) for name in (*SCORED, "cluster")}
     columns["caption"] = pa.array(drawn["caption"].astype(str))
     schema = part_schema(plan_of(1))
     absent = {field.name: pa.nulls(ROWS, field.type) for field in schema if field.name not in columns}

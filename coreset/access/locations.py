@@ -135,10 +135,11 @@ def _folder(pattern: str) -> str:
 
 
 def _named_in(spec: JobSpec) -> Iterator[str]:
-    if spec.checkpoints.run is not None:
-        yield spec.checkpoints.run
-    for file in spec.checkpoints.files or ():
-        yield file.uri
+    if spec.checkpoints is not None:
+        if spec.checkpoints.run is not None:
+            yield spec.checkpoints.run
+        for file in spec.checkpoints.files or ():
+            yield file.uri
     if spec.clip_model is not None and is_location(spec.clip_model.pretrained):
         yield spec.clip_model.pretrained
 

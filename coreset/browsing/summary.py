@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from coreset.browsing.score_table import SELECTION, ScoreTable
+from coreset.schemas.horizon import Horizon
 from coreset.schemas.manifest import SUSPECTS
 from coreset.schemas.summary import BINS, Axis, Density, Histogram, Ranking, Sheet, Summary
 from coreset.spec.scores import ESTIMATORS, SCORES, Score
@@ -26,8 +27,8 @@ SUSPECTS_SHOWN = 60
 SCALES = {"rank": "ranks", "zscore": "standardised scores", "raw": "raw scores"}
 
 
-def summarize(table: ScoreTable) -> Summary:
-    """Return the summary of a job's selection, from its table."""
+def summarize(table: ScoreTable, horizon: Horizon | None = None) -> Summary:
+    """Return the summary of a job's selection, from its table; the horizon is passed on."""
     k, rankable = table.selection.k - table.selection.repeated, round(table.rows / table.share)
     ks = sorted({max(1, round(rankable * step / STEPS)) for step in range(1, STEPS + 1)} | {k})
     axes = {score: _axis(table, score) for score in table.plan.scores}
@@ -44,6 +45,7 @@ def summarize(table: ScoreTable) -> Summary:
         densities=_densities(table, axes),
         sheets=_suspects(table) + _sheets(table, k),
         steps=[checkpoint.step.value for checkpoint in table.plan.checkpoints],
+        horizon=horizon,
         files=_files(table),
     )
 

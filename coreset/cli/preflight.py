@@ -15,7 +15,9 @@ def show_preflight(found: Preflight) -> None:
         "shards": _shards(found.shards),
         "samples": f"N = {found.n_samples.value:,.0f} ({found.n_samples.source})",
         "model": f"{found.model.name} (architecture from {found.model.source})",
-        "counted": f"{'all' if counted == total else f'{counted:,} of'} {total:,} parameters",
+        "counted": f"{'all' if counted == total else f'{counted:,} of'} {total:,} parameters"
+        if found.checkpoints
+        else "no parameters: these scores need no training run",
         "scores": ", ".join(found.scores),
     }
     if found.target_shards:
@@ -27,7 +29,11 @@ def show_preflight(found: Preflight) -> None:
         rows["CLIP score by"] = found.clip_model.name
     show_rows(rows)
     _show_samples(found)
-    _show_checkpoints(found)
+    if found.checkpoints:
+        _show_checkpoints(found)
+    if found.horizon:
+        step = "" if found.horizon.step is None else f"step {found.horizon.step:,.0f}: "
+        show_rows({"influence up to": step + found.horizon.why})
     _show_memory(found.memory)
     show_rows(_times(found.time) | _outputs(found))
     show_warnings(found.warnings)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from coreset.schemas.horizon import Horizon
 from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
 from coreset.spec.base import FrozenModel
@@ -135,6 +136,7 @@ class Manifest(FrozenModel):
     spec: JobSpec
     environment: Environment
     checkpoints: list[PlannedCheckpoint]
+    horizon: Horizon | None = Field(default=None, description="null without checkpoints, and in older results")
     model: PlannedModel
     parameters: list[str] | None = Field(default=None, description="names of the parameters that count; null for all")
     parameters_counted: int

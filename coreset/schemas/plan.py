@@ -5,7 +5,7 @@ loss of Redis finds the parts that are complete.
 """
 
 import hashlib
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -105,6 +105,7 @@ class Plan(FrozenModel):
         part_version: version of the parts' columns; plans without it are of version 1.
         metadata: json fields that the parts store.
         clusters: number of clusters of similar images; 0 for none.
+        horizon: step of the last checkpoint that influence uses, `auto`, or None for the last one.
     """
 
     version: int = SCORING_VERSION
@@ -126,6 +127,7 @@ class Plan(FrozenModel):
     metadata: list[str] = Field(default_factory=list[str])
     clusters: int = 0
     trained: list[str] | None = Field(default=None, exclude_if=_is_none)
+    horizon: Literal["auto"] | int | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def id(self) -> str:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from coreset.schemas.horizon import Horizon
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
 from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
@@ -168,6 +169,7 @@ class Preflight(FrozenModel):
     first_shard: FirstShard
     n_samples: Sourced
     checkpoints: list[PlannedCheckpoint]
+    horizon: Horizon | None = Field(default=None, description="null if no score traces influence")
     model: PlannedModel
     clip_model: PlannedModel | None
     parameters: list[str] | None

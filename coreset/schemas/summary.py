@@ -5,6 +5,7 @@ Counts and a few samples only, so that its size does not depend on the pool's.
 
 from pydantic import Field
 
+from coreset.schemas.horizon import Horizon
 from coreset.schemas.sample import SampleView
 from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
@@ -68,6 +69,7 @@ class Summary(FrozenModel):
         cuts: by score, its value for the last of its best k samples.
         overlaps: by pair of rankings, in the order of `rankings`, the number of samples in both best k.
         steps: training steps of the checkpoints.
+        horizon: the last checkpoint that influence uses, with the losses at every checkpoint.
         files: URIs of the files by name.
     """
 
@@ -83,4 +85,5 @@ class Summary(FrozenModel):
     densities: list[Density]
     sheets: list[Sheet]
     steps: list[float] = Field(default_factory=list[float])
+    horizon: Horizon | None = None
     files: dict[str, str] = Field(default_factory=dict)

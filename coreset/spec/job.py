@@ -12,7 +12,7 @@ from coreset.spec.columns import PartColumns
 from coreset.spec.evaluation import MAX_TRIALS, EvaluateSpec
 from coreset.spec.model import ClipModelSpec, ModelSpec, ParametersSpec
 from coreset.spec.pool import PoolSpec, ScoredPoolSpec, Uri
-from coreset.spec.scores import DEFAULT_SCORES, SCORES, Score
+from coreset.spec.scores import DEFAULT_SCORES, RUN_FREE_SCORES, SCORES, Score
 from coreset.spec.selection import SelectSpec
 
 Priority = Literal["high", "normal", "low"]
@@ -41,11 +41,15 @@ class CheckpointsSpec(FrozenModel):
         run: the directory with params.txt and checkpoints/epoch_K.pt.
         files: explicit checkpoint files, in training order.
         last: use only the last m checkpoints.
+        horizon: the last checkpoint that diffin, diffin_eq9 and tracin use: `last`, the step of a checkpoint, or
+            `auto`: chosen from the validation loss at every checkpoint (docs/method.md). With the training as target
+            there is no held-out loss, and `auto` is `last`.
     """
 
     run: Uri | None = Field(default=None, examples=["logs/demo"])
     files: list[CheckpointFile] | None = Field(default=None, min_length=1, max_length=1000)
     last: int | None = Field(default=None, ge=1)
+    horizon: Literal["auto", "last"] | Annotated[int, Field(ge=1)] = "auto"
 
     @model_validator(mode="after")
     def _run_or_files(self) -> Self:
@@ -116,18 +120,33 @@ class JobSpec(FrozenModel):
                     "checkpoints": {"run": "logs/demo"},
                     "clean": {"fraction": 0.1},
                 },
+                {
+                    "pool": {"shards": ["pool/{000000..000005}.tar"]},
+                    "clip_model": {"name": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"},
+                    "scores": ["clip_score", "neg_clip_loss", "random"],
+                    "select": {"fraction": 0.3, "by": "clip_score"},
+                },
             ]
         }
     )
 
     pool: ScoredPoolSpec
-    checkpoints: CheckpointsSpec
+    checkpoints: CheckpointsSpec | None = Field(
+        default=None,
+        description="the training run; a job may leave it out if `clip_model` is given and `scores` names only "
+        "clip_score, neg_clip_loss and random",
+    )
     model: ModelSpec | None = None
     clip_model: ClipModelSpec | None = None
     parameters: Literal["all"] | ParametersSpec = "all"
     target: Literal["training"] | ValidationTarget = "training"
     reference: ReferenceSpec = ReferenceSpec()
-    scores: list[Score] = Field(default=list(DEFAULT_SCORES), min_length=1)
+    scores: list[Score] = Field(
+        default=list(DEFAULT_SCORES),
+        min_length=1,
+        description="scores to compute; if it is left out, the default ones and those that `select` or `clean` reads, "
+        "except self_influence, which must be named",
+    )
     clean: CleanSpec | None = Field(
         default=None,
         description="find the suspects of the pool: they are written to suspects.parquet, the rest is selected",
@@ -180,9 +199,32 @@ class JobSpec(FrozenModel):
         return value
 
     @model_validator(mode="after")
+    def _scores_that_are_read(self) -> Self:
+        if "scores" not in self.model_fields_set:
+            read = set(self.select.required_scores) - {Score.SELF_INFLUENCE}
+            scores = [score for score in SCORES if score in read or score in DEFAULT_SCORES]
+            object.__setattr__(self, "scores", scores)  # the model is frozen, but not yet returned
+        return self
+
+    @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if self.clean and self.select != self.clean.rest:
             raise ValueError("`clean` selects all but the suspects by itself; give one of `clean` and `select`")
+        return self
+
+    @model_validator(mode="after")
+    def _run_where_it_is_needed(self) -> Self:
+        if self.checkpoints is not None:
+            return self
+        if needing := [score.value for score in self.scores if score not in RUN_FREE_SCORES]:
+            raise ValueError(
+                f"{', '.join(needing)}: these scores need a training run. Give `checkpoints`, or name scores that need "
+                f"none: `scores`: {[score.value for score in RUN_FREE_SCORES]}, with `clip_model`"
+            )
+        if self.clip_model is None:
+            raise ValueError("without `checkpoints` a job needs `clip_model`: there is no other model to score with")
+        if given := [name for name in ("model", "parameters") if getattr(self, name) not in (None, "all")]:
+            raise ValueError(f"`{given[0]}` describes the training run: give `checkpoints` too, or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -63,8 +63,12 @@ SCORES: dict[Score, ScoreInfo] = {
 
 ESTIMATORS: tuple[Score, ...] = tuple(score for score, info in SCORES.items() if info.per_checkpoint)
 
-DEFAULT_SCORES: tuple[Score, ...] = tuple(score for score in SCORES if score is not Score.SELF_INFLUENCE)
-"""Scores of a job whose spec names none; self-influence, left out, costs six times as much as all of these together."""
+RUN_FREE_SCORES: tuple[Score, ...] = (Score.CLIP_SCORE, Score.NEG_CLIP_LOSS, Score.RANDOM)
+"""Scores that need no training run if a job names a CLIP model."""
+
+DEFAULT_SCORES: tuple[Score, ...] = (Score.DIFFIN, Score.CLIP_SCORE, Score.NEG_CLIP_LOSS, Score.RANDOM)
+"""Scores of a job whose spec names none: what the default recipe reads, and what costs no further pass: 11
+passes a sample with five checkpoints; loss, tracin and diffin_eq9 make it 25 to 35 (docs/performance.md)."""
 
 
 def cautions(scores: Iterable[Score]) -> list[str]:

@@ -118,6 +118,31 @@ function density(across, up, cells, bins, labels) {
   return { node: element("figure", { class: "density" }, caption, frame.svg), move: (a, b) => [first(a), second(b)] };
 }
 
+/**
+ * Return lines over the checkpoints' steps, without a zero line, and a dashed one at a step.
+ * series: [class, label, values], null where there is no value.
+ */
+function lossCurves(steps, series, at, label) {
+  const known = series.flatMap(([, , values]) => values).filter((value) => value !== null);
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  const room = (high - low || 1) * 0.08;
+  const last = steps[steps.length - 1];
+  const x = steps.length > 1 ? [steps[0], last] : [last - 1, last + 1];
+  const frame = axes(x, [low - room, high + room], ["step", "loss"], label);
+  for (const [kind, name, values] of series) {
+    const points = values.map((value, i) => [steps[i], value]).filter(([, value]) => value !== null);
+    const path = points.map(([step, value]) => `${frame.across(step)},${frame.up(value)}`).join(" ");
+    frame.svg.append(drawn("polyline", { points: path, class: `series ${kind}` }));
+    for (const [step, value] of points) {
+      const tooltip = drawn("title", {}, `${name}, step ${short(step)}: ${short(value)}`);
+      const place = { cx: frame.across(step), cy: frame.up(value), r: 3.5, class: `series ${kind}` };
+      frame.svg.append(drawn("circle", place, tooltip));
+    }
+  }
+  if (at !== null) cutLine(frame, x, true)(at);
+  return element("figure", { "data-chart": "losses" }, element("figcaption", {}, label), frame.svg);
+}
+
 /** Return a line over the checkpoints' steps. */
 function line(steps, values, label) {
   const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];

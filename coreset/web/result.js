@@ -45,6 +45,7 @@ function showResult(root, summary, changes = null, save = null) {
     section(`Two scores at a time${drawnFrom}`, parts[1].node),
     section(`Overlap of the rankings at this k${drawnFrom}`, parts[2].node),
     section(`Distribution of each score${drawnFrom}`, legend(), parts[0].node),
+    ...horizonSection(summary.horizon),
   );
   const samples = section("Samples", sheets(summary, open));
   if (summary.sheets.length && summary.sheets[0].name === "suspects") root.prepend(samples);
@@ -75,6 +76,23 @@ function saver(save, chosen) {
 
 function section(title, ...children) {
   return element("section", {}, element("h2", {}, title), ...children);
+}
+
+/** Return the losses at every checkpoint, with the last one that influence uses marked. */
+function horizonSection(horizon) {
+  if (!horizon || !horizon.losses.some((each) => each.training !== null)) return [];
+  const { losses, step, why } = horizon;
+  const series = [
+    ["training", "training loss, on the reference batch", losses.map((each) => each.training)],
+    ["target", "validation loss", losses.map((each) => each.target)],
+    ["scaled", "validation loss at its best temperature", losses.map((each) => each.target_at_best_scale)],
+  ].filter(([, , values]) => values.some((value) => value !== null));
+  const keys = [...series.map(([kind, text]) => [kind, text]), ["cut", "horizon: the last checkpoint that influence uses"]];
+  const key = element("p", { class: "soft" }, ...keys.map(([kind, text]) => element("span", { class: `key ${kind}` }, text)));
+  const steps = losses.map((each) => each.step);
+  const chart = lossCurves(steps, series, step, "Losses by checkpoint");
+  const reason = element("p", {}, `Influence is traced up to step ${short(step)}: ${why}.`);
+  return [section("How far influence is traced", reason, key, element("div", { class: "charts" }, chart))];
 }
 
 function legend() {

@@ -10,6 +10,7 @@ import pytest
 
 from coreset.client import Client
 from coreset.local.stack import LocalStack
+from coreset.spec.scores import SCORES, Score
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = "2"
@@ -45,6 +46,7 @@ def spec(tiny_pool: Path, tiny_run: Path) -> dict[str, Any]:
         "pool": {"shards": [str(tiny_pool / "{000000..000005}.tar")]},
         "checkpoints": {"run": str(tiny_run)},
         "reference": {"size": 24},
+        "scores": [score for score in SCORES if score is not Score.SELF_INFLUENCE],
         "select": {"k": 40, "by": {"diffin": 1, "clip_score": 1}},
     }
 

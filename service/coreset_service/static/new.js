@@ -8,7 +8,7 @@ const answer = document.getElementById("answer");
 function spec() {
   const { shards, run, target, result, suspects, keep, amount, by, test, more } = form.elements;
   const select = { [keep.value]: Number(amount.value), by: Object.fromEntries(by.value.split(" ").map((name) => [name, 1])) };
-  const own = { pool: { shards: lines(shards) }, checkpoints: { run: run.value.trim() } };
+  const own = { pool: { shards: lines(shards) }, ...(run.value.trim() ? { checkpoints: { run: run.value.trim() } } : {}) };
   if (lines(target).length) own.target = { pool: { shards: lines(target) } };
   if (lines(test).length) own.evaluate = { test: { shards: lines(test) } };
   const further = JSON.parse(more.value.trim() || "{}");
@@ -62,11 +62,12 @@ function show(plan) {
       ...fact("shards", `${short(plan.shards.number)}, ${size(plan.shards.bytes)}`),
       ...fact("samples", `${short(plan.n_samples.value)} (${plan.n_samples.source})`),
       ...fact("model", `${plan.model.name}, ${short(plan.parameters_counted)} of ${short(plan.parameters_total)} parameters`),
+      ...(plan.horizon ? fact("influence up to", `${plan.horizon.step === null ? "" : `step ${short(plan.horizon.step)}: `}${plan.horizon.why}`) : []),
       ...fact("memory", `${size(plan.memory.device_bytes)} on ${plan.memory.device}, ${size(plan.memory.host_bytes)} on the host`),
       ...fact("time", `${minutes(plan.time.prepare_seconds + plan.time.score_seconds)} (${plan.time.assumption})`),
       ...fact("results", plan.outputs.result, true),
     ),
-    element("div", { class: "scroll" }, element("table", {}, element("tr", {}, ...heads), ...rows)),
+    ...(rows.length ? [element("div", { class: "scroll" }, element("table", {}, element("tr", {}, ...heads), ...rows))] : []),
   );
 }
 

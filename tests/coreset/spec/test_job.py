@@ -32,11 +32,40 @@ def test_short_forms_and_defaults() -> None:
     assert found.target == "training"
     assert found.scores == list(DEFAULT_SCORES)
     assert found.select.by == {Score.DIFFIN: 1, Score.CLIP_SCORE: 1}
+    by_loss = JobSpec.model_validate({**MINIMAL, "select": {"k": 3, "by": "loss"}})
+    assert by_loss.scores == [score for score in Score if score in {*DEFAULT_SCORES, Score.LOSS}]
+    assert JobSpec.model_validate_json(by_loss.model_dump_json()) == by_loss
     assert SelectSpec.model_validate({"k": 1, "by": "clip_score"}).by == {Score.CLIP_SCORE: 1}
     files = {"files": ["a.pt", {"uri": "b.pt", "step": 5, "lr": 0.1}]}
     checkpoints = JobSpec.model_validate({**MINIMAL, "checkpoints": files}).checkpoints.files
     assert checkpoints is not None
     assert [(file.uri, file.step, file.lr) for file in checkpoints] == [("a.pt", None, None), ("b.pt", 5, 0.1)]
+
+
+BASELINE: dict[str, Any] = {
+    "pool": {"shards": "a.tar"},
+    "clip_model": {"name": "ViT-B-32", "pretrained": "openai"},
+    "scores": ["clip_score", "neg_clip_loss", "random"],
+    "select": {"k": 3, "by": "clip_score"},
+}
+
+
+def test_scores_of_a_clip_model_need_no_run() -> None:
+    assert JobSpec.model_validate(BASELINE).checkpoints is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scores": ["clip_score", "tracin", "loss"]}, r"tracin, loss: these scores need a training run\. Give `check"),
+        ({"clip_model": None}, "without `checkpoints` a job needs `clip_model`"),
+        ({"parameters": {"last_blocks": 1}}, "`parameters` describes the training run"),
+        ({"model": {"name": "ViT-B-32"}}, "`model` describes the training run"),
+    ],
+)
+def test_what_needs_a_run_is_refused_without_one(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        JobSpec.model_validate(BASELINE | changes)
 
 
 def test_scores_are_one_set_whatever_their_order() -> None:
@@ -148,7 +177,7 @@ def test_a_job_that_cleans_keeps_all_but_its_suspects() -> None:
     usual = JobSpec.model_validate(CLEANING | {"clean": {"fraction": 0.3}})
     assert usual.clean
     assert usual.select.by == usual.clean.by
-    assert set(usual.select.by) <= set(DEFAULT_SCORES)
+    assert set(usual.select.by) <= set(usual.scores)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan
 from coreset.spec.job import JobSpec
+from coreset.spec.scores import SCORES, Score
 from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
@@ -29,6 +30,7 @@ def scored_spec(tiny_pool: Path, tiny_run: Path) -> JobSpec:
             "pool": {"shards": [str(tiny_pool / "{000000..000005}.tar")], "metadata": ["uid", "nothing"]},
             "checkpoints": {"run": str(tiny_run)},
             "reference": {"size": 24},
+            "scores": [score for score in SCORES if score is not Score.SELF_INFLUENCE],
             "select": {"k": 40},
         }
     )

@@ -16,7 +16,7 @@ from coreset.schemas.manifest import File, Manifest, ShardSummary
 from coreset.schemas.plan import Plan
 from coreset.schemas.summary import Summary
 from coreset.spec.job import JobSpec
-from coreset.spec.scores import DEFAULT_SCORES, ESTIMATORS
+from coreset.spec.scores import ESTIMATORS
 from coreset.storage.layout import load_manifest
 from coreset.storage.storage import Storage
 from coreset.storage.verified import load_json
@@ -81,7 +81,7 @@ def test_the_manifest_says_what_was_counted_and_measured(manifest: Manifest, pla
     assert len(set(manifest.reference_uids)) == plan.reference_size
     assert manifest.environment.device == "cpu"
     assert manifest.comparisons["clip_score"].overlap_clip_score == 1
-    assert manifest.comparisons.keys() == {*DEFAULT_SCORES, "diffin+clip_score"}
+    assert manifest.comparisons.keys() == {*plan.scores, "diffin+clip_score"}
     assert {"draw", "float32", "score", "finish"} <= manifest.seconds.keys()
 
 

@@ -134,7 +134,12 @@ def clip_plan(plan: Plan, tiny_run: Path) -> Plan:
     )
 
 
-def test_a_clip_model_of_its_own_makes_the_clip_scores(tmp_path: Path, clip_plan: Plan, plain: list[Plain]) -> None:
+@pytest.mark.parametrize("with_run", [True, False])
+def test_a_clip_model_of_its_own_makes_the_clip_scores(
+    tmp_path: Path, clip_plan: Plan, plain: list[Plain], with_run: bool
+) -> None:
+    if not with_run:
+        clip_plan = clip_plan.model_copy(update={"checkpoints": [], "model": clip_plan.clip_model})
     storage, device = Storage(str(tmp_path)), torch.device("cpu")
     loader = Loader(views(clip_plan), None, processes=0)
     prepare_plan(clip_plan, storage, loader, device, lambda stage, fraction: None)

@@ -12,6 +12,7 @@ from coreset.schemas.plan import Plan
 from coreset.schemas.preflight import DEVICE, HOST, MemoryEstimate, MemoryItem, MemoryStage
 from coreset.spec.scores import ESTIMATORS, Score
 from coreset_workers.estimates.time import unit_stencil
+from coreset_workers.influence.horizon import fixed_horizon
 from coreset_workers.influence.passes import block_samples
 from coreset_workers.influence.self_influence import VECTORS
 from coreset_workers.influence.trace import MINIBATCHES, PROBES, minibatch_size
@@ -92,12 +93,12 @@ class MemoryPlan:
 
     @property
     def _file(self) -> MemoryItem:
-        size = max(checkpoint.size for checkpoint in self.plan.checkpoints)
+        size = max((checkpoint.size for checkpoint in self.plan.checkpoints), default=self._all)
         return MemoryItem(what="a checkpoint file as it is read", bytes=size, place=HOST)
 
     @cached_property
     def _stencil(self) -> Stencil:
-        return unit_stencil(self.plan, len(self.plan.checkpoints) - 1)
+        return unit_stencil(self.plan, fixed_horizon(self.plan))
 
     @property
     def _at_once(self) -> int:
@@ -109,9 +110,9 @@ class MemoryPlan:
     def _prepared(self) -> list[MemoryItem]:
         """Return what is there through all of the preparation."""
         plan, image = self.plan, math.prod(self.shadow.image_shape)
-        adam = self._counted if plan.checkpoints[-1].optimizer else 0
+        adam = self._counted if plan.checkpoints and plan.checkpoints[-1].optimizer else 0
         drawn = max(MINIBATCHES * minibatch_size(plan), plan.reference_size + PROBES)
-        on_device = len(plan.checkpoints) * plan.reference_size
+        on_device = max(len(plan.checkpoints), 1) * plan.reference_size
         return [
             MemoryItem(what="the worker itself", bytes=PROCESS_BYTES, place=HOST),
             MemoryItem(what="the model", bytes=self._all),

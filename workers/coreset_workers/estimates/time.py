@@ -8,6 +8,7 @@ import torch
 from coreset.schemas.plan import Plan
 from coreset.schemas.preflight import TimeEstimate
 from coreset.spec.scores import Score
+from coreset_workers.influence.horizon import fixed_horizon
 from coreset_workers.influence.passes import needs_centre
 from coreset_workers.influence.self_influence import VECTORS
 from coreset_workers.influence.trace import MINIBATCHES, PROBES, minibatch_size
@@ -45,7 +46,7 @@ def unit_stencil(plan: Plan, index: int) -> st.Stencil:
 
     Those of self-influence, whose vectors are no directions of their own checkpoint, are not in it.
     """
-    wanted, training = set(plan.scores), isinstance(plan.target, str)
+    wanted, training = set(plan.scores) if index <= fixed_horizon(plan) else set[Score](), isinstance(plan.target, str)
     stencils: list[st.Stencil] = []
     if Score.DIFFIN_EQ9 in wanted:
         stencils.append(st.curve(1.0) if training else st.mixed(1.0, 2.0))
@@ -70,7 +71,7 @@ def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS, graph: int
         product: those of a Hessian-vector product in one piece.
         graph: samples of the largest piece.
     """
-    size, checkpoints = minibatch_size(plan), len(plan.checkpoints)
+    size, checkpoints = minibatch_size(plan), fixed_horizon(plan) + 1
     products = MINIBATCHES * LANCZOS_STEPS * size if Score.DIFFIN in plan.scores else 0
     if Score.DIFFIN_EQ9 in plan.scores:
         products += plan.reference_size
@@ -79,7 +80,8 @@ def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS, graph: int
     probed = (PROBES + plan.reference_size) * (
         2 * EXACT_FORWARDS * derivatives + STEPS_TRIED * len(unit_stencil(plan, 0).points)
     )
-    return checkpoints * (product * products + probed)
+    embedded = plan.reference_size if plan.clip_model is not None else 0
+    return checkpoints * (product * products + probed) + embedded
 
 
 def time_estimate(plan: Plan, model: ClipModel, batch: int) -> TimeEstimate:

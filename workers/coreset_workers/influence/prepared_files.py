@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from coreset.errors import DamagedFile, NotFound
+from coreset.schemas.horizon import Horizon
 from coreset.schemas.manifest import Accuracy, Steps
 from coreset.schemas.plan import Plan
 from coreset.spec.base import FrozenModel
@@ -33,6 +34,7 @@ class Preparation(FrozenModel):
     parameters_counted: int
     parameters_total: int
     warnings: list[str] = Field(default_factory=list)
+    horizon: Horizon | None = None
     steps: list[dict[Score, Steps]] = Field(default_factory=list, description="by checkpoint and estimator")
     seconds: dict[str, float] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict, description="sha256 of the other prepared files, by path")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from coreset.errors import PoolUnusable
+from coreset.schemas.horizon import CheckpointLosses, Horizon
 from coreset.schemas.plan import Plan, PlannedCheckpoint
 from coreset.spec.scores import ESTIMATORS, Score
 from coreset_workers.checkpoints import files as checkpoint_files
@@ -17,6 +18,7 @@ from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.reference import draw
 from coreset_workers.influence.finite import not_finite, require_finite
+from coreset_workers.influence.horizon import choose_horizon, horizon_warnings, measure_losses
 from coreset_workers.model.batch_size import LARGEST_GRAPH, graph_samples
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import RUN, pairs_of_samples
@@ -53,7 +55,7 @@ class Drawn:
 def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
     progress("drawing the reference batch", 0.1)
     wanted = plan.reference_size + PROBES
-    for_minibatches = min(MINIBATCHES * minibatch_size(plan), int(plan.n_samples.value))
+    for_minibatches = min(MINIBATCHES * minibatch_size(plan), int(plan.n_samples.value)) if plan.checkpoints else 0
     samples, short = draw(plan.shards, max(wanted, for_minibatches), plan.reference_seed, loader)
     size = min(plan.reference_size, max(len(samples) - PROBES, len(samples) // 2))
     warnings = [short] if short and len(samples) < wanted else []
@@ -63,7 +65,7 @@ def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
         target, few = draw(plan.target_shards, plan.target.size, plan.reference_seed, loader)
         warnings += [f"validation pool: {few}"] if few else []
     probes = samples[size : size + PROBES]
-    if len(probes) < PROBES:
+    if plan.checkpoints and len(probes) < PROBES:
         warnings.append(f"steps and accuracy were measured on {len(probes)} samples: the pool has no {PROBES} to spare")
     for batch, name in ((samples[:size], "the reference batch"), (target or [], "the validation samples")):
         _require_negatives(batch, name)
@@ -92,7 +94,8 @@ class Traced:
     Attributes:
         reference: B, on the device.
         fixed: by checkpoint, its weights that are not counted, and its buffers.
-        directions: by checkpoint, (p,) each.
+        directions: by checkpoint, (p,) each; none after the horizon.
+        horizon: the last checkpoint that influence uses.
         warnings: what the user should know.
     """
 
@@ -102,6 +105,7 @@ class Traced:
     checkpoints: list[Checkpoint]
     fixed: list[dict[str, Tensor]]
     directions: list[Directions]
+    horizon: Horizon
     warnings: list[str]
 
     @property
@@ -128,15 +132,30 @@ def trace(plan: Plan, drawn: Drawn, device: torch.device, dtype: torch.dtype, pr
     loaded = [
         _checkpoint(plan, planned, model, model64, drawn, reference, samples, graph) for planned in plan.checkpoints
     ]
-    checkpoints = [checkpoint for checkpoint, _ in loaded]
+    every = [checkpoint for checkpoint, _ in loaded]
+    horizon = choose_horizon(plan, _losses(drawn, every))
+    assert horizon.checkpoint is not None
+    checkpoints = every[: horizon.checkpoint + 1]
     influence = _influence(plan, problem, checkpoints, progress)
     directions = [local_directions(problem, checkpoint) for checkpoint in checkpoints]
     for index, found in enumerate(directions):
         found |= {} if influence is None else {"influence": influence[index]}
         for name, direction in found.items():
             require_finite(norm(direction), f"the {name} direction", plan.checkpoints[index].uri)
-    warnings = _doubts(plan, checkpoints, directions)
-    return Traced(problem, model, reference, checkpoints, [fixed for _, fixed in loaded], directions, warnings)
+    directions += [{} for _ in every[len(checkpoints) :]]
+    warnings = _doubts(plan, every, directions) + horizon_warnings(plan, horizon)
+    return Traced(problem, model, reference, every, [fixed for _, fixed in loaded], directions, horizon, warnings)
+
+
+def _losses(drawn: Drawn, checkpoints: Sequence[Checkpoint]) -> list[CheckpointLosses]:
+    """Return the losses of B and V at every checkpoint."""
+    target = None if drawn.target is None else pairs_of_samples(drawn.target, RUN)
+    found: list[CheckpointLosses] = []
+    for one in checkpoints:
+        assert isinstance(one.samples, ContrastiveLosses)
+        there = None if target is None else target.to(one.samples.reference.ids.device)
+        found.append(measure_losses(one.step, one.samples, one.segment.theta, there))
+    return found
 
 
 def _influence(

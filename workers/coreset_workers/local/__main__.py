@@ -10,6 +10,7 @@ from coreset.cli.spec_files import read_spec
 from coreset.cli.tables import show_result, show_rows
 from coreset.client import validate_spec
 from coreset.errors import CoresetError
+from coreset.logs import configure
 from coreset.schemas.manifest import Manifest
 from coreset.settings import WorkerSettings
 from coreset.spec.job import JobSpec
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="folder or URI of the results")
     parser.add_argument("--json", action="store_true", help="print the manifest")
     options = parser.parse_args()
+    configure("console", "warning")  # stdout is for the result, and lines of progress would break the bars
     # For loader processes, whose own words would break the bars.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     try:

@@ -25,8 +25,8 @@ RUN, CLIP = "run", "clip"
 
 
 def views(plan: Plan) -> dict[str, View]:
-    """Return the preprocessing and tokenization of each model of the plan."""
-    found = {RUN: view_of(plan.model)}
+    """Return the preprocessing and tokenization of each model that scores samples of the plan."""
+    found = {RUN: view_of(plan.model)} if plan.checkpoints else {}
     if plan.clip_model is not None:
         found[CLIP] = view_of(plan.clip_model)
     return found

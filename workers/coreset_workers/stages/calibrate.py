@@ -16,7 +16,7 @@ from coreset_workers.influence.trace import Drawn, Progress, Traced, trace
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.precision import PRECISIONS, Precision, ladder
 from diffin.accuracy import Agreement, agreement
-from diffin.prepare import Checkpoint, Directions, Prepared, Problem, prepare, total
+from diffin.prepare import Checkpoint, Prepared, Problem, prepare, total
 from diffin.samples import ContrastiveLosses
 from diffin.self_influence import named, own_slopes
 from diffin.stencil import CENTRE, Stencil, merge
@@ -100,17 +100,18 @@ def calibrate_checkpoints(
         progress(f"calibrating checkpoint {index + 1} of {len(traced.checkpoints)}", 0.8 + 0.2 * share)
         samples = ContrastiveLosses(model.encoder(traced.fixed[index]), traced.reference, model.kind)
         checkpoint = replace(checkpoint, samples=samples)
-        prepared = _prepared(problem, checkpoint, traced.directions[index], plan, index)
+        prepared = _prepared(problem, checkpoint, traced, plan, index)
         if vectors is not None:
             prepared = _with_own_slopes(prepared, problem, checkpoint, plan, vectors)
         calibrated.append(CalibratedCheckpoint(checkpoint.segment.theta, samples, prepared))
     return calibrated
 
 
-def _prepared(problem: Problem, checkpoint: Checkpoint, directions: Directions, plan: Plan, index: int) -> Prepared:
-    centre = needs_centre(plan, index)
-    if problem.estimators:
-        return prepare(problem, checkpoint, directions, len(plan.checkpoints), centre)
+def _prepared(problem: Problem, checkpoint: Checkpoint, traced: Traced, plan: Plan, index: int) -> Prepared:
+    centre, horizon = needs_centre(plan, index), traced.horizon.checkpoint
+    assert horizon is not None
+    if problem.estimators and index <= horizon:
+        return prepare(problem, checkpoint, traced.directions[index], horizon + 1, centre)
     return Prepared({}, Stencil((CENTRE,) if centre else (), {}), {}, {}, {})
 
 

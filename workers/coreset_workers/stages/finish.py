@@ -64,6 +64,7 @@ def finish_job(
         spec=job.spec,
         environment=_environment(counts, preparation.precision),
         checkpoints=plan.checkpoints,
+        horizon=preparation.horizon,
         model=plan.model,
         parameters=plan.parameters,
         parameters_counted=preparation.parameters_counted,
@@ -90,7 +91,7 @@ def finish_job(
     )
     progress("writing the report", 0.8)
     with ScoreTable(storage, plan, selection) as table:
-        summary = summarize(table)
+        summary = summarize(table, preparation.horizon)
     write_json(storage, JobFolder(job.id).summary, summary.model_dump_json())
     manifest = redact_model(found)
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Callable
+from typing import Literal
 
 import open_clip
 
-from coreset.schemas.plan import PART_VERSION, Plan, PlannedModel, PlannedShard, Sourced
+from coreset.errors import InvalidSpec
+from coreset.schemas.plan import PART_VERSION, Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
 from coreset.spec.job import JobSpec, ValidationTarget
 from coreset.spec.model import ClipModelSpec
-from coreset.spec.scores import cautions
+from coreset.spec.scores import ESTIMATORS, cautions
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
 from coreset.storage.verified import load_json, write_json
 from coreset_workers.checkpoints.architecture import registered, tag_preprocess
-from coreset_workers.checkpoints.run import plan_checkpoints
+from coreset_workers.checkpoints.run import PlannedRun, plan_checkpoints
 from coreset_workers.data.listing import count_samples, list_shards
 from coreset_workers.model.limits import check_tag
 from coreset_workers.model.parameters import counted_parameters, trained_parameters
@@ -34,14 +36,15 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
     """
     shards = list_shards(spec.pool, heartbeat)
     target = list_shards(spec.target.pool, heartbeat) if isinstance(spec.target, ValidationTarget) else []
-    run = plan_checkpoints(spec.checkpoints, spec.model, heartbeat)
+    clip_model = _clip_model(spec.clip_model)
+    run = _run(spec, clip_model, heartbeat)
     trained = trained_parameters(run.model, run.locks)
     plan = Plan(
         shards=shards,
         caption_field=spec.pool.caption_field,
         checkpoints=run.checkpoints,
         model=run.model,
-        clip_model=_clip_model(spec.clip_model),
+        clip_model=clip_model,
         clip_pretrained=spec.clip_model.pretrained if spec.clip_model else None,
         parameters=counted_parameters(spec.parameters, run.model, trained),
         target=spec.target,
@@ -55,8 +58,39 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         metadata=spec.pool.metadata,
         clusters=_clusters(spec),
         trained=trained,
+        horizon=_horizon(spec, run.checkpoints),
     )
     return plan, run.warnings + _warnings(plan) + cautions(spec.select.by)
+
+
+def _run(spec: JobSpec, clip_model: PlannedModel | None, heartbeat: Callable[[], object]) -> PlannedRun:
+    """Return the training run; without one, no checkpoints and the architecture of the CLIP-score model."""
+    if spec.checkpoints is not None:
+        return plan_checkpoints(spec.checkpoints, spec.model, heartbeat)
+    assert clip_model is not None
+    return PlannedRun([], clip_model, {}, [])
+
+
+def _horizon(spec: JobSpec, checkpoints: list[PlannedCheckpoint]) -> Literal["auto"] | int | None:
+    """Return the horizon as the plan records it: None wherever it is the last checkpoint.
+
+    Raises:
+        InvalidSpec: no checkpoint has the step that the spec names.
+    """
+    wanted = spec.checkpoints.horizon if spec.checkpoints else "last"
+    if wanted == "last" or not set(ESTIMATORS) & set(spec.scores):
+        return None
+    if wanted == "auto":
+        return "auto" if isinstance(spec.target, ValidationTarget) and len(checkpoints) > 1 else None
+    steps = [checkpoint.step.value for checkpoint in checkpoints]
+    if wanted not in steps:
+        named = ", ".join(f"{step:.0f}" for step in steps)
+        raise InvalidSpec(
+            f"checkpoints.horizon is {wanted}, and no checkpoint has that step; expected one of {named}, `auto` or "
+            "`last`",
+            field="checkpoints.horizon",
+        )
+    return None if wanted == steps[-1] else wanted
 
 
 def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Callable[[], object]) -> None:
@@ -118,6 +152,8 @@ def _n_samples(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> S
 
 
 def _warnings(plan: Plan) -> list[str]:
+    if not plan.checkpoints:
+        return []
     warnings = []
     if len(plan.checkpoints) == 1:
         warnings.append("there is only one checkpoint; influence over training needs several, for example five")

@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 
 from coreset.errors import PoolUnusable, ShardUnreadable
+from coreset.schemas.horizon import Horizon
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan, PlannedShard
 from coreset.schemas.preflight import EvaluationFound, FirstShard, Outputs, Preflight, SampleFound, ShardsFound
 from coreset.schemas.trials import ProxyPlan
 from coreset.selection.select import selection_id
 from coreset.spec.job import JobSpec
+from coreset.spec.scores import ESTIMATORS
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder, PlanFolder, summary_name
 from coreset.storage.storage import Storage
@@ -24,6 +26,7 @@ from coreset_workers.data.tar import RawSample, ShardReader
 from coreset_workers.estimates.memory import MemoryPlan
 from coreset_workers.estimates.time import time_estimate
 from coreset_workers.evaluation.plan import plan_proxies
+from coreset_workers.influence.horizon import describe_unmeasured
 from coreset_workers.influence.prepared_files import load_preparation
 from coreset_workers.model.clip import ClipModel, view_functions
 from coreset_workers.model.device import compute_device
@@ -47,13 +50,17 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
         InvalidInput: a shard, a sample or a checkpoint cannot be used; names it.
     """
     plan, warnings = make_plan(spec, heartbeat)
+    scored = plan
     proxies = plan_proxies(spec.evaluate, plan, heartbeat) if spec.evaluate else None
     heartbeat()
     model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
     first, doubts = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
     warnings += doubts
     _require_fit(plan, model, heartbeat)
-    memory = MemoryPlan(plan, model).estimate()
+    horizon = _horizon(plan, storage)
+    if horizon is not None and horizon.step is not None:  # the plan as it will be scored, for the estimates
+        scored = plan.model_copy(update={"horizon": int(horizon.step)})
+    memory = MemoryPlan(scored, model).estimate()
     heartbeat()
     if memory.device_bytes > memory.free_bytes:
         needed, free = (f"{value / 1e9:,.1f} GB" for value in (memory.device_bytes, memory.free_bytes))
@@ -65,18 +72,27 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
         first_shard=first,
         n_samples=plan.n_samples,
         checkpoints=plan.checkpoints,
+        horizon=horizon,
         model=plan.model,
         clip_model=plan.clip_model,
         parameters=plan.parameters,
-        parameters_counted=model.layout.size,
+        parameters_counted=model.layout.size if plan.checkpoints else 0,
         parameters_total=sum(shape.numel() for shape in model.shapes.values()),
         scores=plan.scores,
         warnings=warnings,
         memory=memory,
-        time=time_estimate(plan, model, memory.batch_size),
+        time=time_estimate(scored, model, memory.batch_size),
         evaluation=_evaluation(spec, proxies),
         outputs=_outputs(plan, spec.select, storage),
     )
+
+
+def _horizon(plan: Plan, storage: Storage) -> Horizon | None:
+    """Return the horizon, as it was prepared or as the plan says; None if no score traces influence."""
+    if not plan.checkpoints or not set(ESTIMATORS) & set(plan.scores):
+        return None
+    preparation = load_preparation(storage, plan)
+    return (preparation.horizon if preparation else None) or describe_unmeasured(plan)
 
 
 def _evaluation(spec: JobSpec, proxies: ProxyPlan | None) -> EvaluationFound | None:

@@ -40,6 +40,10 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
     drawn = draw_samples(plan, loader, progress)
     embeddings = _store_reference(plan, storage, drawn, device)
     seconds = {"draw": time.monotonic() - started}
+    if not plan.checkpoints:
+        assert embeddings is not None
+        _prepare_without_run(plan, storage, drawn, embeddings, seconds)
+        return
     calibration = calibrate(plan, drawn, device, progress)
     for index, checkpoint in enumerate(calibration.checkpoints):
         _store_checkpoint(storage, plan, index, checkpoint)
@@ -60,6 +64,7 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
             parameters_counted=model.layout.size,
             parameters_total=sum(shape.numel() for shape in model.shapes.values()),
             warnings=warnings,
+            horizon=calibration.traced.horizon,
             steps=[
                 {Score(name): Steps(**vars(steps)) for name, steps in checkpoint.prepared.steps.items()}
                 for checkpoint in calibration.checkpoints
@@ -68,6 +73,23 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
             files=storage.written,
         ),
     )
+
+
+def _prepare_without_run(
+    plan: Plan, storage: Storage, drawn: Drawn, embeddings: "_Embeddings", seconds: dict[str, float]
+) -> None:
+    """Prepare a plan whose scores all come from the CLIP-score model."""
+    few = _store_clusters(plan, storage, embeddings) if plan.clusters else []
+    model = ClipModel.build(plan.model, torch.device("cpu"))
+    preparation = prepared.Preparation(
+        precision="float32",
+        reference_uids=[sample.uid for sample in drawn.reference],
+        parameters_counted=0,
+        parameters_total=sum(shape.numel() for shape in model.shapes.values()),
+        warnings=drawn.warnings + few,
+        seconds=seconds,
+    )
+    prepared.save_preparation(storage, plan, preparation)
 
 
 @dataclass(frozen=True)
@@ -94,7 +116,7 @@ def _store_reference(plan: Plan, storage: Storage, drawn: Drawn, device: torch.d
     If the CLIP-score model is not the run's own, also store B's embeddings by it, and return B's and V's.
     """
     embeddings = None
-    pairs = pairs_of_samples(drawn.reference, RUN)
+    pairs = pairs_of_samples(drawn.reference, RUN if plan.checkpoints else CLIP)
     tensors = {"ids": pairs.ids, "captions": pairs.captions}
     if plan.clip_model is not None:
         model = ClipModel.build(plan.clip_model, device)

@@ -25,7 +25,7 @@ from coreset_workers.model.inputs import CLIP, RUN, load_clip_weights, pairs_of_
 from coreset_workers.model.precision import PRECISIONS
 from diffin.contrastive import Encoded, Pairs, cosine, neg_clip_loss
 from diffin.self_influence import SIGN, named
-from diffin.stencil import CENTRE
+from diffin.stencil import CENTRE, Stencil
 
 OF_EMBEDDINGS = (Score.CLIP_SCORE, Score.NEG_CLIP_LOSS, CLUSTER)
 """Columns made of the embeddings of the CLIP-score model."""
@@ -57,10 +57,14 @@ class Scorer:
         return Batches(self.device, batch_size(self.model, self.plan.reference_size))
 
     @cached_property
+    def stencils(self) -> list[Stencil]:
+        """The stencil of each checkpoint."""
+        return [prepared.load_stencil(self.storage, self.plan, c.index) for c in self.plan.checkpoints]
+
+    @cached_property
     def holds(self) -> bool:
-        """Whether all checkpoints are in memory together."""
-        stencils = [prepared.load_stencil(self.storage, self.plan, c.index) for c in self.plan.checkpoints]
-        vectors = sum(1 + sum(not name.startswith(SIGN) for name in s.directions) for s in stencils)
+        """Whether all checkpoints are held in memory together."""
+        vectors = sum(1 + sum(not name.startswith(SIGN) for name in s.directions) for s in self.stencils if s.columns)
         return vectors * 4 * self.model.layout.size <= held_bytes(self.device)
 
     @property
@@ -78,7 +82,7 @@ class Scorer:
     def clip(self) -> tuple[ClipModel, Weights, Encoded]:
         """The CLIP-score model, its weights, and B's embeddings."""
         assert self.plan.clip_model is not None
-        model = ClipModel.build(self.plan.clip_model, self.device)
+        model = ClipModel.build(self.plan.clip_model, self.device) if self.plan.checkpoints else self.model
         tensors = prepared.load_tensors(self.storage, self.plan, "reference")
         return model, load_clip_weights(self.plan, model), prepared.load_encoded(tensors, "clip/", self.device)
 
@@ -107,17 +111,18 @@ class Scorer:
 
     def score(self, block: Block, beat: Beat) -> dict[str, Tensor]:
         """Return the columns of a block's good samples: scores (n,), and by estimator the terms (n, m)."""
-        pairs = pairs_of_block(block, RUN)
+        pairs = pairs_of_block(block, RUN if self.plan.checkpoints else CLIP)
         columns: dict[str, Tensor] = {}
         terms: dict[str, list[Tensor]] = {}
         losses: list[Tensor] = []
         total = len(self.plan.checkpoints) + (1 if self.plan.clip_model else 0)
-        for index in range(len(self.plan.checkpoints)):
-            stencil = self.checkpoint(index)[1].stencil
-            found = self._checkpoint_columns(index, pairs, lambda f, i=index: beat((i + f) / total))
-            nothing = torch.zeros(len(pairs), 0, dtype=torch.float64)
+        nothing, no_columns = torch.zeros(len(pairs), dtype=torch.float64), torch.zeros(len(pairs), 0).double()
+        for index, stencil in enumerate(self.stencils):
+            found: Columns = {}
+            if stencil.columns:  # else the checkpoint is not even read
+                found = self._checkpoint_columns(index, pairs, lambda f, i=index: beat((i + f) / total))
             for name, row in stencil.weights.items():
-                table = torch.stack([found[c] for c in stencil.columns], 1) if stencil.columns else nothing
+                table = torch.stack([found[c] for c in stencil.columns], 1) if stencil.columns else no_columns
                 terms.setdefault(name, []).append(table @ table.new_tensor(row))
             losses += [found[CENTRE]] if CENTRE in found else []
             columns |= {name: found[name] for name in OF_EMBEDDINGS if name in found}
@@ -128,7 +133,8 @@ class Scorer:
         for name, each in terms.items():
             if name.startswith(SIGN):
                 continue
-            stacked = torch.stack(each, 1)
+            after_horizon = [nothing] * (len(self.stencils) - len(each))
+            stacked = torch.stack(each + after_horizon, 1)
             columns |= {name: stacked.sum(1), f"{name}_by_checkpoint": stacked}
         if Score.LOSS in self.plan.scores:
             columns[Score.LOSS] = -torch.stack(losses).mean(0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from coreset.errors import InvalidInput, PoolUnusable
+from coreset.errors import InvalidInput, InvalidSpec, PoolUnusable
 from coreset.schemas.plan import Plan
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import Score
@@ -64,6 +64,10 @@ def forget(spec: JobSpec, uids: Sequence[str], out: Path, tell: Tell, loader_pro
         InvalidInput: the output cannot be written there, or a shard, a checkpoint or a uid cannot be used.
     """
     _check_writable(out)
+    if spec.checkpoints is None:
+        raise InvalidSpec(
+            "forgetting needs the training run that saw the samples: give `checkpoints`", field="checkpoints"
+        )
     tell("reading shards and checkpoints", 0.0)
     # The directions of the estimators are not wanted: without a score that has one, none is computed.
     plan, warnings = make_plan(spec.model_copy(update={"scores": [Score.LOSS], "target": "training"}))
