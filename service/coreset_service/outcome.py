@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from coreset.errors import NotFound
+from coreset.errors import DamagedFile, NotFound
 from coreset.schemas.evaluation import EvaluatedCut, Evaluation
 from coreset.schemas.intervals import Interval
 from coreset.schemas.job import Job, JobStatus
@@ -55,7 +55,7 @@ def outcome_of(storage: Storage, job: Job) -> Outcome | None:
         return None
     try:
         manifest = load_manifest(storage, job.id)
-    except (NotFound, ValidationError):
+    except (NotFound, DamagedFile):
         return None
     return Outcome(
         selection=manifest.selection,
@@ -88,7 +88,7 @@ def _gains(storage: Storage, manifest: Manifest) -> list[str]:
         return []
     try:
         evaluation = Evaluation.model_validate_json(storage.read(JobFolder(manifest.job_id).evaluation))
-    except (NotFound, ValidationError):
+    except (NotFound, DamagedFile, ValidationError):
         return []
     own = [cut for cut in evaluation.cuts if cut.selection == SELECTED and cut.points]
     if not own or evaluation.measured is None:

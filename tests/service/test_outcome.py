@@ -46,7 +46,7 @@ def test_the_first_screen_says_what_came_out_before_hashes_and_devices(api: Test
     assert "Kept <strong>600</strong> of 1,000 samples" in page
     assert "34 bad, without scores (bad image 11, empty caption 23)" in page
     assert "reach 34.2 % zero-shot accuracy: +2.2 points (+0.8 to +3.6) against a random selection." in page
-    assert page.index("Kept <strong>") < page.index("About this job") < page.index("plan1")
+    assert page.index("Kept <strong>") < page.index("About this job") < page.index("<dt>Plan</dt>")
 
 
 def test_every_download_of_the_first_screen_is_served(api: TestClient, succeeded: str) -> None:

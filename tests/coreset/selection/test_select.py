@@ -24,6 +24,7 @@ from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import PlanFolder
 from coreset.storage.storage import Storage
+from coreset.storage.verified import load_json
 from coreset.uids import from_subset
 from tests.coreset import selections
 from tests.coreset.selections import write_summary
@@ -149,8 +150,8 @@ def test_who_ranks_by_a_score_is_told_what_is_measured_against_it(tmp_path: Path
     write_part(storage, plan, 0, [(f"{i:032x}", 0.5, i / 4) for i in range(4)])
     selection = select(storage, plan, "job", SelectSpec(k=2, by=by))
     assert selection.warnings == ([SCORES_TOLD[Score.DIFFIN_EQ9].caution] if warned else [])
-    stored = storage.read(f"jobs/job/selections/{selection.id}/selection.json")
-    assert Selection.model_validate_json(stored).warnings == selection.warnings
+    stored = load_json(storage, f"jobs/job/selections/{selection.id}/selection.json", Selection.model_validate_json)
+    assert stored.warnings == selection.warnings
 
 
 def test_more_than_there_is_is_refused_with_the_numbers(stored: tuple[Storage, Plan, Rows]) -> None:

@@ -159,7 +159,7 @@ def test_the_fields_that_a_selections_id_is_made_of_keep_their_order() -> None:
         ({"selections": {"x": {"k": 3}}}, "Extra inputs"),
         ({"selections": {"x": {"by": "self_influence"}}}, "x needs scores that this job does not compute"),
         ({"selections": {"x": {"filters": {"metadata_y": {"min": 1}}}}}, "x: the parts have no column metadata_y"),
-        ({"seeds": 20, "fractions": [n / 20 for n in range(1, 21)]}, f"{MAX_TRIALS} may"),
+        ({"seeds": 20, "fractions": [n / 20 for n in range(1, 21)]}, f"expected at most {MAX_TRIALS}"),
         ({"seeds": 0}, "greater than or equal to 1"),
         ({"test": {"shards": "pipe:cat"}}, "pipe: would run a shell command"),
     ],
