@@ -144,8 +144,8 @@ def url(serve: Serve, redis: Redis) -> Iterator[str]:
 def spec() -> JobSpec:
     return JobSpec.model_validate(
         {
-            "pool": {"shards": ["pool/{000000..000005}.tar"]},
-            "checkpoints": {"run": "logs/demo"},
+            "pool": {"shards": ["/pool/{000000..000005}.tar"]},
+            "checkpoints": {"run": "/logs/demo"},
             "select": {"fraction": 0.3},
         }
     )

@@ -100,7 +100,7 @@ def slow_select(rows: list[Row], spec: SelectSpec, target: list[int]) -> Slow:
 def _passing(rows: list[Row], spec: SelectSpec) -> list[bool]:
     passing = [True] * len(rows)
     for name, wanted in spec.filters.items():
-        ranks = mean_ranks([row[name] for row in rows]) if wanted.ranks else [0.0] * len(rows)
+        ranks = mean_ranks([row[name] for row in rows]) if wanted.by_rank else [0.0] * len(rows)
         for i, row in enumerate(rows):
             number, label = _number(row, name), row.get(name)
             low, high = wanted.min, wanted.max

@@ -19,13 +19,13 @@ def scene_of(seed: int) -> Scene:
     return random_scene(np.random.default_rng(seed))
 
 
-@given(seeds, seeds)
 def mentions(text: str, thing: Thing) -> bool:
     """Whether some word for the object's kind and some word for its colour stand in the text."""
     words = set(text.replace(",", " ").split())
     return not words.isdisjoint(KIND_WORDS[thing.kind]) and not words.isdisjoint(COLOUR_WORDS[thing.colour])
 
 
+@given(seeds, seeds)
 def test_a_caption_mentions_every_object_by_kind_and_colour(scene_seed: int, caption_seed: int) -> None:
     scene = scene_of(scene_seed)
     text = caption(scene, np.random.default_rng(caption_seed))

@@ -89,6 +89,6 @@ def test_checkpoints_of_another_architecture_fail_the_job_with_the_names(client:
     }
     job = ended(client, {**spec, "model": {"name": "other", "config": config}})
     assert (job.status, job.reason.code) == (JobStatus.FAILED, "checkpoint-unusable")
-    assert "epoch_1.pt does not fit the architecture other: 12 missing (visual.transformer.resblocks.2" in (
+    assert "epoch_1.pt does not fit the architecture other (spec): 12 missing (visual.transformer.resblocks.2" in (
         job.reason.message
     )

@@ -210,7 +210,7 @@ def test_the_plan_in_the_storage_is_the_one_that_the_job_names(stack: LocalStack
     [
         ({"select": {}}, "select"),
         ({"pool": {"shards": ["pipe:cat /etc/passwd"]}}, "pool.shards"),
-        ({"scores": ["clip_score"]}, ""),
+        ({"scores": ["clip_score"], "select": {"k": 40, "by": "diffin"}}, ""),
         ({"no_such_field": 1}, "no_such_field"),
     ],
 )

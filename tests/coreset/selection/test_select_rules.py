@@ -209,10 +209,10 @@ def test_a_low_temperature_draws_the_best_and_a_high_one_draws_evenly(tmp_path: 
         ({"k": 1, "filters": {"cluster": {"any_of": ["\0", 10**30]}}}, "none of 10 samples passes all filters"),
         (
             {"k": 1, "filters": {"clip_score": {"min": 0.5}, "caption_words": {"min": 3}}},
-            "none of 10 samples passes all filters (5 pass clip_score, 0 pass caption_words)",
+            r"none of 10 samples passes all filters \(5 pass clip_score, 0 pass caption_words\); widen them",
         ),
         ({"k": 6, "filters": {"clip_score": {"min": 0.5}}}, "k is 6, but only 5 samples can be ranked"),
-        ({"k": 5, "quota": {"field": "cluster", "max": 2}}, "k is 5, but the quota admits only 4 samples through"),
+        ({"k": 5, "quota": {"field": "cluster", "max": 2}}, "k is 5, but the quota admits only 4 samples; raise the quota, or lower k"),
         (
             {"k": 8, "quota": {"field": "cluster", "shares": {"0": 0.75}}},
             "the quota wants 6 samples of cluster 0, which has 5 that can be ranked",
@@ -225,11 +225,11 @@ def test_a_low_temperature_draws_the_best_and_a_high_one_draws_evenly(tmp_path: 
         ({"k": 1, "filters": {"loss": {"min": 1}}}, "the job has not computed loss"),
         (
             {"k": 1, "filters": {"metadata_x": {"min": 1}}},
-            "no metadata_x; filters may name clip_score, random, capt",
+            "no column metadata_x; filters may name clip_score, random, capt",
         ),
         (
             {"k": 1, "quota": {"field": "metadata_x", "max": 1}},
-            "no metadata_x; groups may name cluster, shard",
+            "no column metadata_x; groups may name cluster, shard",
         ),
     ],
 )
@@ -248,7 +248,7 @@ def test_parts_of_before_are_selected_by_what_they_hold_and_the_way_to_more_is_t
     spec = {"fraction": 1, "by": "clip_score", "filters": long, "quota": {"field": "caption", "max": 1}}
     assert select(storage, older, "job", SelectSpec.model_validate(spec)).k == 5
     for field, wish in (("image_width", {"min": 3}), ("cluster", {"any_of": [1]})):
-        with pytest.raises(InvalidSpec, match=rf"the parts have no column {field}; .* post it again"):
+        with pytest.raises(InvalidSpec, match=rf"the parts have no column {field}; .* post the job again"):
             select(storage, older, "job", SelectSpec.model_validate(spec | {"filters": {field: wish}}))
 
 

@@ -128,7 +128,7 @@ def test_a_large_member_is_read_whole_by_webdataset(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("pattern", ["p/{000..003}.tar", "a.tar::b/{0..1}.tar", "s3://b/{x,y}/{0..1}.tar"])
 def test_shards_are_expanded_as_webdataset_does(pattern: str) -> None:
-    assert list(shard_uris.expand([pattern])) == expand_urls(pattern)
+    assert list(shard_uris.expand_uris([pattern])) == expand_urls(pattern)
 
 
 def test_its_writer_is_read_back_by_both(tmp_path: Path) -> None:

@@ -144,6 +144,8 @@ TOLD_BETWEEN_TASKS = """
 import os, signal, sys
 from redis import Redis
 from coreset_workers.process.lease import LeaseWorker
+from coreset_workers.process.own_tasks import NAMES, OwnTask
+OwnTask.allowed |= {f"tiny_tasks.{name}" for name in NAMES}
 LeaseWorker(["gpu"], Redis.from_url(sys.argv[1]), task_ended=lambda task: os.kill(os.getpid(), signal.SIGTERM)).work()
 """
 

@@ -123,14 +123,14 @@ def test_names_that_are_missing_unknown_or_of_another_shape_are_told() -> None:
     with pytest.raises(CheckpointUnusable) as caught:
         ClipModel.build(planned(VIT, "mine"), CPU).weights(state, "run/epoch_1.pt")
     assert caught.value.detail.startswith(
-        "run/epoch_1.pt does not fit the architecture mine: 1 missing (visual.proj); 1 unknown (visual.extra); "
+        "run/epoch_1.pt does not fit the architecture mine (spec): 1 missing (visual.proj); 1 unknown (visual.extra); "
         "1 of another shape (ln_final.weight (9,) instead of (8,))."
     )
     assert caught.value.data == {"uri": "run/epoch_1.pt", "model": "mine"}
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_a_few_names() -> None:
-    with pytest.raises(CheckpointUnusable, match=r"122 missing \(visual\.bn1\.weight, .*, \.\.\.\); 31 unknown"):
+    with pytest.raises(CheckpointUnusable, match=r"103 missing \(visual\.bn1\.weight, .*, \.\.\.\); 31 unknown"):
         ClipModel.build(planned(RESNET), CPU).weights(plain(VIT).state_dict(), "a.pt")
 
 

@@ -47,13 +47,13 @@ def shards(tmp_path: Path) -> None:
 
 
 def test_n_is_what_the_files_beside_the_shards_say(tmp_path: Path) -> None:
-    (tmp_path / "sizes.json").write_text(json.dumps({"0.tar": 30, "1.tar": 40}))
-    assert n_samples(tmp_path) == Sourced(value=70, source="files beside the shards")
+    (tmp_path / "sizes.json").write_text(json.dumps({"0.tar": 13, "1.tar": 17}))
+    assert n_samples(tmp_path) == Sourced(value=30, source="files beside the shards")
 
 
 def test_n_is_counted_where_no_file_says_it(tmp_path: Path) -> None:
-    (tmp_path / "sizes.json").write_text(json.dumps({"0.tar": 30}))
-    assert n_samples(tmp_path) == Sourced(value=34, source="tar headers")
+    (tmp_path / "sizes.json").write_text(json.dumps({"0.tar": 13}))
+    assert n_samples(tmp_path) == Sourced(value=17, source="tar headers")
 
 
 def test_n_is_estimated_by_the_sizes_where_a_shard_cannot_be_counted(tmp_path: Path) -> None:

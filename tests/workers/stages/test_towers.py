@@ -184,6 +184,7 @@ def whole_job(
             "checkpoints": {"files": files},
             "model": {"config": config},
             "reference": {"size": 8},
+            "scores": ["diffin", "clip_score", "loss"],
             "select": {"k": 10},
         }
     )

@@ -42,7 +42,8 @@ def defects(tiny_pool: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for shard in sorted(tiny_pool.glob("*.tar")):
         for raw in ShardReader(str(shard)):
-            found.setdefault(of.get(uid_of(raw), "sound"), []).append(uid_of(raw))
+            uid = uid_of(raw, None)
+            found.setdefault(of.get(uid, "sound"), []).append(uid)
     return found
 
 
