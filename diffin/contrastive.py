@@ -103,6 +103,12 @@ def batch_loss(batch: Encoded, masked: Tensor, kind: LossKind) -> Tensor:
     return sample_losses(batch, batch, masked, kind).mean()
 
 
+def logits_loss(logits: Tensor, masked: Tensor, kind: LossKind) -> Tensor:
+    """Return the same as batch_loss (), from the logits (R, R) of each image with every text."""
+    own = logits.diagonal()
+    return (_one_way(own, logits, masked, kind) + _one_way(own, logits.T, masked, kind)).mean() / 2
+
+
 def neg_clip_loss(samples: Encoded, reference: Encoded, same_sample: Tensor) -> Tensor:
     """Return negCLIPLoss (n,): cosine less tau/2 times the two log-sum-exps over {z} + B, tau = 1/scale.
 

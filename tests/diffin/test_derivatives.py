@@ -80,7 +80,8 @@ def random_symmetric(size: int, seed: int, shift: float = 0.0) -> torch.Tensor:
 def test_lanczos_with_all_steps_is_the_matrix(size, seed):
     matrix = random_symmetric(size, seed)
     start = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
-    basis, values, vectors = lanczos(lambda v: matrix @ v, start, size)
+    space = lanczos(lambda v: matrix @ v, start, size)
+    basis, values, vectors = space.basis, space.values, space.vectors
     torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis), dtype=torch.float64), atol=1e-8, rtol=0)
     rebuilt = basis.T @ (vectors @ torch.diag(values) @ vectors.T) @ basis @ start
     torch.testing.assert_close(rebuilt, matrix @ start, atol=1e-6, rtol=1e-6)
@@ -92,7 +93,7 @@ def test_segment_of_a_quadratic_is_exp_and_phi():
     u = torch.randn(8, dtype=torch.float64, generator=generator)
     p = 0.5 + torch.rand(8, dtype=torch.float64, generator=generator)
     lr_sum = 0.3
-    r, start = segment_directions(Segment(u, lr_sum, [Quadratic(matrix)], p), u, steps=8)
+    r, start, _ = segment_directions(Segment(u, lr_sum, [Quadratic(matrix)], p), u, steps=8)
     hp = matrix * p[None, :]  # H P
     torch.testing.assert_close(start, torch.matrix_exp(-lr_sum * hp) @ u)
     inverse = torch.linalg.inv(hp)
@@ -102,9 +103,9 @@ def test_segment_of_a_quadratic_is_exp_and_phi():
 def test_minibatches_act_one_after_another_backwards():
     first, second = random_symmetric(6, 0, shift=6.0), random_symmetric(6, 1, shift=6.0)
     u = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    r, start = segment_directions(Segment(u, 0.4, [Quadratic(first), Quadratic(second)]), u, steps=6)
-    late, middle = segment_directions(Segment(u, 0.2, [Quadratic(second)]), u, steps=6)
-    early, expected = segment_directions(Segment(u, 0.2, [Quadratic(first)]), middle, steps=6)
+    r, start, _ = segment_directions(Segment(u, 0.4, [Quadratic(first), Quadratic(second)]), u, steps=6)
+    late, middle, _ = segment_directions(Segment(u, 0.2, [Quadratic(second)]), u, steps=6)
+    early, expected, _ = segment_directions(Segment(u, 0.2, [Quadratic(first)]), middle, steps=6)
     torch.testing.assert_close(r, early + late)
     torch.testing.assert_close(start, expected)
 
@@ -112,7 +113,7 @@ def test_minibatches_act_one_after_another_backwards():
 def test_negative_eigenvalues_are_clamped():
     matrix = torch.diag(torch.tensor([-5.0, 2.0], dtype=torch.float64))
     u = torch.tensor([1.0, 1.0], dtype=torch.float64)
-    r, start = segment_directions(Segment(u, 0.5, [Quadratic(matrix)]), u, steps=2)
+    r, start, _ = segment_directions(Segment(u, 0.5, [Quadratic(matrix)]), u, steps=2)
     decay = torch.exp(torch.tensor(-1.0, dtype=torch.float64))
     torch.testing.assert_close(start, torch.stack([torch.ones_like(decay), decay]))
     torch.testing.assert_close(r, torch.stack([torch.full_like(decay, 0.5), (1 - decay) / 2]))
@@ -120,7 +121,7 @@ def test_negative_eigenvalues_are_clamped():
 
 def test_a_zero_adjoint_gives_zero_directions():
     zero = torch.zeros(4)
-    r, start = segment_directions(Segment(zero, 0.5, [Quadratic(torch.eye(len(zero)))]), zero)
+    r, start, _ = segment_directions(Segment(zero, 0.5, [Quadratic(torch.eye(len(zero)))]), zero)
     assert not r.any()
     assert not start.any()
 
