@@ -199,10 +199,11 @@ def exp_and_phi(
 ) -> Action:
     """Return exp(-S A) y and phi_1(S A) y for a symmetric A whose negative eigenvalues are taken for 0.
 
-    At most `steps` products, fewer if the residual is within the tolerance before. With T the projection of A and
-    b = `rest`, the errors obey e' = -A e - b (e_k^T exp(-s T) e_1) q_{k+1} |y|, e(0) = 0. For A without negative
-    eigenvalues |exp(-s A)| <= 1, and the entry's sign does not change with s, so |e(S)| <= b |e_k^T phi_1(S T) e_1| |y|,
-    and phi_1's error is at most the integral of that. If A has negative eigenvalues, it is an estimate, by their sizes.
+    At most `steps` products, fewer if the residual is below the tolerance before. With T the projection of A and
+    b = `rest`, the error e(s) obeys e' = -A e - b (e_k^T exp(-s T) e_1) q_{k+1} |y| and e(0) = 0. For A without
+    negative eigenvalues |exp(-s A)| <= 1, and the entry's sign does not change with s, so that
+    |e(S)| <= b |e_k^T phi_1(S T) e_1| |y|; the error of phi_1 is at most the integral of that bound. If A has negative
+    eigenvalues, the residual is an estimate, made with their absolute values.
     """
     size = norm(vector)
     if not size:

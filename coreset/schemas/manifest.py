@@ -111,6 +111,35 @@ class Accuracy(FrozenModel):
     samples: int
 
 
+class Reliability(FrozenModel):
+    """The agreement of a score with itself under another draw of the minibatches that stand for the training's.
+
+    Attributes:
+        between_draws: Spearman's correlation of the scores by one draw with those by the other.
+        of_mean: expected correlation of the score, which is the mean of both, with the mean of two further draws.
+        samples: those compared.
+    """
+
+    between_draws: float
+    of_mean: float
+    samples: int
+
+
+class TracedSegment(FrozenModel):
+    """How the target's gradient came back over the training steps before one checkpoint, by one draw of minibatches.
+
+    Attributes:
+        steps: Hessian-vector products by minibatch.
+        residual: largest bound on the error of a minibatch's action, relative to what entered it; far above 0 if the
+            steps do not resolve the curvature.
+        kept: share of the gradient's size that reached the checkpoint before.
+    """
+
+    steps: list[int]
+    residual: float
+    kept: float
+
+
 class Steps(FrozenModel):
     """The calibrated steps of an estimator's difference at one checkpoint, by direction, and its relative error."""
 
@@ -142,6 +171,12 @@ class Manifest(FrozenModel):
     n_samples: Sourced
     reference_uids: list[str]
     accuracy: dict[Score, Accuracy]
+    reliability: dict[Score, Reliability] = Field(
+        default_factory=dict[Score, Reliability], description="of the scores that are traced back through training"
+    )
+    traced: list[list[TracedSegment]] = Field(
+        default_factory=list[list[TracedSegment]], description="by draw of minibatches and checkpoint, for `diffin`"
+    )
     steps: list[dict[Score, Steps]] = Field(
         default_factory=list[dict[Score, Steps]],
         description="by checkpoint and estimator, for estimators that take finite differences",

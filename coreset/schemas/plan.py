@@ -14,7 +14,7 @@ from coreset.spec.columns import PartColumns
 from coreset.spec.job import ValidationTarget
 from coreset.spec.scores import Score
 
-SCORING_VERSION = 3
+SCORING_VERSION = 4
 """Version of the scores; raise it with every change that changes a score, so that older parts are not reused."""
 
 PART_VERSION = 3

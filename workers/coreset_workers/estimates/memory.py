@@ -14,7 +14,7 @@ from coreset.spec.scores import ESTIMATORS, Score
 from coreset_workers.estimates.time import unit_stencil
 from coreset_workers.influence.passes import block_samples
 from coreset_workers.influence.self_influence import VECTORS
-from coreset_workers.influence.trace import MINIBATCHES, PROBES, minibatch_size
+from coreset_workers.influence.trace import PROBES, minibatch_size, samples_of_minibatches
 from coreset_workers.model.batch_size import (
     LARGEST_BATCH,
     MEMORY_IN_PIECES,
@@ -110,7 +110,7 @@ class MemoryPlan:
         """Return what is there through all of the preparation."""
         plan, image = self.plan, math.prod(self.shadow.image_shape)
         adam = self._counted if plan.checkpoints[-1].optimizer else 0
-        drawn = max(MINIBATCHES * minibatch_size(plan), plan.reference_size + PROBES)
+        drawn = max(samples_of_minibatches(plan), plan.reference_size + PROBES)
         on_device = len(plan.checkpoints) * plan.reference_size
         return [
             MemoryItem(what="the worker itself", bytes=PROCESS_BYTES, place=HOST),
@@ -141,7 +141,7 @@ class MemoryPlan:
         product = (
             round(peak_bytes(self.shadow.product(min(size, held))) * (1 if size <= held else MEMORY_IN_PIECES)) - 2 * p
         )
-        vectors = len(plan.checkpoints) + LANCZOS_STEPS + 4
+        vectors = 3 * len(plan.checkpoints) + LANCZOS_STEPS + 4  # of both draws, and their means
         return MemoryStage(
             name="tracing the target's gradient back through training",
             items=[

@@ -71,7 +71,7 @@ def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS, graph: int
         graph: samples of the largest piece.
     """
     size, checkpoints = minibatch_size(plan), len(plan.checkpoints)
-    products = MINIBATCHES * LANCZOS_STEPS * size if Score.DIFFIN in plan.scores else 0
+    products = 2 * MINIBATCHES * LANCZOS_STEPS * size if Score.DIFFIN in plan.scores else 0
     if Score.DIFFIN_EQ9 in plan.scores:
         products += plan.reference_size
     product *= 1 if size <= graph else WORK_IN_PIECES

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from coreset.schemas.manifest import Accuracy, Steps
+from coreset.schemas.manifest import Accuracy, Reliability, Steps, TracedSegment
 from coreset.schemas.plan import Plan
 from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
@@ -23,6 +23,8 @@ class Preparation(FrozenModel):
 
     precision: str
     accuracy: dict[Score, Accuracy] = Field(default_factory=dict)
+    reliability: dict[Score, Reliability] = Field(default_factory=dict)
+    traced: list[list[TracedSegment]] = Field(default_factory=list, description="by draw of minibatches and checkpoint")
     reference_uids: list[str]
     parameters_counted: int
     parameters_total: int

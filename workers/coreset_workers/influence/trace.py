@@ -20,11 +20,12 @@ from coreset_workers.influence.finite import not_finite, require_finite
 from coreset_workers.model.batch_size import LARGEST_GRAPH, graph_samples
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import RUN, pairs_of_samples
-from diffin.adjoint import NonFinite, Segment
+from diffin.accuracy import Reliability, reliability
+from diffin.adjoint import NonFinite, Resolution, Segment
 from diffin.batch_loss import ContrastiveLoss
 from diffin.contrastive import Pairs
 from diffin.layout import norm
-from diffin.prepare import Checkpoint, Directions, Problem, influence_directions, local_directions
+from diffin.prepare import DIFFIN, Checkpoint, Directions, Influence, Problem, local_directions, trace_influence
 from diffin.samples import ContrastiveLosses
 
 PROBES = 32
@@ -32,6 +33,9 @@ PROBES = 32
 
 MINIBATCHES = 5
 """For each segment of the training: five times as many followed it no better (docs/method.md, section 8)."""
+
+COMPARED = 256
+"""Samples besides the probes on which `diffin` by one draw of minibatches is compared with `diffin` by the other."""
 
 LARGEST_MINIBATCH = 256
 """Else they have B's size; ones of 128 followed training less well, ones of 512 no better."""
@@ -49,11 +53,17 @@ class Drawn:
     target: list[Sample] | None
     warnings: list[str]
 
+    @property
+    def compared(self) -> list[Sample]:
+        """The samples on which reliability is measured: the probes and those drawn after them."""
+        first = len(self.reference)
+        return self.minibatches[first : first + len(self.probes) + COMPARED]
+
 
 def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
     progress("drawing the reference batch", 0.1)
     wanted = plan.reference_size + PROBES
-    for_minibatches = min(MINIBATCHES * minibatch_size(plan), int(plan.n_samples.value))
+    for_minibatches = min(samples_of_minibatches(plan), int(plan.n_samples.value))
     samples, short = draw(plan.shards, max(wanted, for_minibatches), plan.reference_seed, loader)
     size = min(plan.reference_size, max(len(samples) - PROBES, len(samples) // 2))
     warnings = [short] if short and len(samples) < wanted else []
@@ -85,6 +95,11 @@ def minibatch_size(plan: Plan) -> int:
     return min(plan.reference_size, LARGEST_MINIBATCH)
 
 
+def samples_of_minibatches(plan: Plan) -> int:
+    """Return how many samples both draws of minibatches are taken from."""
+    return 2 * MINIBATCHES * minibatch_size(plan)
+
+
 @dataclass(frozen=True)
 class Traced:
     """A plan's checkpoints with their directions, in one precision; the scoring passes may have another.
@@ -93,6 +108,8 @@ class Traced:
         reference: B, on the device.
         fixed: by checkpoint, its weights that are not counted, and its buffers.
         directions: by checkpoint, (p,) each.
+        reliability: of `diffin`, if it is wanted.
+        resolutions: of the adjoint, by draw of minibatches and checkpoint.
         warnings: what the user should know.
     """
 
@@ -102,6 +119,8 @@ class Traced:
     checkpoints: list[Checkpoint]
     fixed: list[dict[str, Tensor]]
     directions: list[Directions]
+    reliability: Reliability | None
+    resolutions: list[list[Resolution]]
     warnings: list[str]
 
     @property
@@ -132,24 +151,52 @@ def trace(plan: Plan, drawn: Drawn, device: torch.device, dtype: torch.dtype, pr
     influence = _influence(plan, problem, checkpoints, progress)
     directions = [local_directions(problem, checkpoint) for checkpoint in checkpoints]
     for index, found in enumerate(directions):
-        found |= {} if influence is None else {"influence": influence[index]}
+        found |= {} if influence is None else {"influence": influence.directions[index]}
         for name, direction in found.items():
             require_finite(norm(direction), f"the {name} direction", plan.checkpoints[index].uri)
-    warnings = _doubts(plan, checkpoints, directions)
-    return Traced(problem, model, reference, checkpoints, [fixed for _, fixed in loaded], directions, warnings)
+    compared = None
+    if influence is not None:
+        compared = _reliability(checkpoints, influence, pairs_of_samples(drawn.compared, RUN).to(device), graph)
+    return Traced(
+        problem,
+        model,
+        reference,
+        checkpoints,
+        [fixed for _, fixed in loaded],
+        directions,
+        compared,
+        [] if influence is None else influence.resolutions,
+        _doubts(plan, checkpoints, directions),
+    )
 
 
-def _influence(
-    plan: Plan, problem: Problem, checkpoints: Sequence[Checkpoint], progress: Progress
-) -> list[Tensor] | None:
+def _reliability(
+    checkpoints: Sequence[Checkpoint], influence: Influence, samples: Pairs, batch_size: int
+) -> Reliability:
+    """Compare `diffin` by one draw of minibatches with `diffin` by the other, by exact slopes."""
+    scores = torch.zeros(len(influence.draws), len(samples), dtype=torch.float64)
+    for index, checkpoint in enumerate(checkpoints):
+        theta, losses = checkpoint.segment.theta, checkpoint.samples
+        assert isinstance(losses, ContrastiveLosses)
+        for place, directions in enumerate(influence.draws):
+            context = losses.context_along(theta, directions[index])
+            for start in range(0, len(samples), batch_size):
+                rows = slice(start, start + batch_size)
+                scores[place, rows] += losses.slopes(theta, directions[index], context, samples[rows])[1].cpu()
+    return reliability(scores[0], scores[1])
+
+
+def _influence(plan: Plan, problem: Problem, checkpoints: Sequence[Checkpoint], progress: Progress) -> Influence | None:
     """Return the adjoint's directions, or None if diffin is not wanted.
 
     Raises:
         CheckpointUnusable: the trace back through training diverges; names the checkpoint.
     """
-    told = lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share)  # noqa: E731
+    if DIFFIN not in problem.estimators:
+        return None
+    say = lambda share: progress("tracing the target's gradient back through training", 0.2 + 0.6 * share)  # noqa: E731
     try:
-        return influence_directions(problem, checkpoints, told)
+        return trace_influence(problem, checkpoints, say)
     except NonFinite as error:
         uri = plan.checkpoints[error.segment or 0].uri
         raise not_finite(f"{error.what} on the way back through training", uri) from error
@@ -201,15 +248,21 @@ def _checkpoint(
     def loss(pairs: Pairs) -> ContrastiveLoss:
         return ContrastiveLoss(encode, pairs.to(model.device), model.kind, batch_size=graph)
 
-    minibatches = [_Minibatch(samples, chosen, loss) for chosen in _choices(plan, planned.index, len(samples))]
+    draws = [
+        Segment(
+            weights.theta, planned.lr_sum.value, [_Minibatch(samples, some, loss) for some in chosen], preconditioner
+        )
+        for chosen in _choices(plan, planned.index, len(samples))
+    ]
     checkpoint = Checkpoint(
-        Segment(weights.theta, planned.lr_sum.value, minibatches, preconditioner),
+        draws[0],
         planned.step.value,
         planned.lr.value,
         loss(reference),
         None if drawn.target is None else loss(pairs_of_samples(drawn.target, RUN)),
         ContrastiveLosses(encode, reference, model.kind),
         ContrastiveLosses(model64.encoder(weights.fixed), reference, model.kind),
+        draws[1],
     )
     return checkpoint, weights.fixed
 
@@ -229,8 +282,17 @@ class _Minibatch:
         return self.loss(self.samples[self.chosen]).hvp(theta, direction)
 
 
-def _choices(plan: Plan, index: int, samples: int) -> list[Tensor]:
-    """Return who is in the minibatches of a checkpoint's segment: drawn by the reference's seed, none twice in one."""
-    numbers = np.random.default_rng([plan.reference_seed, index])
+def _choices(plan: Plan, index: int, samples: int) -> list[list[Tensor]]:
+    """Return the rows of the minibatches of a checkpoint's segment, in two draws by the reference's seed.
+
+    No sample is twice in one minibatch. The draws share no sample where there are enough: their agreement would
+    otherwise say more than it should.
+    """
     size = min(minibatch_size(plan), samples)
-    return [torch.from_numpy(numbers.choice(samples, size, replace=False)) for _ in range(MINIBATCHES)]
+    apart = samples >= 2 * size
+    draws: list[list[Tensor]] = []
+    for place in range(2):
+        numbers = np.random.default_rng([plan.reference_seed, index, place])
+        rows = np.arange(samples)[place::2] if apart else np.arange(samples)
+        draws.append([torch.from_numpy(numbers.choice(rows, size, replace=False)) for _ in range(MINIBATCHES)])
+    return draws

@@ -70,6 +70,8 @@ def finish_job(
         n_samples=plan.n_samples,
         reference_uids=preparation.reference_uids,
         accuracy=preparation.accuracy,
+        reliability=preparation.reliability,
+        traced=preparation.traced,
         steps=preparation.steps,
         read=counts.read,
         scored=counts.scored,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from coreset.schemas.manifest import Accuracy, Steps
+from coreset.schemas.manifest import Accuracy, Reliability, Steps, TracedSegment
 from coreset.schemas.plan import Plan
 from coreset.spec.scores import Score
 from coreset.storage.storage import Storage
@@ -19,10 +19,15 @@ from coreset_workers.influence.trace import Drawn, Progress, draw_samples
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import CLIP, RUN, load_clip_weights, pairs_of_samples
 from coreset_workers.stages.calibrate import CalibratedCheckpoint, calibrate
+from diffin.adjoint import Resolution
 from diffin.contrastive import Encoded, Pairs
 from diffin.samples import ContrastiveLosses
 from diffin.self_influence import SIGN
 from diffin.stencil import move
+
+
+RELIABLE = 0.9
+"""Below this reliability a score's ranking of single samples gets a warning."""
 
 
 def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.device, progress: Progress) -> None:
@@ -47,13 +52,17 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
             last = calibration.checkpoints[-1]
             embeddings = _embed(last.samples, last.theta, _target_pairs(drawn.target, RUN, device))
         warnings += _store_clusters(plan, storage, embeddings)
-    model = calibration.traced.model
+    model, traced = calibration.traced.model, calibration.traced
+    reliability = {Score.DIFFIN: Reliability(**vars(traced.reliability))} if traced.reliability else {}
+    warnings += _unreliable(reliability)
     prepared.save_preparation(
         storage,
         plan,
         prepared.Preparation(
             precision=calibration.precision,
             accuracy={Score(name): Accuracy(**vars(agreed)) for name, agreed in calibration.accuracy.items()},
+            reliability=reliability,
+            traced=[[_traced_segment(one) for one in of_draw] for of_draw in traced.resolutions],
             reference_uids=[sample.uid for sample in drawn.reference],
             parameters_counted=model.layout.size,
             parameters_total=sum(shape.numel() for shape in model.shapes.values()),
@@ -65,6 +74,21 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
             seconds=seconds | calibration.seconds,
         ),
     )
+
+
+def _unreliable(reliability: dict[Score, Reliability]) -> list[str]:
+    """Return a warning for each score that another draw of minibatches would rank otherwise."""
+    return [
+        f"{score.value}: two draws of minibatches rank {found.samples} samples with a correlation of "
+        f"{found.between_draws:.2f}, so the reliability of their mean is about {found.of_mean:.2f}, below {RELIABLE}. "
+        "Read it coarsely, as by cluster means, or trace up to another checkpoint."
+        for score, found in reliability.items()
+        if found.of_mean < RELIABLE
+    ]
+
+
+def _traced_segment(found: Resolution) -> TracedSegment:
+    return TracedSegment(steps=list(found.steps), residual=found.residual, kept=found.kept)
 
 
 @dataclass(frozen=True)
