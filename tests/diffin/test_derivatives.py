@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import softplus
 
 from diffin import exact
 from diffin.adjoint import Segment, lanczos, segment_directions
 from diffin.autodiff import differentiable_kernels
-from diffin.batch_loss import MeanLoss
+from diffin.batch_loss import GaussNewton, MeanLoss
 from diffin.calibrate import calibrate
-from diffin.contrastive import batch_loss, masked_members
+from diffin.contrastive import LossKind, batch_loss, masked_members
 from diffin.samples import ModuleLosses
 from diffin.stencil import curve, first_difference, merge, mixed, move
 from tests.diffin import oracle as oracle
@@ -199,3 +200,33 @@ def test_calibration_finds_the_valley(best, off):
     assert found.error < 4e-4
     assert found.error == min(error for _, error in found.tried)
     assert len(found.tried) < 25
+
+
+def test_a_gauss_newton_product_is_that_of_the_dense_matrix(clip, pairs):
+    """J^T C J by rows of J from reverse mode and C by torch's own Hessian, on batches whole and split."""
+    batch = pairs(10, 300, seed=8)
+    theta = clip.theta.double()
+    masked = masked_members(batch, batch)
+
+    def logits(point: torch.Tensor) -> torch.Tensor:
+        encoded = clip.encode(point, batch)
+        return encoded.scale * encoded.image @ encoded.text.T + encoded.bias
+
+    def loss(values: torch.Tensor) -> torch.Tensor:
+        own, others = values.diagonal()[:, None], torch.where(masked, -1e9, values)
+        back = torch.where(masked, -1e9, values.T)
+        if clip.kind is LossKind.SIGLIP:
+            both = softplus(others).sum(1) + softplus(back).sum(1)
+            return (softplus(-own[:, 0]) + both / 2).mean()
+        return sum((torch.cat([own, one], 1).logsumexp(1) - own[:, 0]).mean() for one in (others, back)) / 2
+
+    point = theta.clone().requires_grad_()
+    values = logits(point)
+    jacobian = torch.stack([torch.autograd.grad(one, point, retain_graph=True)[0] for one in values.flatten()])
+    curvature = torch.autograd.functional.hessian(loss, values.detach()).reshape(len(jacobian), len(jacobian))
+    direction = torch.randn(theta.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    expected = jacobian.T @ (curvature @ (jacobian @ direction))
+    for batch_size in (64, 4):
+        found = GaussNewton(clip.batch(batch, batch_size)).hvp(theta, direction)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
+    assert float(direction @ expected) > 0

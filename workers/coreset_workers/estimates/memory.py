@@ -14,7 +14,7 @@ from coreset.spec.scores import ESTIMATORS, Score
 from coreset_workers.estimates.time import unit_stencil
 from coreset_workers.influence.passes import block_samples
 from coreset_workers.influence.self_influence import VECTORS
-from coreset_workers.influence.trace import PROBES, minibatch_size, samples_of_minibatches
+from coreset_workers.influence.trace import MINIBATCH, PROBES, samples_of_minibatches
 from coreset_workers.model.batch_size import (
     LARGEST_BATCH,
     MEMORY_IN_PIECES,
@@ -136,7 +136,7 @@ class MemoryPlan:
 
     def _tracing(self) -> MemoryStage:
         plan, p = self.plan, self._counted
-        size = minibatch_size(plan)
+        size = round(min(MINIBATCH, plan.n_samples.value))
         held = graph_samples(self.model)
         product = (
             round(peak_bytes(self.shadow.product(min(size, held))) * (1 if size <= held else MEMORY_IN_PIECES)) - 2 * p

@@ -10,7 +10,7 @@ from coreset.schemas.preflight import TimeEstimate
 from coreset.spec.scores import Score
 from coreset_workers.influence.passes import needs_centre
 from coreset_workers.influence.self_influence import VECTORS
-from coreset_workers.influence.trace import MINIBATCHES, PROBES, minibatch_size
+from coreset_workers.influence.trace import MINIBATCH, MINIBATCHES, PROBES
 from coreset_workers.model.batch_size import LARGEST_GRAPH, graph_samples
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.meta_device import Shadow, count_flops
@@ -21,6 +21,10 @@ from diffin.trunk import trunk_run_once
 
 PRODUCT_FORWARDS = 9.0
 """A Hessian-vector product of all parameters in forward passes (counted on ViT-B-32 and RN50: 8.9 to 9.0)."""
+
+GAUSS_NEWTON_SHARE = 6 / 9
+"""Work of a product with the Gauss-Newton matrix, split or not, relative to a whole one with the Hessian: 3 forward
+passes for forward mode and 3 for a gradient."""
 
 WORK_IN_PIECES = 15 / 9
 """So much more a product takes of a minibatch that is split into pieces (counted on both: 14.9 to 15.0 forwards)."""
@@ -70,16 +74,17 @@ def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS, graph: int
         product: those of a Hessian-vector product in one piece.
         graph: samples of the largest piece.
     """
-    size, checkpoints = minibatch_size(plan), len(plan.checkpoints)
+    size, checkpoints = round(min(MINIBATCH, plan.n_samples.value)), len(plan.checkpoints)
     products = 2 * MINIBATCHES * LANCZOS_STEPS * size if Score.DIFFIN in plan.scores else 0
-    if Score.DIFFIN_EQ9 in plan.scores:
-        products += plan.reference_size
-    product *= 1 if size <= graph else WORK_IN_PIECES
+    whole = product * (1 if size <= graph else WORK_IN_PIECES)
+    traced = products * (GAUSS_NEWTON_SHARE * product if plan.checkpoints[-1].optimizer else whole)
+    split = 1 if plan.reference_size <= graph else WORK_IN_PIECES
+    bent = split * product * plan.reference_size if Score.DIFFIN_EQ9 in plan.scores else 0
     derivatives = (1 if Score.DIFFIN in plan.scores else 0) + (4 if Score.DIFFIN_EQ9 in plan.scores else 1)
     probed = (PROBES + plan.reference_size) * (
         2 * EXACT_FORWARDS * derivatives + STEPS_TRIED * len(unit_stencil(plan, 0).points)
     )
-    return checkpoints * (product * products + probed)
+    return checkpoints * (traced + bent + probed)
 
 
 def time_estimate(plan: Plan, model: ClipModel, batch: int) -> TimeEstimate:

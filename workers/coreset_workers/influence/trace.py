@@ -22,7 +22,7 @@ from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import RUN, pairs_of_samples
 from diffin.accuracy import Reliability, reliability
 from diffin.adjoint import NonFinite, Resolution, Segment
-from diffin.batch_loss import ContrastiveLoss
+from diffin.batch_loss import BatchLoss, ContrastiveLoss, GaussNewton
 from diffin.contrastive import Pairs
 from diffin.layout import norm
 from diffin.prepare import DIFFIN, Checkpoint, Directions, Influence, Problem, local_directions, trace_influence
@@ -37,8 +37,8 @@ MINIBATCHES = 5
 COMPARED = 256
 """Samples besides the probes on which `diffin` by one draw of minibatches is compared with `diffin` by the other."""
 
-LARGEST_MINIBATCH = 256
-"""Else they have B's size; ones of 128 followed training less well, ones of 512 no better."""
+MINIBATCH = 256
+"""Samples of a minibatch whatever the size of B; ones of 128 followed training less well, ones of 512 no better."""
 
 Progress = Callable[[str, float], None]
 
@@ -63,8 +63,7 @@ class Drawn:
 def draw_samples(plan: Plan, loader: Loader, progress: Progress) -> Drawn:
     progress("drawing the reference batch", 0.1)
     wanted = plan.reference_size + PROBES
-    for_minibatches = min(samples_of_minibatches(plan), int(plan.n_samples.value))
-    samples, short = draw(plan.shards, max(wanted, for_minibatches), plan.reference_seed, loader)
+    samples, short = draw(plan.shards, max(wanted, samples_of_minibatches(plan)), plan.reference_seed, loader)
     size = min(plan.reference_size, max(len(samples) - PROBES, len(samples) // 2))
     warnings = [short] if short and len(samples) < wanted else []
     target = None
@@ -90,14 +89,9 @@ def _require_negatives(batch: list[Sample], name: str) -> None:
         )
 
 
-def minibatch_size(plan: Plan) -> int:
-    """Return how many samples a minibatch has whose Hessian stands for those of some training steps."""
-    return min(plan.reference_size, LARGEST_MINIBATCH)
-
-
 def samples_of_minibatches(plan: Plan) -> int:
     """Return how many samples both draws of minibatches are taken from."""
-    return 2 * MINIBATCHES * minibatch_size(plan)
+    return min(2 * MINIBATCHES * MINIBATCH, int(plan.n_samples.value))
 
 
 @dataclass(frozen=True)
@@ -248,9 +242,12 @@ def _checkpoint(
     def loss(pairs: Pairs) -> ContrastiveLoss:
         return ContrastiveLoss(encode, pairs.to(model.device), model.kind, batch_size=graph)
 
+    def curved(pairs: Pairs) -> BatchLoss:
+        return loss(pairs) if preconditioner is None else GaussNewton(loss(pairs))
+
     draws = [
         Segment(
-            weights.theta, planned.lr_sum.value, [_Minibatch(samples, some, loss) for some in chosen], preconditioner
+            weights.theta, planned.lr_sum.value, [_Minibatch(samples, some, curved) for some in chosen], preconditioner
         )
         for chosen in _choices(plan, planned.index, len(samples))
     ]
@@ -273,7 +270,7 @@ class _Minibatch:
 
     samples: Pairs
     chosen: Tensor
-    loss: Callable[[Pairs], ContrastiveLoss]
+    loss: Callable[[Pairs], BatchLoss]
 
     def gradient(self, theta: Tensor) -> Tensor:
         return self.loss(self.samples[self.chosen]).gradient(theta)
@@ -288,7 +285,7 @@ def _choices(plan: Plan, index: int, samples: int) -> list[list[Tensor]]:
     No sample is twice in one minibatch. The draws share no sample where there are enough: their agreement would
     otherwise say more than it should.
     """
-    size = min(minibatch_size(plan), samples)
+    size = min(MINIBATCH, samples)
     apart = samples >= 2 * size
     draws: list[list[Tensor]] = []
     for place in range(2):
