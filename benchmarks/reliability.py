@@ -100,6 +100,7 @@ class Pool:
             "checkpoints": {"run": str(folder / "logs" / "run")},
             "target": target,
             "reference": {"size": REFERENCE},
+            "select": {"fraction": 0.5},
         }
         plan, _ = make_plan(JobSpec.model_validate(spec))
         loader = Loader({RUN: view_of(plan.model)}, None, processes=0)

@@ -25,7 +25,6 @@ from diffin.samples import ContrastiveLosses
 from diffin.self_influence import SIGN
 from diffin.stencil import move
 
-
 RELIABLE = 0.9
 """Below this reliability a score's ranking of single samples gets a warning."""
 
