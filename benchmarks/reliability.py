@@ -26,6 +26,7 @@ from benchmarks.quality.scored import REFERENCE, VALIDATION, make_pool, shards_i
 from coreset.schemas.plan import Plan
 from coreset.spec.job import JobSpec
 from coreset_workers.checkpoints import files
+from coreset_workers.checkpoints.optimizer import adam_preconditioner
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.reference import draw
 from coreset_workers.model.clip import ClipModel
@@ -124,7 +125,7 @@ class Pool:
         for planned in self.plan.checkpoints[:horizon]:
             loaded = files.load(planned.uri)
             weights = self.model.weights(loaded.state_dict, planned.uri)
-            found = files.adam_preconditioner(loaded.optimizer, self.model.shapes, self.model.layout.names)
+            found = adam_preconditioner(loaded.optimizer, self.model.shapes, self.model.layout.names)
             assert found is not None
             encode = self.model.encoder(weights.fixed)
             rows = [torch.from_numpy(numbers.choice(DRAWN, choice.size, replace=False)) for _ in range(PIECES)]

@@ -34,6 +34,9 @@ PROBES = 32
 MINIBATCHES = 5
 """For each segment of the training: five times as many followed it no better (docs/method.md, section 8)."""
 
+TOLERANCE = 0.01
+"""Residual of the adjoint at which the Lanczos steps for a minibatch end before `LANCZOS_STEPS` are done."""
+
 COMPARED = 256
 """Samples besides the probes on which `diffin` by one draw of minibatches is compared with `diffin` by the other."""
 
@@ -134,7 +137,7 @@ def trace(plan: Plan, drawn: Drawn, device: torch.device, dtype: torch.dtype, pr
         model64 = ClipModel.build(plan.model, device, torch.float64, plan.parameters)
     probes = pairs_of_samples(drawn.probes, RUN).to(device)
     estimators = tuple(score.value for score in ESTIMATORS if score in plan.scores)
-    problem = Problem(probes, probes, estimators, plan.n_samples.value)
+    problem = Problem(probes, probes, estimators, plan.n_samples.value, tolerance=TOLERANCE)
     samples = pairs_of_samples(drawn.minibatches, RUN)
     reference = pairs_of_samples(drawn.reference, RUN).to(device)
     graph = graph_samples(model) if estimators else LARGEST_GRAPH

@@ -53,7 +53,7 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
         warnings += _store_clusters(plan, storage, embeddings)
     model, traced = calibration.traced.model, calibration.traced
     reliability = {Score.DIFFIN: Reliability(**vars(traced.reliability))} if traced.reliability else {}
-    warnings += _unreliable(reliability)
+    warnings += unreliable(reliability)
     prepared.save_preparation(
         storage,
         plan,
@@ -75,7 +75,7 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
     )
 
 
-def _unreliable(reliability: dict[Score, Reliability]) -> list[str]:
+def unreliable(reliability: dict[Score, Reliability]) -> list[str]:
     """Return a warning for each score that another draw of minibatches would rank otherwise."""
     return [
         f"{score.value}: two draws of minibatches rank {found.samples} samples with a correlation of "
