@@ -154,13 +154,13 @@ def measure(pool: Pool, choice: Choice, horizon: int) -> dict[str, Any]:
     started = time.process_time()
     (first, resolutions), (second, _) = (pool.terms(choice, horizon, seed) for seed in (0, 1))
     a, b = first.sum(0), second.sum(0)
-    between = float(stats.spearmanr(a, b)[0])
+    between = float(stats.spearmanr(a, b).statistic)
     order = np.random.default_rng(0).permutation(len(a)).reshape(-1, 10)
     return {
         **asdict(choice),
         "between_draws": between,
         "of_mean": max(0.0, 2 * between / (1 + between)),
-        "between_draws_means_of_10": float(stats.spearmanr(a[order].mean(1), b[order].mean(1))[0]),
+        "between_draws_means_of_10": float(stats.spearmanr(a[order].mean(1), b[order].mean(1)).statistic),
         "shares": [float(np.cov(term, a)[0, 1] / a.var(ddof=1)) for term in first],
         "auc": [pool.auc(a), pool.auc(b)],
         "auc_of_mean": pool.auc(a + b),

@@ -100,7 +100,7 @@ class ContrastiveLoss:
     def gauss_newton(self, theta: Tensor, direction: Tensor) -> Tensor:
         """Return J^T C J direction (p,): J the Jacobian of the logits, C the Hessian of the loss in the logits."""
         embeddings, speeds = self._moved(theta, direction)
-        logits, back = torch.func.vjp(self._logits, embeddings)
+        logits, back = torch.func.vjp(self._logits, embeddings)[:2]
         moving = torch.func.jvp(self._logits, (embeddings,), (speeds,))[1]
         slope = torch.func.grad(lambda values: logits_loss(values, self._masked, self.kind))
         bends = back(torch.func.jvp(slope, (logits,), (moving,))[1])[0]

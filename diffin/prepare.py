@@ -170,7 +170,10 @@ def trace_influence(
         count = lambda share, d=done: progress((d + share) / len(draws))  # noqa: E731
         found.append(trace_back(segments, u_end, problem.lanczos_steps, count, problem.tolerance))
     directions = [directions for directions, _ in found]
-    means = [torch.stack(of_one).mean(0) if len(of_one) > 1 else of_one[0] for of_one in zip(*directions, strict=True)]
+    means = directions[0]
+    for of_draw in directions[1:]:
+        means = [total + one for total, one in zip(means, of_draw, strict=True)]
+    means = [total / len(draws) for total in means]
     return Influence(means, directions, [resolutions for _, resolutions in found])
 
 

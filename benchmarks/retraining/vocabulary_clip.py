@@ -32,7 +32,7 @@ def vocabulary_clip(training: Training) -> ContrastiveProblem:
     Of the 49,408 rows of the embedding table only those that a caption has are kept: the others never have a gradient,
     so P is 0 there and no score depends on them.
     """
-    *pairs, vocabulary = _pairs(training)
+    pool, validation, wrong, vocabulary = _pairs(training)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = open_clip.CLIP(
@@ -51,13 +51,13 @@ def vocabulary_clip(training: Training) -> ContrastiveProblem:
         return Encoded(image, text, scale.reshape(()), torch.zeros_like(scale).reshape(()))
 
     decayed = layout.flatten({name: torch.full_like(value, value.ndim > 1) for name, value in weights.items()})
-    return ContrastiveProblem(training, encode, layout.flatten(weights), *pairs, decayed)
+    return ContrastiveProblem(training, encode, layout.flatten(weights), pool, validation, wrong, decayed)
 
 
 def _pairs(training: Training) -> tuple[Pairs, Pairs, Tensor, int]:
     """Return the pool, sound validation pairs, which captions in the pool are wrong, and how many tokens there are."""
     draws = np.random.default_rng(training.seed)
-    pixels, classes = load_digits(return_X_y=True)
+    pixels, classes = (np.asarray(array) for array in load_digits(return_X_y=True))
     order = draws.permutation(len(classes))[: training.samples + VALIDATION]
     images = torch.tensor(pixels[order]).view(-1, 1, 8, 8) / 8 - 1
     captions = _captions(images, classes[order], draws)
