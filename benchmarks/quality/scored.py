@@ -18,6 +18,8 @@ from demo.train import Training, train
 
 REFERENCE = 128
 VALIDATION = 500
+HORIZON = "last"
+"""As the committed rows were measured; "auto" is what a job with a validation target does by default."""
 TRAINING: dict[str, Any] = {"epochs": 5, "batch_size": 64, "lr": 1e-3}
 
 
@@ -51,7 +53,7 @@ def score(folder: Path, target: str, **changes: Any) -> Scored:
     """Score the pool in this process, with V = training or the validation split."""
     spec = {
         "pool": {"shards": shards_in(folder / "pool")},
-        "checkpoints": {"run": str(folder / "logs" / "run")},
+        "checkpoints": {"run": str(folder / "logs" / "run"), "horizon": HORIZON},
         "target": _target(folder, target),
         "reference": {"size": REFERENCE},
         "scores": ["diffin", "tracin", "clip_score", "neg_clip_loss", "loss", "random"],

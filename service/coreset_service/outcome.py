@@ -11,10 +11,10 @@ from coreset.schemas.intervals import Interval
 from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import Manifest, Selection
 from coreset.spec.evaluation import SELECTED
+from coreset.spec.rule_words import describe_rule
 from coreset.spec.scores import SCORES
 from coreset.storage.layout import JobFolder, load_manifest
 from coreset.storage.storage import Storage
-from coreset_service.rule_words import describe_rule
 
 DOWNLOADS = ("subset.npy", "subset.parquet", "suspects.parquet")
 """Files of a selection that the API serves, besides selection.json."""

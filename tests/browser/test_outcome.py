@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from coreset.client import Client
 from coreset.local.stack import LocalStack
 from coreset.schemas.job import JobStatus
-from coreset_service.rule_words import describe_rule
+from coreset.spec.rule_words import describe_rule
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

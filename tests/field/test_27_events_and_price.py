@@ -23,6 +23,10 @@ def test_the_last_progress_has_the_time_of_the_end(api: TestClient, store: JobSt
 
 
 def test_an_evaluation_says_before_it_starts_how_much_it_trains(capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate = {"test": {"shards": "/t.tar"}, "seeds": 2, "selections": {"a": {"by": "loss"}, "b": {"by": "diffin"}}}
+    evaluate = {
+        "test": {"shards": "/t.tar"},
+        "seeds": 2,
+        "selections": {"a": {"by": "clip_score"}, "b": {"by": "diffin"}},
+    }
     _announce(JobSpec.model_validate({**SPEC, "evaluate": evaluate}))
     assert "trains at most 6 small models on 5 x the pool each" in capsys.readouterr().err.replace("\n", " ")

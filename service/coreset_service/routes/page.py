@@ -8,13 +8,13 @@ from fastapi.responses import FileResponse, HTMLResponse
 from coreset.errors import NotFound
 from coreset.queue.progress import prepare_seconds_left
 from coreset.schemas.job import TERMINAL, JobStatus
+from coreset.spec.rule_words import describe_rule
 from coreset.spec.scores import DEFAULT_SCORES, SCORES
 from coreset.spec.selection import RECIPE
 from coreset_service.dependencies import Ctx, JobId
 from coreset_service.html_pages import STATIC, render
 from coreset_service.job_links import with_links
 from coreset_service.outcome import downloads, outcome_of
-from coreset_service.rule_words import describe_rule
 from coreset_service.selection_pages import selection_page
 
 router = APIRouter(include_in_schema=False)

@@ -63,9 +63,8 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
         InvalidInput: a shard, a sample or a checkpoint cannot be used; names it.
     """
     plan, warnings = make_plan(spec, heartbeat)
-    scored = plan
     _require_k(plan, spec.select)
-    outputs = _outputs(plan, spec.select, storage)
+    scored = plan
     proxies = plan_proxies(spec.evaluate, plan, heartbeat) if spec.evaluate else None
     heartbeat()
     model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
@@ -80,6 +79,7 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
     if memory.device_bytes > memory.free_bytes:
         needed, free = (f"{value / 1e9:,.1f} GB" for value in (memory.device_bytes, memory.free_bytes))
         warnings.append(f"memory: the job needs about {needed} on {memory.device}, of which {free} are free")
+    outputs = _outputs(plan, spec.select, storage)
     return Preflight(
         plan_id=plan.id,
         shards=_shards(plan.shards),
