@@ -161,7 +161,7 @@ def measure(pool: Pool, choice: Choice, horizon: int) -> dict[str, Any]:
         **asdict(choice),
         "between_draws": found.between_draws,
         "of_mean": found.of_mean,
-        "between_draws_means_of_10": float(stats.spearmanr(a[order].mean(1), b[order].mean(1)).statistic),
+        "between_draws_means_of_10": reliability(*(torch.from_numpy(x[order].mean(1)) for x in (a, b))).between_draws,
         "shares": [float(np.cov(term, a)[0, 1] / a.var(ddof=1)) for term in first],
         "auc": [pool.auc(a), pool.auc(b)],
         "auc_of_mean": pool.auc(a + b),
