@@ -166,5 +166,5 @@ def _stability(problem: RetrainedProblem, one: Saved) -> float:
     minibatch = problem.loss(one, problem.pool[torch.arange(problem.training.batch_size)])
     root = torch.ones_like(one.theta) if one.preconditioner is None else one.preconditioner.sqrt()
     start = torch.randn(len(root), generator=torch.Generator().manual_seed(0), dtype=root.dtype)
-    largest = lanczos(lambda v: root * minibatch.hvp(one.theta, root * v), start, POWER)[1].max()
+    largest = lanczos(lambda v: root * minibatch.hvp(one.theta, root * v), start, POWER).values.max()
     return problem.training.lr(one.step - 1) * float(largest)

@@ -15,12 +15,15 @@ from rich.table import Table
 from scipy import stats
 
 from benchmarks.environment import environment
+from benchmarks.retraining.contrastive import ContrastiveProblem
 from benchmarks.retraining.digits import digits
 from benchmarks.retraining.evidence import Choice, RetrainedProblem, retrain, scores, unrolled
+from benchmarks.retraining.replay import replayed
 from benchmarks.retraining.resnet import WIDTH, resnet
 from benchmarks.retraining.tiny_clip import tiny_clip
 from benchmarks.retraining.training import Training
 from benchmarks.retraining.two_towers import two_towers
+from benchmarks.retraining.vocabulary_clip import vocabulary_clip
 
 RESAMPLES = 2000
 
@@ -32,12 +35,14 @@ class Case:
     Attributes:
         model: for people.
         side_by_side: whether the weights of left out samples can be lowered instead, and every step is saved.
+        replay: nothing is left out; the first-order part of the truth comes from the training's own derivative.
     """
 
     make: Callable[[Training], RetrainedProblem]
     training: Training
     model: str
     side_by_side: bool = True
+    replay: bool = False
 
 
 DIGITS = partial(Training, "sgd", samples=400, retrainings=60)
@@ -57,6 +62,12 @@ CASES = {
         tiny_clip,
         Training("adamw", 3e-4, 150, 128, 512, 30, removed=26, warmup=10, weight_decay=0.2),
         "tiny open_clip CLIP, AdamW, groups of 26",
+    ),
+    "vocabulary_clip": Case(
+        vocabulary_clip,
+        Training("adamw", 3e-4, 160, 64, 1024, 30, removed=51, warmup=16, weight_decay=0.2),
+        "tiny open_clip CLIP, its whole vocabulary, AdamW, groups of 51",
+        replay=True,
     ),
     CIFAR[0]: Case(resnet, FINE_TUNING(), RESNET, side_by_side=False),  # type: ignore[arg-type] # its folder: `main`
     CIFAR[1]: Case(resnet, FINE_TUNING(removed=250), f"{RESNET}, groups of 250", side_by_side=False),  # type: ignore[arg-type]
@@ -89,6 +100,8 @@ def measure(case: Case, say: Callable[[str], None] = lambda what: None) -> dict[
     """
     started, training = time.monotonic(), case.training
     problem = case.make(training)
+    if case.replay:
+        return measure_replayed(case, say) | {"seconds": time.monotonic() - started, "environment": environment()}
     say(f"{training.retrainings} trainings without {training.removed} of {training.samples}")
     outcome = retrain(problem, training)
     found = {name: value.numpy() for name, value in scores(problem, outcome.saved).items()}
@@ -112,6 +125,33 @@ def measure(case: Case, say: Callable[[str], None] = lambda what: None) -> dict[
         first_order = {name: agreement(score, truths["lowered_weights"]) for name, score in found.items()}
         result["agreement_first_order"] = first_order
     return result | {"seconds": time.monotonic() - started, "environment": environment()}
+
+
+def measure_replayed(case: Case, say: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+    """Return how each score of groups agrees with the first-order part of the truth, by replay.
+
+    `replayed_p_frozen` is the same derivative with each step's P for a constant: the most that `diffin` can know.
+    `diffin_gauss_newton` has the Gauss-Newton matrix in the place of the Hessian, which `diffin` has in every row.
+    """
+    training, problem = case.training, case.make(case.training)
+    assert isinstance(problem, ContrastiveProblem)
+    every, groups = training.steps // Choice().checkpoints, training.groups()
+    say("the training's own derivative")
+    saved, single = replayed(problem, every)
+    say("the same with P frozen")
+    found = {"replayed_p_frozen": replayed(problem, every, frozen=True)[1][groups].sum(1)}
+    say("the scores")
+    found |= scores(problem, saved)
+    found["diffin_gauss_newton"] = scores(problem, saved, Choice(gauss_newton=True))["diffin"]
+    truth = single[groups].sum(1).numpy()
+    return {
+        "model": case.model,
+        "training": asdict(training),
+        "effect": {"mean": float(truth.mean()), "standard_deviation": float(truth.std())},
+        "agreement": {},
+        "truth": {},
+        "agreement_first_order": {name: agreement(score.numpy(), truth) for name, score in found.items()},
+    }
 
 
 def main() -> None:
@@ -145,7 +185,7 @@ def show(console: Console, name: str, result: dict[str, Any]) -> None:
     table = Table(title=f"{name}: {result['model']}, {result['seconds']:.0f} s", title_justify="left")
     for heading in ("score", "Pearson", "95 %", "Spearman", "95 %", "Pearson, first order"):
         table.add_column(heading, justify="left" if heading == "score" else "right")
-    for score, found in (result["agreement"] | result["truth"]).items():
+    for score, found in (result["agreement"] | result["truth"]).items() or [*result["agreement_first_order"].items()]:
         cells = []
         for kind in ("pearson", "spearman"):
             low, high = found[f"{kind}_95"]

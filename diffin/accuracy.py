@@ -1,4 +1,4 @@
-"""How well two rankings of the same samples agree, for the accuracy gate."""
+"""Agreement of two rankings of the same samples: fast with exact, and one draw of minibatches with another."""
 
 import math
 from dataclasses import dataclass
@@ -42,6 +42,29 @@ def agreement(fast: Tensor, exact: Tensor) -> Agreement:
     cosine = float(torch.nn.functional.cosine_similarity(fast / scale, exact / scale, dim=0))
     constant = exact.max() - exact.min() <= torch.finfo(torch.float32).eps * scale
     return Agreement(cosine, None if constant else spearman(fast, exact), worst, len(exact))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Agreement of a score with itself under another draw of minibatches.
+
+    Attributes:
+        between_draws: Spearman's correlation of the scores by one draw with those by the other.
+        of_mean: the correlation to be expected between the mean of both, which is the score, and the mean of two
+            further draws: 2 r / (1 + r), by Spearman and Brown, 0 where r is negative.
+        samples: those compared.
+    """
+
+    between_draws: float
+    of_mean: float
+    samples: int
+
+
+def reliability(first: Tensor, second: Tensor) -> Reliability:
+    """Compare the scores (n,) by two draws, where both are finite."""
+    finite = first.isfinite() & second.isfinite()
+    found = spearman(first[finite].double().cpu(), second[finite].double().cpu())
+    return Reliability(found, max(0.0, 2 * found / (1 + found)) if found > -1 else 0.0, int(finite.sum()))
 
 
 def relative_error(fast: Tensor, exact: Tensor) -> float:

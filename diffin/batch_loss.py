@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffin import autodiff
-from diffin.contrastive import Encoded, LossKind, Pairs, batch_loss, masked_members
+from diffin.contrastive import Encoded, LossKind, Pairs, batch_loss, logits_loss, masked_members
 
 Encoder = Callable[[Tensor, Pairs], Encoded]
 """(theta (p,), pairs of n) -> embeddings of n."""
@@ -84,10 +84,7 @@ class ContrastiveLoss:
     def hvp(self, theta: Tensor, direction: Tensor) -> Tensor:
         if self._whole:
             return autodiff.hvp(self._loss, theta, direction)
-        moved = [
-            autodiff.derivative(lambda t, b=b, s=s: self._pack(t, b, s), theta, direction) for s, b in self._batches()
-        ]
-        embeddings, speeds = (torch.cat([pair[i] for pair in moved]) for i in (0, 1))
+        embeddings, speeds = self._moved(theta, direction)
         slopes, bends = torch.func.jvp(torch.func.grad(self._head), (embeddings,), (speeds,))[:2]
         total = torch.zeros_like(theta)
         for start, batch in self._batches():
@@ -99,6 +96,26 @@ class ContrastiveLoss:
                 extra=lambda t, b=batch, g=bend, s=start: self._inner(t, b, g, s),
             )
         return total
+
+    def gauss_newton(self, theta: Tensor, direction: Tensor) -> Tensor:
+        """Return J^T C J direction (p,): J the Jacobian of the logits, C the Hessian of the loss in the logits."""
+        embeddings, speeds = self._moved(theta, direction)
+        logits, back = torch.func.vjp(self._logits, embeddings)[:2]
+        moving = torch.func.jvp(self._logits, (embeddings,), (speeds,))[1]
+        slope = torch.func.grad(lambda values: logits_loss(values, self._masked, self.kind))
+        bends = back(torch.func.jvp(slope, (logits,), (moving,))[1])[0]
+        total = torch.zeros_like(theta)
+        for start, batch in self._batches():
+            bend = _rows(bends, start, len(batch))
+            total += autodiff.gradient(lambda t, b=batch, g=bend, s=start: self._inner(t, b, g, s), theta)
+        return total
+
+    def _moved(self, theta: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the packed embeddings (R, 2d + 2) and their derivative along a direction."""
+        moved = [
+            autodiff.derivative(lambda t, b=b, s=s: self._pack(t, b, s), theta, direction) for s, b in self._batches()
+        ]
+        return torch.cat([value for value, _ in moved]), torch.cat([speed for _, speed in moved])
 
     @property
     def _whole(self) -> bool:
@@ -128,7 +145,35 @@ class ContrastiveLoss:
         """Return the loss () of packed rows (R, 2d + 2)."""
         image, text = rows[:, :-2].chunk(2, 1)
         encoded = Encoded(image, text, rows[0, -2], rows[0, -1])
-        return batch_loss(encoded, masked_members(self.pairs, self.pairs), self.kind)
+        return batch_loss(encoded, self._masked, self.kind)
+
+    def _logits(self, rows: Tensor) -> Tensor:
+        """Return the logits (R, R) of packed rows (R, 2d + 2): of each image with every text."""
+        image, text = rows[:, :-2].chunk(2, 1)
+        return rows[0, -2] * (image @ text.T) + rows[0, -1]
+
+    @property
+    def _masked(self) -> Tensor:
+        return masked_members(self.pairs, self.pairs)
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """A contrastive loss with the Gauss-Newton matrix in the place of its Hessian: J^T C J, C the logits' Hessian.
+
+    C is positive semi-definite, since both losses are convex in the logits, so J^T C J is too. It leaves out how the
+    logits bend. Under Adam that part is largely undone by P, which shrinks where gradients grow (docs/method.md,
+    section 4). A product takes about half as long as one with the Hessian: forward mode and one gradient.
+    """
+
+    loss: ContrastiveLoss
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        return self.loss.gradient(theta)
+
+    def hvp(self, theta: Tensor, direction: Tensor) -> Tensor:
+        """Return J^T C J direction (p,)."""
+        return self.loss.gauss_newton(theta, direction)
 
 
 def _rows(values: Tensor, start: int, count: int) -> Tensor:

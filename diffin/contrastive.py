@@ -104,6 +104,12 @@ def batch_loss(batch: Encoded, masked: Tensor, kind: LossKind) -> Tensor:
     return sample_losses(batch, batch, masked, kind).mean()
 
 
+def logits_loss(logits: Tensor, masked: Tensor, kind: LossKind) -> Tensor:
+    """Return batch_loss () up to round-off, from the logits (R, R) of each image with every text."""
+    own = logits.diagonal()
+    return (one_way_loss(own, logits, masked, kind) + one_way_loss(own, logits.T, masked, kind)).mean() / 2
+
+
 def neg_clip_loss(samples: Encoded, reference: Encoded, same_sample: Tensor) -> Tensor:
     """Return negCLIPLoss (n,): cosine less tau/2 times the two log-sum-exps over {z} + B, tau = 1/scale.
 

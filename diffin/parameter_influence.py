@@ -122,7 +122,6 @@ def _over(segment: Segment, start: Tensor, push: Tensor, steps: int, tell: Calla
             tell()
             return root * minibatch.hvp(segment.theta, root * vector)
 
-        kept, _ = exp_and_phi(matvec, current, share, steps)
-        _, added = exp_and_phi(matvec, push, share, steps)
-        current = kept + added
+        kept = exp_and_phi(matvec, current, share, steps).decayed
+        current = kept + exp_and_phi(matvec, push, share, steps).integral
     return torch.where(root > 0, root * current, start)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffin import stencil as st
-from diffin.adjoint import LANCZOS_STEPS, Segment, adjoint
+from diffin.adjoint import LANCZOS_STEPS, Resolution, Segment, trace_back
 from diffin.batch_loss import BatchLoss
 from diffin.calibrate import calibrate, evaluate, first_step, refine, worst_error
 from diffin.exact import double, exact_terms
@@ -32,7 +32,8 @@ class Problem:
         probes, probes64: a batch of samples for calibration and the accuracy gate, in both precisions.
         estimators: which of diffin, diffin_eq9, tracin.
         n_samples: N.
-        lanczos_steps: k of the adjoint, for each minibatch.
+        lanczos_steps: k of the adjoint, for each minibatch, at most.
+        tolerance: residual at which the steps for a minibatch end.
         slopes: first derivatives by forward mode instead of differences; diffin_eq9 has a second one.
 
     Raises:
@@ -44,6 +45,7 @@ class Problem:
     estimators: tuple[str, ...]
     n_samples: float
     lanczos_steps: int = LANCZOS_STEPS
+    tolerance: float = 0.0
     slopes: bool = False
 
     def __post_init__(self) -> None:
@@ -61,6 +63,7 @@ class Checkpoint:
         reference: L_B.
         target: L_V; None if V = training, then L_V = L_B.
         samples, samples64: per-sample losses in the working precision and in float64.
+        redrawn: the segment with other minibatches, or None if `diffin` is traced once.
     """
 
     segment: Segment
@@ -70,6 +73,7 @@ class Checkpoint:
     target: BatchLoss | None
     samples: SampleLosses
     samples64: SampleLosses
+    redrawn: Segment | None = None
 
     @property
     def target_gradient(self) -> Tensor:
@@ -135,14 +139,48 @@ def coefficients(checkpoint: Checkpoint, n_samples: float, checkpoints: int) -> 
     return {DIFFIN: 1 / n_samples, TRACIN: lr / n_samples, EQ9: -t * lr**2 / (n_samples * checkpoints)}
 
 
+@dataclass(frozen=True)
+class Influence:
+    """The adjoint's directions, by checkpoint.
+
+    Attributes:
+        directions: the means over the draws of minibatches.
+        draws: the directions by draw and checkpoint.
+        resolutions: by draw and checkpoint.
+    """
+
+    directions: list[Tensor]
+    draws: list[list[Tensor]]
+    resolutions: list[list[Resolution]]
+
+
+def trace_influence(
+    problem: Problem, checkpoints: Sequence[Checkpoint], progress: Callable[[float], None] = lambda share: None
+) -> Influence:
+    """Trace the target's gradient back through training, once for each draw of minibatches.
+
+    The mean of two draws has half the variance that the choice of minibatches brings, and how the two agree says how
+    much of it is left (`diffin.accuracy.reliability`).
+    """
+    draws = [[checkpoint.segment for checkpoint in checkpoints]]
+    again = [checkpoint.redrawn for checkpoint in checkpoints if checkpoint.redrawn is not None]
+    draws += [again] if len(again) == len(checkpoints) else []
+    u_end, found = checkpoints[-1].target_gradient, []
+    for done, segments in enumerate(draws):
+        count = lambda share, d=done: progress((d + share) / len(draws))  # noqa: E731
+        found.append(trace_back(segments, u_end, problem.lanczos_steps, count, problem.tolerance))
+    directions = [directions for directions, _ in found]
+    means = directions[0]
+    if len(directions) > 1:
+        means = [torch.stack(of_checkpoint).mean(0) for of_checkpoint in zip(*directions, strict=True)]
+    return Influence(means, directions, [resolutions for _, resolutions in found])
+
+
 def influence_directions(
     problem: Problem, checkpoints: Sequence[Checkpoint], progress: Callable[[float], None] = lambda share: None
 ) -> list[Tensor] | None:
     """Return the adjoint's direction of every checkpoint, or None if diffin is not wanted."""
-    if DIFFIN not in problem.estimators:
-        return None
-    segments = [checkpoint.segment for checkpoint in checkpoints]
-    return adjoint(segments, checkpoints[-1].target_gradient, problem.lanczos_steps, progress)
+    return trace_influence(problem, checkpoints, progress).directions if DIFFIN in problem.estimators else None
 
 
 def local_directions(problem: Problem, checkpoint: Checkpoint) -> Directions:

@@ -14,7 +14,7 @@ from benchmarks.retraining.training import Saved, Training
 from diffin import prepare
 from diffin.adjoint import LANCZOS_STEPS, Segment, adjoint
 from diffin.autodiff import derivative
-from diffin.batch_loss import BatchLoss
+from diffin.batch_loss import BatchLoss, ContrastiveLoss, GaussNewton
 from diffin.exact import exact_terms
 from diffin.samples import SampleLosses
 
@@ -31,6 +31,7 @@ class Choice:
         pieces: of each segment, a minibatch for each.
         lanczos_steps: for each minibatch.
         size: of B and of the minibatches.
+        gauss_newton: take the Gauss-Newton matrix of a contrastive loss in the place of its Hessian where P is known.
         between: take each piece at a theta between the segment's ends, not at its end.
         seed: of the draw of B and the minibatches.
     """
@@ -39,6 +40,7 @@ class Choice:
     pieces: int = 5
     lanczos_steps: int = LANCZOS_STEPS
     size: int = 256
+    gauss_newton: bool = False
     between: bool = False
     seed: int = 0
 
@@ -118,6 +120,8 @@ def checkpoints_of(problem: RetrainedProblem, saved: list[Saved], choice: Choice
     checkpoints, before = [], 0
     for one in saved[apart::apart]:
         minibatches = [problem.loss(one, problem.pool[draw()]) for _ in range(choice.pieces)]
+        if choice.gauss_newton and one.preconditioner is not None:
+            minibatches = [GaussNewton(loss) if isinstance(loss, ContrastiveLoss) else loss for loss in minibatches]
         lr_sum = sum(training.lr(step) for step in range(before, one.step))
         samples = problem.samples(one, reference)
         checkpoints.append(

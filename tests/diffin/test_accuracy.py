@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from diffin.accuracy import agreement, spearman
+from diffin.accuracy import agreement, reliability, spearman
 from diffin.layout import Layout
 
 
@@ -44,3 +44,20 @@ def test_flatten_refuses_another_shape():
     layout = Layout.of({"a": torch.zeros(2, 3)})
     with pytest.raises(ValueError, match=r"a: expected shape \(2, 3\), got \(3, 2\)"):
         layout.flatten({"a": torch.zeros(3, 2)})
+
+
+def test_reliability_is_of_the_scores_that_both_draws_have():
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(50, generator=generator)
+    second = first + torch.randn(50, generator=generator)
+    expected = spearmanr(first[1:], second[1:]).statistic
+    first[0] = float("nan")
+    found = reliability(first, second)
+    assert found.samples == 49
+    assert found.between_draws == pytest.approx(expected)
+    assert found.of_mean == pytest.approx(2 * expected / (1 + expected))
+
+
+def test_draws_that_disagree_have_no_reliability():
+    found = reliability(torch.arange(5.0), -torch.arange(5.0))
+    assert (found.between_draws, found.of_mean) == (pytest.approx(-1), 0.0)

@@ -1,6 +1,6 @@
 """Every estimator on two problems whose gradients and Hessians are known on paper: least squares, and linear towers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from diffin.prepare import (
     local_directions,
     prepare,
     total,
+    trace_influence,
 )
 from diffin.samples import ContrastiveLosses, ModuleLosses
 from diffin.self_influence import self_influence
@@ -128,6 +129,20 @@ def test_least_squares(target: str) -> None:
     fast, exact = fast_scores(least_squares(target), rows(X_Z, Y_Z), P), by_hand(target)
     for name in ESTIMATORS:
         torch.testing.assert_close(fast[name], exact[name], rtol=0, atol=1e-6 * float(exact[name].abs().max()))
+
+
+def test_two_draws_of_minibatches_give_the_mean_of_their_directions() -> None:
+    problem = Problem(None, None, ESTIMATORS, N, lanczos_steps=P)
+    once = least_squares("validation")
+    turned = [replace(one.segment, minibatches=one.segment.minibatches[::-1]) for one in once]
+    alone = [replace(one, segment=segment) for one, segment in zip(once, turned, strict=True)]
+    twice = [replace(one, redrawn=segment) for one, segment in zip(once, turned, strict=True)]
+    first, second = influence_directions(problem, once), influence_directions(problem, alone)
+    found = trace_influence(problem, twice)
+    assert len(found.resolutions) == 2
+    for a, b, mean in zip(first, second, found.directions, strict=True):
+        assert not torch.allclose(a, b, rtol=1e-3)
+        torch.testing.assert_close(mean, (a + b) / 2)
 
 
 def test_least_squares_on_itself() -> None:

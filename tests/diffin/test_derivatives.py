@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import softplus
 
 from diffin import exact
 from diffin.adjoint import Segment, lanczos, segment_directions
 from diffin.autodiff import differentiable_kernels
-from diffin.batch_loss import MeanLoss
+from diffin.batch_loss import GaussNewton, MeanLoss
 from diffin.calibrate import calibrate
-from diffin.contrastive import batch_loss, masked_members
+from diffin.contrastive import LossKind, batch_loss, masked_members
 from diffin.samples import ModuleLosses
 from diffin.stencil import curve, first_difference, merge, mixed, move
 from tests.diffin import oracle as oracle
@@ -80,7 +81,8 @@ def random_symmetric(size: int, seed: int, shift: float = 0.0) -> torch.Tensor:
 def test_lanczos_with_all_steps_is_the_matrix(size, seed):
     matrix = random_symmetric(size, seed)
     start = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
-    basis, values, vectors = lanczos(lambda v: matrix @ v, start, size)
+    space = lanczos(lambda v: matrix @ v, start, size)
+    basis, values, vectors = space.basis, space.values, space.vectors
     torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis), dtype=torch.float64), atol=1e-8, rtol=0)
     rebuilt = basis.T @ (vectors @ torch.diag(values) @ vectors.T) @ basis @ start
     torch.testing.assert_close(rebuilt, matrix @ start, atol=1e-6, rtol=1e-6)
@@ -92,7 +94,7 @@ def test_segment_of_a_quadratic_is_exp_and_phi():
     u = torch.randn(8, dtype=torch.float64, generator=generator)
     p = 0.5 + torch.rand(8, dtype=torch.float64, generator=generator)
     lr_sum = 0.3
-    r, start = segment_directions(Segment(u, lr_sum, [Quadratic(matrix)], p), u, steps=8)
+    r, start, _ = segment_directions(Segment(u, lr_sum, [Quadratic(matrix)], p), u, steps=8)
     hp = matrix * p[None, :]  # H P
     torch.testing.assert_close(start, torch.matrix_exp(-lr_sum * hp) @ u)
     inverse = torch.linalg.inv(hp)
@@ -102,9 +104,9 @@ def test_segment_of_a_quadratic_is_exp_and_phi():
 def test_minibatches_act_one_after_another_backwards():
     first, second = random_symmetric(6, 0, shift=6.0), random_symmetric(6, 1, shift=6.0)
     u = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    r, start = segment_directions(Segment(u, 0.4, [Quadratic(first), Quadratic(second)]), u, steps=6)
-    late, middle = segment_directions(Segment(u, 0.2, [Quadratic(second)]), u, steps=6)
-    early, expected = segment_directions(Segment(u, 0.2, [Quadratic(first)]), middle, steps=6)
+    r, start, _ = segment_directions(Segment(u, 0.4, [Quadratic(first), Quadratic(second)]), u, steps=6)
+    late, middle, _ = segment_directions(Segment(u, 0.2, [Quadratic(second)]), u, steps=6)
+    early, expected, _ = segment_directions(Segment(u, 0.2, [Quadratic(first)]), middle, steps=6)
     torch.testing.assert_close(r, early + late)
     torch.testing.assert_close(start, expected)
 
@@ -112,7 +114,7 @@ def test_minibatches_act_one_after_another_backwards():
 def test_negative_eigenvalues_are_clamped():
     matrix = torch.diag(torch.tensor([-5.0, 2.0], dtype=torch.float64))
     u = torch.tensor([1.0, 1.0], dtype=torch.float64)
-    r, start = segment_directions(Segment(u, 0.5, [Quadratic(matrix)]), u, steps=2)
+    r, start, _ = segment_directions(Segment(u, 0.5, [Quadratic(matrix)]), u, steps=2)
     decay = torch.exp(torch.tensor(-1.0, dtype=torch.float64))
     torch.testing.assert_close(start, torch.stack([torch.ones_like(decay), decay]))
     torch.testing.assert_close(r, torch.stack([torch.full_like(decay, 0.5), (1 - decay) / 2]))
@@ -120,7 +122,7 @@ def test_negative_eigenvalues_are_clamped():
 
 def test_a_zero_adjoint_gives_zero_directions():
     zero = torch.zeros(4)
-    r, start = segment_directions(Segment(zero, 0.5, [Quadratic(torch.eye(len(zero)))]), zero)
+    r, start, _ = segment_directions(Segment(zero, 0.5, [Quadratic(torch.eye(len(zero)))]), zero)
     assert not r.any()
     assert not start.any()
 
@@ -198,3 +200,33 @@ def test_calibration_finds_the_valley(best, off):
     assert found.error < 4e-4
     assert found.error == min(error for _, error in found.tried)
     assert len(found.tried) < 25
+
+
+def test_a_gauss_newton_product_is_that_of_the_dense_matrix(clip, pairs):
+    """J^T C J by rows of J from reverse mode and C by torch's own Hessian, on batches whole and split."""
+    batch = pairs(10, 300, seed=8)
+    theta = clip.theta.double()
+    masked = masked_members(batch, batch)
+
+    def logits(point: torch.Tensor) -> torch.Tensor:
+        encoded = clip.encode(point, batch)
+        return encoded.scale * encoded.image @ encoded.text.T + encoded.bias
+
+    def loss(values: torch.Tensor) -> torch.Tensor:
+        own, others = values.diagonal()[:, None], torch.where(masked, -1e9, values)
+        back = torch.where(masked, -1e9, values.T)
+        if clip.kind is LossKind.SIGLIP:
+            both = softplus(others).sum(1) + softplus(back).sum(1)
+            return (softplus(-own[:, 0]) + both / 2).mean()
+        return sum((torch.cat([own, one], 1).logsumexp(1) - own[:, 0]).mean() for one in (others, back)) / 2
+
+    point = theta.clone().requires_grad_()
+    values = logits(point)
+    jacobian = torch.stack([torch.autograd.grad(one, point, retain_graph=True)[0] for one in values.flatten()])
+    curvature = torch.autograd.functional.hessian(loss, values.detach()).reshape(len(jacobian), len(jacobian))
+    direction = torch.randn(theta.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    expected = jacobian.T @ (curvature @ (jacobian @ direction))
+    for batch_size in (64, 4):
+        found = GaussNewton(clip.batch(batch, batch_size)).hvp(theta, direction)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
+    assert float(direction @ expected) > 0
