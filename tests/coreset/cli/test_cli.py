@@ -264,7 +264,10 @@ def test_version_is_for_programs_too() -> None:
         (["select", "{job}", "--k", "5"], "it has a result once it has succeeded"),
         (["select", "{job}"], "a selection has exactly one of `k`, `fraction` and `threshold`"),
         (["select", "{job}", "--filter", "clip_score>0.2"], "expected COLUMN.RULE=VALUE"),
-        (["select", "{job}", "--k", "5", "--filter", "clip_score.any_of=2"], "cannot have any_of; expected min, max, min_rank, max_rank"),
+        (
+            ["select", "{job}", "--k", "5", "--filter", "clip_score.any_of=2"],
+            "cannot have any_of; expected min, max, min_rank, max_rank",
+        ),
         (["select", "{job}", "--spec", "/nowhere.json"], "is not a file with a JSON object"),
         (["report", "{job}"], "it has a result once it has succeeded"),
         (["delete", "{job}"], "queued"),

@@ -186,7 +186,9 @@ def test_only_what_was_set_is_sent_and_it_is_the_same_spec(further: dict[str, An
 
 
 def test_a_spec_is_checked_on_this_side() -> None:
-    with pytest.raises(errors.InvalidSpec, match=r"select: a selection has exactly one of `k`, `fraction` and `threshold`") as raised:
+    with pytest.raises(
+        errors.InvalidSpec, match=r"select: a selection has exactly one of `k`, `fraction` and `threshold`"
+    ) as raised:
         validate_spec({**SPEC, "select": {}})
     assert raised.value.data["errors"][0]["field"] == "select"
 

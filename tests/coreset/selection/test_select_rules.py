@@ -212,7 +212,10 @@ def test_a_low_temperature_draws_the_best_and_a_high_one_draws_evenly(tmp_path: 
             r"none of 10 samples passes all filters \(5 pass clip_score, 0 pass caption_words\); widen them",
         ),
         ({"k": 6, "filters": {"clip_score": {"min": 0.5}}}, "k is 6, but only 5 samples can be ranked"),
-        ({"k": 5, "quota": {"field": "cluster", "max": 2}}, "k is 5, but the quota admits only 4 samples; raise the quota, or lower k"),
+        (
+            {"k": 5, "quota": {"field": "cluster", "max": 2}},
+            "k is 5, but the quota admits only 4 samples; raise the quota, or lower k",
+        ),
         (
             {"k": 8, "quota": {"field": "cluster", "shares": {"0": 0.75}}},
             "the quota wants 6 samples of cluster 0, which has 5 that can be ranked",
