@@ -48,7 +48,7 @@ def address(stack: LocalStack, hostile_pool: Path, tiny_run: Path, tmp_path_fact
             "select": {"k": 40},
             "evaluate": {
                 "test": {"shards": [str(held_out)]},
-                "selections": {"clip_score": {"by": "clip_score"}, "loss": {"by": "loss"}},
+                "selections": {"clip_score": {"by": "clip_score"}, "neg_clip_loss": {"by": "neg_clip_loss"}},
                 "fractions": [0.3, 0.6],
                 "seeds": 2,
                 "samples_seen": 64,
@@ -72,8 +72,8 @@ def test_the_worth_of_the_selections_is_drawn_on_the_page_and_in_the_report(
         expect(figures.nth(1).locator("circle")).to_have_count(2 + 1)
         page.get_by_label("Kept:").select_option("60 %")
         rows = page.get_by_role("group", name="Evaluation").locator("tbody tr")
-        expect(rows.filter(has_text="loss")).to_contain_text("60 %")
-        expect(rows.filter(has_text="loss")).to_contain_text("±")
+        expect(rows.filter(has_text="neg_clip_loss")).to_contain_text("60 %")
+        expect(rows.filter(has_text="neg_clip_loss")).to_contain_text("±")
         expect(rows).to_have_count(3)
     assert said == []
 

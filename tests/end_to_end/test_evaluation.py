@@ -191,7 +191,7 @@ def test_proxies_that_cannot_be_trained_are_counted_and_named(
     found = client.evaluation(job.id)
     (failure,) = found.failed
     assert (failure.selection, failure.seed) == ("few", 0)
-    assert "the quota admits only 6 samples through" in failure.message
+    assert "the quota admits only 6 samples; raise the quota, or lower k" in failure.message
     assert {cut.selection: cut.points is not None for cut in found.cuts} == {
         "full": True,
         "clip_score": True,

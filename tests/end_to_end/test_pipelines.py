@@ -95,7 +95,7 @@ def test_scores_come_from_the_service_where_the_parts_are_out_of_reach(
 ) -> None:
     columns = ["uid", "status", "diffin", "clip_score"]
     read = client.scores(job.id, columns)
-    monkeypatch.setattr("coreset.client.operations.from_parts", lambda parts, columns: None)
+    monkeypatch.setattr("coreset.client.scores.from_parts", lambda parts, columns: None)
     assert client.scores(job.id, columns).to_pylist() == read.to_pylist()
     assert len(read) == job.progress.samples.read
 

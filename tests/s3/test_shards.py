@@ -57,7 +57,7 @@ def test_a_storage_that_does_not_answer_is_no_missing_shard(shard: str, proxy: F
     with pytest.raises(ShardUnreadable, match="not found"):
         list_shards(PoolSpec(shards=[shard.replace("000000", "000001")]))
     proxy.choose = lambda method, path: "error"
-    with pytest.raises(Unavailable, match="cannot be looked at now"):
+    with pytest.raises(Unavailable, match="cannot be reached now"):
         list_shards(PoolSpec(shards=[shard]))
 
 
