@@ -45,6 +45,7 @@ def address(stack: LocalStack, hostile_pool: Path, tiny_run: Path, tmp_path_fact
             "pool": {"shards": [str(hostile_pool / "{000000..000005}.tar")]},
             "checkpoints": {"run": str(tiny_run)},
             "reference": {"size": 24},
+            "scores": ["diffin", "diffin_eq9", "tracin", "clip_score", "neg_clip_loss", "loss", "random"],
             "select": {"k": 40},
             "evaluate": {
                 "test": {"shards": [str(held_out)]},
