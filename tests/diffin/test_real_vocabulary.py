@@ -184,6 +184,7 @@ def test_the_steps_are_enough_for_the_tolerance(trained: Trained, case) -> None:
         assert steps < 150
 
 
+@pytest.mark.slow
 def test_the_hessian_itself_is_resolved_by_enough_steps(trained: Trained, case) -> None:
     """It has negative eigenvalues, so the residual is an estimate: the clamp makes the action converge more slowly."""
     decayed, integral, steps, _ = case(False).errors(trained.moved, 150, 1e-3)
@@ -198,6 +199,7 @@ def test_the_residual_bounds_the_error_at_any_number_of_steps(trained: Trained, 
         assert max(decayed, integral) <= residual * (1 + 1e-6)
 
 
+@pytest.mark.slow
 def test_three_steps_do_not_resolve_it_and_say_so(trained: Trained, case) -> None:
     decayed, _, _, residual = case(False).errors(trained.moved, 3, 0.0)
     assert decayed > 0.1

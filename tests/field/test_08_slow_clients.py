@@ -4,6 +4,8 @@ import logging
 import socket
 from pathlib import Path
 
+import pytest
+
 from coreset_service.http.bodies import UNFINISHED_OF_ONE
 from coreset_service.http.connections import MAX_CONNECTIONS, OnceInAWhile
 from tests.field.clients import answers, half_sent, resident, running, still_open
@@ -16,6 +18,7 @@ BODY = (
 )
 
 
+@pytest.mark.slow
 def test_half_heads_and_unfinished_bodies(redis_url: str, tmp_path: Path) -> None:
     with running(redis_url, tmp_path) as (port, process, log):
         before = resident(process)

@@ -199,6 +199,7 @@ def test_select_has_an_option_for_every_field() -> None:
         assert f"--{options.get(field, field)} " in shown, field
 
 
+@pytest.mark.slow
 def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
     """In a real bash, with the script that --show-completion prints."""
     environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}

@@ -119,6 +119,7 @@ class Deadly(dict[str, bytes]):
         return os._exit, (1,)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_samples_also_after_one_was_killed(
     shards: list[Path], samples: list[Sample]
 ) -> None:
@@ -185,6 +186,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_loader_processes_end_with_a_worker_that_is_killed(shards: list[Path]) -> None:
     command = [sys.executable, "-c", HELD, str(shards[0])]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

@@ -3,6 +3,8 @@
 import subprocess
 from collections.abc import Callable
 
+import pytest
+
 from coreset.queue.fair_order import TASKS_PER_TURN
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
@@ -22,6 +24,7 @@ def post(store: JobStore, queue: TaskQueue, spec: JobSpec, job: str, tasks: int,
     queue.enqueue_scoring(job, [range(n, n + 1) for n in range(tasks)])
 
 
+@pytest.mark.slow
 def test_ten_shards_posted_behind_thousands_end_while_those_run(
     spec: JobSpec, store: JobStore, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -41,6 +44,7 @@ def test_ten_shards_posted_behind_thousands_end_while_those_run(
     assert tiny_queue.census.waiting_counts()["gpu"] > LARGE / 2
 
 
+@pytest.mark.slow
 def test_two_large_jobs_get_the_same_share(
     spec: JobSpec, store: JobStore, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -54,6 +58,7 @@ def test_two_large_jobs_get_the_same_share(
     assert abs(shares[0] - shares[1]) <= TASKS_PER_TURN * WORKERS + WORKERS
 
 
+@pytest.mark.slow
 def test_high_runs_before_normal_before_low_whatever_came_first(
     spec: JobSpec, store: JobStore, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events
 ) -> None:

@@ -43,6 +43,7 @@ def test_a_whole_job_runs_each_task_once_and_finishes_last(
     assert tiny_queue.census.waiting_counts() == {"cpu": 0, "gpu": 0}
 
 
+@pytest.mark.slow
 def test_a_killed_workers_task_runs_again_within_the_lease(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_stalled_process_ends_itself_and_the_task_runs_again(
     assert len(events("score ")) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_makes_itself_known_again_to_an_emptied_redis(
     redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, wait: Wait
 ) -> None:
@@ -127,6 +129,7 @@ def test_a_worker_makes_itself_known_again_to_an_emptied_redis(
     assert tiny_queue.workers.count() == 1
 
 
+@pytest.mark.slow
 def test_sigterm_lets_the_task_end(
     job: str, redis: Redis, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events, wait: Wait
 ) -> None:
@@ -161,6 +164,7 @@ def test_sigterm_is_heard_between_two_tasks(
     assert tiny_queue.census.waiting_counts()["gpu"] == 1
 
 
+@pytest.mark.slow
 def test_cancelling_ends_with_the_last_running_task(
     job: str,
     redis: Redis,

@@ -77,6 +77,7 @@ def test_slopes_in_forward_mode_are_the_differences_in_float32(
         assert_same(found[score], in_float32[score], share)
 
 
+@pytest.mark.slow
 def test_a_precision_that_fails_the_gate_gives_way_to_the_next(
     scored: Scored, in_float32: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

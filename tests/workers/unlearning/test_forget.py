@@ -56,6 +56,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.timeout(300)  # a process that imports torch and open_clip: ten seconds, on a busy machine a hundred
+@pytest.mark.slow
 def test_the_command_writes_a_checkpoint_that_open_clip_loads(
     tmp_path: Path, spec: dict[str, Any], tiny_run: Path, defects: dict[str, list[str]]
 ) -> None:
