@@ -87,7 +87,7 @@ def column(outcome: Outcome, name: str) -> np.ndarray[Any, np.dtype[np.float64]]
 
 def test_a_last_learning_rate_of_zero_leaves_its_checkpoint_out_of_tracin_and_eq9(score: Score, files: Any) -> None:
     found = score(**files(1e-3, 0.0), scores=["diffin", "diffin_eq9", "tracin", "clip_score"])
-    assert any("learning rate is 0" in w for w in found.warnings)
+    assert any("learning rate is 0; it adds nothing to tracin and diffin_eq9" in w for w in found.warnings)
     for name in ("tracin", "diffin_eq9"):
         terms = column(found, f"{name}_by_checkpoint")
         assert terms[:, 0].any()
