@@ -73,9 +73,9 @@ def without_extras(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_versions_of_the_distributions_agree() -> None:
     for name in ("coreset-service", "coreset-workers"):
-        told = project(PROJECTS[name])
-        assert told["version"] == __version__
-        assert f"coreset[engine]=={__version__}" in told["dependencies"]
+        reported = project(PROJECTS[name])
+        assert reported["version"] == __version__
+        assert f"coreset[engine]=={__version__}" in reported["dependencies"]
 
 
 def test_what_the_client_depends_on_is_small() -> None:
