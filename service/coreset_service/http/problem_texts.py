@@ -114,6 +114,13 @@ TEXTS: dict[str, Text] = {
         "Repair or leave out the shards that are named, or allow some to fail: `max_failed_shards`.",
         "`uri`, `shards`",
     ),
+    "stored-specs-full": Text(
+        "The specs of this key's jobs, of the ended ones too, have as many bytes as they may "
+        "(`CORESET_MAX_SPEC_BYTES`; each counts for 4 KiB at least).",
+        "Delete ended jobs (`DELETE /v1/jobs/{id}`), or give jobs a `ttl_seconds_after_finished`; name shards by "
+        "brace ranges.",
+        "`retry_after`",
+    ),
     "too-many-open-jobs": Text(
         "As many jobs of this key have not ended as may be open (`CORESET_MAX_OPEN_JOBS`).",
         "Wait until one has ended, or cancel one.",
