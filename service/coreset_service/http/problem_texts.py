@@ -88,9 +88,11 @@ TEXTS: dict[str, Text] = {
     ),
     "damaged-file": Text(
         "A file in the storage is not what was written: a bit has flipped, or it was cut off or removed. No "
-        "other result is made of it. In an answer, or the reason of a failed job.",
+        "other result is made of it. In an answer; or the reason of a failed job, if the file was damaged again after "
+        "its repair.",
         "Post the same spec again: what is damaged is made again, and the rest is used as it is. `coreset doctor JOB` "
         "lists all damaged files.",
+        "`name`, `why`",
     ),
     "pool-unusable": Text(
         "The pool holds too little to work with: no sample, fewer than the reference batch needs, or none of the first "
