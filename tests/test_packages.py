@@ -160,6 +160,7 @@ def test_wheels_hold_nothing_generic_and_a_client_installs_alone(tmp_path: Path)
         (wheels[name],) = out.glob("*.whl")
     for name, wheel in wheels.items():
         members = zipfile.ZipFile(wheel).namelist()
+        assert any(member.endswith("licenses/LICENSE") for member in members), name
         modules = {member.partition("/")[0] for member in members}
         modules = {module for module in modules if not module.endswith(".dist-info")}
         assert modules == TOP_LEVEL[name]
