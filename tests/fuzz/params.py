@@ -12,16 +12,15 @@ from coreset.errors import CheckpointUnusable, LocationForbidden
 from coreset.spec.job import CheckpointsSpec
 from coreset_workers.checkpoints.run import plan_checkpoints
 from coreset_workers.model.limits import check_config
+from coreset_workers.model.parameters import trained_parameters
 
-OPTIONS: dict[str, object] = {
-    **{"accum_freq": 1, "batch_size": 64, "epochs": 4, "epochs_cooldown": None, "lr": 0.002, "lr_cooldown_end": 0.0},
-    **{"force_context_length": None, "force_image_size": None, "force_patch_dropout": None, "force_quick_gelu": False},
-    **{"force_custom_text": False, "image_interpolation": None, "image_mean": None, "image_resize_mode": None},
-    **{"image_std": None, "lock_image": False, "lock_image_unlocked_groups": 0, "lock_text": False, "opt": "adamw"},
-    **{"lock_text_unlocked_layers": 0, "lr_cooldown_power": 1.0, "lr_scheduler": "cosine", "model": "ViT-B-32"},
-    **{"name": "a: b", "pretrained": "", "siglip": False, "skip_scheduler": False, "train_num_samples": 640},
-    **{"warmup": 7, "workers": 1, "world_size": 1},
-}
+OPTIONS = """
+accum_freq=1 batch_size=64 epochs=4 epochs_cooldown=None lr=0.002 lr_cooldown_end=0.0 lr_cooldown_power=1.0
+force_context_length=None force_custom_text=False force_image_size=None force_patch_dropout=None force_quick_gelu=False
+image_interpolation=None image_mean=None image_resize_mode=None image_std=None lock_image=False
+lock_image_unlocked_groups=0 lock_text=False lock_text_unlocked_layers=0 lr_scheduler=cosine model=ViT-B-32 name=a:b
+opt=adamw pretrained= siglip=False skip_scheduler=False train_num_samples=640 warmup=7 workers=1 world_size=1
+"""
 CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 8,
@@ -31,46 +30,22 @@ CONFIG: dict[str, Any] = {
     "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "interpolation": "bicubic"},
 }
 VALUES = [
+    *("None", "", "True", "False", "null", "nan", "inf", "-inf", "1e999", "-1", "0", "1e-320", "0x10", "1_0", "10**9"),
     *(
-        "None",
-        "",
-        "True",
-        "False",
-        "nan",
-        "inf",
-        "-inf",
-        "1e999",
-        "-1",
-        "0",
-        "1e-320",
-        "0x10",
-        "1_0",
-        "٣",
         "[1, 2",
         "{}",
-    ),
-    *(
         "(224, 336)",
+        "[[1]]",
+        '"text"',
         "[" * 5000,
         "9" * 5000,
-        "10**9",
-        "ViT-B-32",
-        "hf-hub:evil/model",
-        "../../etc/passwd",
-        "coca_ViT-B-32",
-    ),
-    *(
-        "const-cooldown",
-        "const",
-        "null",
-        '"text"',
-        "[[1]]",
         "a" * 100_000,
-        "openai",
-        "laion2b_s34b_b79k",
         "\x00",
         "\udc80",
+        "\u0663",
     ),
+    *("ViT-B-32", "coca_ViT-B-32", "hf-hub:evil/model", "../../etc/passwd", "openai", "laion2b_s34b_b79k"),
+    *("const-cooldown", "const"),
 ]
 LEAVES: list[Any] = [None, True, -1, 0, 1e308, 10**30, "text", [], {}, [[]], "\x00", "hf-hub:evil/model", [1] * 2000]
 
@@ -78,7 +53,7 @@ LEAVES: list[Any] = [None, True, -1, 0, 1e308, 10**30, "text", [], {}, [[]], "\x
 def mutated(seed: int) -> tuple[bytes, bytes | None]:
     """Return params.txt and open_clip_config.json of a seed; None for no such file."""
     random_ = random.Random(seed)
-    options = {name: str(value) for name, value in OPTIONS.items()}
+    options = dict(option.split("=", 1) for option in OPTIONS.split())
     for _ in range(random_.choice([1, 1, 2, 5])):
         options[random_.choice(list(options))] = random_.choice(VALUES)
     lines = [f"{name}: {value}\n" for name, value in options.items() if random_.random() < 0.97]
@@ -118,6 +93,8 @@ def read(folder: Path, files: tuple[bytes, bytes | None]) -> Counter[str]:
     try:
         run = plan_checkpoints(CheckpointsSpec(run=str(folder)), None)
         check_config(run.model)
+        if config is not None and len(run.model.config) < 20:
+            trained_parameters(run.model, run.locks)
     except (CheckpointUnusable, LocationForbidden):
         return Counter(refused=1)
     for one in run.checkpoints:

@@ -23,7 +23,7 @@ from coreset.storage.verified import Damage, take_damage
 from coreset_workers.evaluation.plan import make_trials, plan_proxies
 from coreset_workers.evaluation.trial import answer_trial
 from coreset_workers.model.device import device_name
-from coreset_workers.outputs.parts import find_part, find_summary
+from coreset_workers.outputs.parts import find_part
 from coreset_workers.repair import PlanRepair
 from coreset_workers.resources import Resources
 from coreset_workers.stages.conclude import conclude_job
@@ -176,11 +176,12 @@ class JobPipeline:
 
     def merge(self, level: int, index: int) -> Counts:
         """Add up the counts of up to 64 tasks, or of 64 merges of the level below."""
-        plan, _ = self._plan()
+        plan, thumbnails = self._plan()
         children = merge_levels(len(plan.tasks()))[level][index]
         if level == 0:
+            repair = self._repair(plan, thumbnails)
             shards = [shard for task in children for shard in plan.tasks()[task]]
-            counts = [Counts.of(plan.shards[shard], find_summary(self.storage, plan, shard)) for shard in shards]
+            counts = [Counts.of(plan.shards[shard], repair.summary(shard)) for shard in shards]
         else:
             counts = [self._merged(level - 1, child, {}) for child in children]
         merged = merge_counts(counts)
@@ -226,7 +227,7 @@ class JobPipeline:
     def _counts(self, plan: Plan, repair: PlanRepair) -> Counts:
         """Return the counts of all shards, from their summaries if some were scored again."""
         if repair.scored_again:
-            found = [Counts.of(shard, find_summary(self.storage, plan, shard.index)) for shard in plan.shards]
+            found = [Counts.of(shard, repair.summary(shard.index)) for shard in plan.shards]
             return merge_counts(found)
         tree = merge_levels(len(plan.tasks()))
         top = len(tree) - 1

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import structlog
 
-from coreset.errors import DamagedFile
+from coreset.errors import DamagedFile, NotFound
 from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.plan import Plan
 from coreset.storage.layout import PlanFolder
-from coreset.storage.plan_files import part_damage
+from coreset.storage.plan_files import load_summary, part_damage
 from coreset_workers.influence.prepared_files import discard_preparation
 from coreset_workers.resources import Resources
 from coreset_workers.stages.prepare import prepare_plan
@@ -57,6 +57,24 @@ class PlanRepair:
         except DamagedFile:  # of those that preparing wrote
             self._prepare(shard)
             return self._score(shard)
+
+    def summary(self, shard: int) -> ShardSummary | None:
+        """Return the summary of a shard, None if it has no part; a damaged one is made again with its part.
+
+        Raises:
+            ShardUnreadable: the shard cannot be read.
+            DamagedFile: the summary is damaged after it was made again.
+        """
+        try:
+            return load_summary(self.resources.storage, self.plan.id, shard)
+        except NotFound:
+            return None
+        except DamagedFile as error:
+            if shard in self.scored_again:
+                raise
+            self._note(error)
+            self.scored_again.add(shard)
+            return self.score(shard)
 
     def complete(self, stage: Callable[[], T], shards: Callable[[], Iterable[int]]) -> T:
         """Return what the stage returns; if it finds a damaged file of the plan, make it again and run it again.

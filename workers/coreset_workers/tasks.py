@@ -134,6 +134,8 @@ def _describe(kind: type[BaseException], error: BaseException) -> str:
     """Describe an error without its own text, which may contain what callers should not see."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "no space left in the storage; free some and post the same spec again"
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "the storage cannot be written; make it writable for the workers and post the same spec again"
     return error.detail if isinstance(error, CoresetError) else f"{kind.__name__}; the worker's log has the details"
 
 
