@@ -57,8 +57,8 @@ def test_curl_and_jq(folder: Path, stack: LocalStack, job: Job, client: Client) 
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr.splitlines()[-1] == "succeeded 6/6"
     manifest = client.result(job.id)
-    told = json.loads(answer.stdout)
-    assert (told["read"], told["bad"]) == (manifest.read, manifest.bad)
+    reported = json.loads(answer.stdout)
+    assert (reported["read"], reported["bad"]) == (manifest.read, manifest.bad)
     assert len(np.load(folder / "subset.npy")) == round(0.2 * manifest.scored)
     (folder / "job.json").write_text("{}")
     refused = run(folder, stack.url, "bash", "pipeline.sh", "job.json", "another", "subset.npy")
@@ -163,13 +163,13 @@ class Given:
 
 
 SPY = """
-def told(samples):
+def counted(samples):
     for sample in samples:
         print("FED", json.loads(sample["json"])["uid"])
         yield sample
 
 
-open_clip_train.data.tarfile_to_samples_nothrow = lambda shards: told(kept(shards))
+open_clip_train.data.tarfile_to_samples_nothrow = lambda shards: counted(kept(shards))
 main("""
 
 

@@ -115,15 +115,15 @@ def test_receivers_that_drip_do_not_delay_anothers_message(
 ) -> None:
     outbox = Outbox(redis)
     sender = WebhookSender(outbox, SECRET, private=True)
-    told, receiver = threading.Event(), Receiver(204)
+    removed, receiver = threading.Event(), Receiver(204)
     with dripping() as (slow, most), receiver.listening() as url:
         for number in range(24):
             ended(store, spec, f"{slow}{number}", f"slow{number}")
         ended(store, spec, url, "quick")
         remove = outbox.remove
-        monkeypatch.setattr(outbox, "remove", lambda job_id: (remove(job_id), told.set()))
+        monkeypatch.setattr(outbox, "remove", lambda job_id: (remove(job_id), removed.set()))
         sender.start()
-        assert told.wait(12), "before a single slow try was given up"
+        assert removed.wait(12), "before a single slow try was given up"
         sender.stop()
         assert len(receiver.heard) == 1
         assert 0 < most[0] <= OF_ONE_RECEIVER

@@ -48,9 +48,9 @@ def test_every_setting_is_named_and_no_other() -> None:
 
 @pytest.mark.parametrize("kind", [ServiceSettings, WorkerSettings])
 def test_the_defaults_are_the_real_ones(kind: type[BaseSettings]) -> None:
-    told = dict(re.findall(r"^\| `(CORESET_\w+)` \| `?([^|`]*)`? \|", OPERATIONS, re.MULTILINE))
+    documented = dict(re.findall(r"^\| `(CORESET_\w+)` \| `?([^|`]*)`? \|", OPERATIONS, re.MULTILINE))
     for variable, default in settings_of(kind).items():
-        assert told[variable] == str(default), variable
+        assert documented[variable] == str(default), variable
 
 
 def test_every_metric_is_named_and_no_other(api: TestClient) -> None:

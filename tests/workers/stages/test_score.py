@@ -197,17 +197,17 @@ class Stop(Exception):
 def test_a_beat_that_raises_leaves_no_part(
     plan: Plan, results: Storage, scorer: Scorer, loader: Loader, summaries: list[ShardSummary]
 ) -> None:
-    told: list[float] = []
+    reported: list[float] = []
 
     def stop_late(fraction: float) -> None:
-        told.append(fraction)
+        reported.append(fraction)
         if fraction > 0.6:
             raise Stop
 
     with pytest.raises(Stop):
         score_shard(scorer, loader, replaced(plan.shards[0], index=108), stop_late)
-    assert told == sorted(told)
-    assert told[0] > 0
+    assert reported == sorted(reported)
+    assert reported[0] > 0
     assert not results.exists(PlanFolder(plan.id).part(108))
     assert find_summary(results, plan, 108) is None
 
