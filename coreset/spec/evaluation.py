@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from coreset.spec.base import FrozenModel
+from coreset.spec.equal_rules import canonical
 from coreset.spec.model import ModelSpec
 from coreset.spec.pool import PoolSpec
 from coreset.spec.proxies import LEARNING_RATE, SEEDS
@@ -78,8 +79,10 @@ class EvaluateSpec(FrozenModel):
         return self.selections if self.selections is not None else default_rules(own, scores)
 
     def number_of_trials(self, own: Rule, scores: Sequence[Score]) -> int:
-        """Return the largest number of proxies to train; equal trials are trained once."""
-        return (1 + len(self.rules(own, scores)) * len(self.fractions or [1])) * self.seeds
+        """Return the largest number of proxies to train; rules that select the same samples are trained once."""
+        rules = (canonical(rule.with_recipe(clusters=True)) for rule in self.rules(own, scores).values())
+        distinct = {rule.model_dump_json(exclude={"recipe"}) for rule in rules}
+        return (1 + len(distinct) * len(self.fractions or [1])) * self.seeds
 
 
 def default_rules(own: Rule, scores: Sequence[Score]) -> dict[str, Rule]:
