@@ -9,6 +9,7 @@ from coreset.schemas.evaluation import Cut
 from coreset.schemas.plan import PlannedModel, PlannedShard
 from coreset.spec.base import FrozenModel
 from coreset.spec.evaluation import FULL, rule_of_seed
+from coreset.spec.pool import CaptionField
 from coreset.spec.proxies import PROXY_VERSION
 from coreset.spec.selection import Rule, SelectSpec
 
@@ -24,7 +25,7 @@ class ProxyPlan(FrozenModel):
 
     model: PlannedModel
     test: list[PlannedShard]
-    caption_field: str | None
+    caption_field: CaptionField
 
 
 class Setup(FrozenModel):

@@ -17,7 +17,7 @@ from coreset.selection.requirements import resolve_spec
 from coreset.selection.sampling import create_sampled
 from coreset.selection.subset_files import write_subset
 from coreset.selection.suspects import create_suspects, write_suspects
-from coreset.spec.columns import float32
+from coreset.spec.columns import CAPTION_INDEX, float32
 from coreset.spec.scores import cautions
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder
@@ -48,7 +48,7 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
         return load_json(storage, folder.selection, Selection.model_validate_json)
     with open_samples(storage, plan) as db:
         found = _create_kept(db, spec, load_target_clusters(storage, plan), suspects)
-        files = write_subset(db, storage, folder, plan.scores, found.k)
+        files = write_subset(db, storage, folder, plan.subset_columns, found.k)
         if suspects:
             files |= write_suspects(db, storage, folder, plan.scores)
         threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
@@ -79,10 +79,15 @@ def selected_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, i
     return {str(uid): int(copies) for uid, copies in rows}
 
 
-def count_samples(storage: Storage, plan: Plan) -> int:
-    """Return the number of samples with scores, each uid once. Raises PoolUnusable if there is no finished part."""
+def count_samples(storage: Storage, plan: Plan, pairs: bool = False) -> int:
+    """Return the number of samples with scores, each uid once. Raises PoolUnusable if there is no finished part.
+
+    Args:
+        pairs: count several captions of one image, which share its uid, as several.
+    """
+    counted = f"(uid::UUID, {CAPTION_INDEX})" if pairs and plan.several_captions else "uid::UUID"
     with open_samples(storage, plan) as db:
-        (count,) = one_row(db, "SELECT count(DISTINCT uid::UUID) FROM samples")
+        (count,) = one_row(db, f"SELECT count(DISTINCT {counted}) FROM samples")
     return int(count)
 
 
