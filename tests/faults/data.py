@@ -162,6 +162,28 @@ def full_disk(lab: Lab, random: Random) -> float:
     return time.monotonic() - roomy
 
 
+def read_only(lab: Lab, random: Random) -> float:
+    """Turn the storage's disk read-only mid-job: the job fails and says why; writable again, the same spec goes on."""
+    job_id = lab.begin()
+    until(lambda: lab.shards_done() >= 2, "2 shards done")
+    try:
+        until(lambda: _remount(lab, "ro"), "a moment in which no file is being written", pause=0.005)
+        job = lab.ended(job_id)
+    finally:
+        assert _remount(lab, "rw")
+    assert job.status is JobStatus.FAILED, job.status
+    reported = f"{job.reason} {job.failed_shards}"
+    assert "cannot be written" in reported, f"the job says {reported[:300]}"
+    writable = time.monotonic()
+    lab.assert_undisturbed(lab.submit())
+    return time.monotonic() - writable
+
+
+def _remount(lab: Lab, mode: str) -> bool:
+    command = ["mount", "-o", f"remount,{mode}", lab.stack.storage]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def _fill(path: Path) -> None:
     """Write until the disk is full, then nothing more fits."""
     with path.open("wb", buffering=0) as file:

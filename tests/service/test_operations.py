@@ -36,7 +36,7 @@ def metric_names(api: TestClient) -> set[str]:
 
 def metrics_in(text: str) -> set[str]:
     """Return the metrics that an expression or a text names, series of histograms as the histogram."""
-    text = re.sub(r"python -m \w+", "", text)  # `coreset_workers` is a package too
+    text = re.sub(r"python (-P )?-m \w+", "", text)  # `coreset_workers` is a package too
     return {re.sub(r"_(bucket|count|sum)$", "", name) for name in re.findall(r"coreset_[a-z_]*[a-z]", text)}
 
 

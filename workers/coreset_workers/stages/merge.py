@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from coreset.errors import NotFound
 from coreset.schemas.manifest import File, ShardSummary
 from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedShard
 from coreset.spec.base import FrozenModel
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
-from coreset.storage.verified import load_json, write_json
+from coreset.storage.verified import damaged, load_json, write_json
 from coreset_workers.data.oddities import merged
 
 
@@ -72,8 +73,12 @@ def write_counts(storage: Storage, job_id: str, level: int, index: int, counts: 
 
 
 def read_counts(storage: Storage, job_id: str, level: int, index: int) -> Counts:
-    """Return the counts of one node of the job's merge tree. Raises NotFound and DamagedFile."""
-    return load_json(storage, JobFolder(job_id).merge(level, index), Counts.model_validate_json)
+    """Return the counts of one node of the job's merge tree. Raises DamagedFile if they are damaged or gone."""
+    name = JobFolder(job_id).merge(level, index)
+    try:
+        return load_json(storage, name, Counts.model_validate_json)
+    except NotFound as error:
+        raise damaged(name, "it is gone") from error
 
 
 def merge_counts(counts: Sequence[Counts]) -> Counts:
