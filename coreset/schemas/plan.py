@@ -11,8 +11,9 @@ from typing import Literal, Self
 from pydantic import Field
 
 from coreset.spec.base import FrozenModel
-from coreset.spec.columns import PartColumns
+from coreset.spec.columns import CAPTION, CAPTION_INDEX, PartColumns, metadata_column
 from coreset.spec.job import ValidationTarget
+from coreset.spec.pool import CaptionField, Captions
 from coreset.spec.scores import Score
 
 SCORING_VERSION = 3
@@ -142,12 +143,13 @@ class Plan(FrozenModel):
         part_version: version of the parts' columns; plans without it are of version 1.
         metadata: json fields that the parts store.
         clusters: number of clusters of similar images; 0 for none.
+        captions: how several captions of an image are scored; None for the first alone.
         horizon: step of the last checkpoint that influence uses, `auto`, or None for the last one.
     """
 
     version: int = SCORING_VERSION
     shards: list[PlannedShard]
-    caption_field: str | None
+    caption_field: CaptionField
     checkpoints: list[PlannedCheckpoint]
     model: PlannedModel
     clip_model: PlannedModel | None
@@ -165,6 +167,7 @@ class Plan(FrozenModel):
     clusters: int = 0
     trained: list[str] | None = Field(default=None, exclude_if=_is_none)
     horizon: Literal["auto"] | int | None = Field(default=None, exclude_if=_is_none)
+    captions: Captions | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def id(self) -> str:
@@ -176,6 +179,17 @@ class Plan(FrozenModel):
     def columns(self) -> PartColumns:
         """The columns of its parts."""
         return PartColumns(tuple(self.scores), tuple(self.metadata), self.clusters > 0, self.part_version > 1)
+
+    @property
+    def several_captions(self) -> bool:
+        """Whether its parts have a row for each caption of an image."""
+        return self.captions in ("best", "all")
+
+    @property
+    def subset_columns(self) -> list[str]:
+        """The columns of a subset file: the scores, the caption and the metadata."""
+        index = [CAPTION_INDEX] if self.several_captions else []
+        return [*(score.value for score in self.scores), CAPTION, *index, *map(metadata_column, self.metadata)]
 
     def tasks(self) -> list[range]:
         """Return the shard indices of each score task: one shard per task, or more if there are more than MAX_TASKS."""

@@ -12,7 +12,11 @@ import pytest
 
 from coreset.schemas.manifest import Manifest
 from coreset.spec.job import JobSpec
+from coreset.spec.pool import PoolSpec
 from coreset.storage.storage import Storage
+from coreset_workers.data.decode import uid_of
+from coreset_workers.data.listing import list_shards
+from coreset_workers.data.shards import open_shard
 from coreset_workers.local.job import run_job
 from tests.workers.data.pool_formats import Row, rows_of, write_csv, write_jsonl, write_parquet
 
@@ -40,9 +44,9 @@ def write_with_datasets(rows: list[Row], folder: Path) -> Path:
     return folder / "saved"
 
 
-def run(shards: Path, tiny_run: Path, out: Path) -> Manifest:
+def run(shards: Path, tiny_run: Path, out: Path, **pool: Any) -> Manifest:
     spec: dict[str, Any] = {
-        "pool": {"shards": [str(shards)]},
+        "pool": {"shards": [str(shards)], **pool},
         "checkpoints": {"run": str(tiny_run)},
         "reference": {"size": 24},
         "scores": ["diffin", "tracin", "clip_score", "neg_clip_loss", "loss", "random"],
@@ -85,3 +89,25 @@ def test_a_pool_gives_the_same_coreset_in_every_format(tiny_pool: Path, tiny_run
         assert members(manifest) == members(first)
     assert found["csv"].n_samples.source == "rows"
     assert len(list((tmp_path / "csv").glob("plans/*/thumbnails/*.parquet"))) == 1
+
+
+def test_of_several_captions_the_best_by_the_rule_is_kept_and_written(
+    tiny_pool: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(tiny_pool / "000000.tar")
+    captions = [row["txt"] for row in rows]
+    several = [{**row, "captions": captions[i : i + 3]} for i, row in enumerate(rows)]
+    shards = write_parquet(several, tmp_path)
+    found = run(shards, tiny_run, tmp_path / "out", caption_field="captions", captions="best")
+    assert (found.duplicates, found.read > len(rows)) == (0, True)
+    part = pq.read_table(found.parts[0].uri).to_pylist()
+    kept = pq.read_table(found.selection.files["subset.parquet"].uri).to_pylist()
+    new = members(found)
+    assert len({row["uid"] for row in kept}) == len(kept) == 10
+    for row in kept:
+        pairs = [pair for pair in part if pair["uid"] == row["uid"] and pair["status"] == "ok"]
+        assert (row["caption"], row["caption_index"]) in [(pair["caption"], pair["caption_index"]) for pair in pairs]
+        assert new[f"{row['uid']}.txt"].decode() == row["caption"]
+    assert any(row["caption_index"] > 0 for row in kept)
+    (written,) = list_shards(PoolSpec(shards=[found.selection.files["shards/00000000.tar"].uri]))
+    assert {uid_of(raw, None) for raw in open_shard(written)} == {row["uid"] for row in kept}

@@ -35,7 +35,8 @@ def draw(shards: Sequence[PlannedShard], size: int, seed: int, loader: Loader) -
     good: dict[str, Sample] = {}
     for sample in _candidates(chosen, int(size * SPARE) + 16, seed, loader):
         counts[sample.status.value] += 1
-        if sample.status is SampleStatus.OK and len(good) < size:
+        # Further captions are left out: pairs of one image are no negatives of each other.
+        if sample.status is SampleStatus.OK and sample.caption_index == 0 and len(good) < size:
             good.setdefault(sample.uid, sample)
     if len(good) < FEWEST_SAMPLES:
         raise PoolUnusable(

@@ -21,16 +21,13 @@ from coreset_workers.data.lists import open_list
 from coreset_workers.data.oddities import Oddities
 from coreset_workers.data.opening import REFUSALS, below, open_file
 from coreset_workers.data.row_process import DamagedRows, ask
-from coreset_workers.data.tar import RawSample, own_key
+from coreset_workers.data.tar import MAX_CAPTIONS, RawSample, own_key
 from coreset_workers.data.tar_stream import MAX_EXPANSION, max_unpacked
 
 MAX_FILE_BYTES = 64 * 2**20
 """A larger image file that a row names is taken for missing: READ_AHEAD of them are in memory."""
 
 READ_AHEAD = 16
-MAX_CAPTIONS = 64
-"""Captions of one row; further ones are not read."""
-
 MAX_KEY_CHARACTERS = 500
 _MAGIC = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
 

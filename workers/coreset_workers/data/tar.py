@@ -31,6 +31,12 @@ from coreset_workers.data.tar_stream import (
 
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
 SCORED_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, "txt", "json"))
+CAPTION_MEMBER = re.compile(r"\d{1,3}\.txt")
+"""Extensions of further captions: `KEY.1.txt` beside `KEY.txt`."""
+
+MAX_CAPTIONS = 64
+"""Captions of one image; further ones are not read."""
+
 MAX_OPEN_BYTES = 2**30
 """Bytes of the samples whose members may still come."""
 
@@ -143,7 +149,8 @@ class ShardReader:
             self.damage = f"cut off or damaged after {name} ({type(error).__name__})"
 
     def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo, ext: str) -> bytes | None:
-        wanted = self._everything or (ext in SCORED_EXTENSIONS and member.size <= MAX_MEMBER_BYTES)
+        scored = ext in SCORED_EXTENSIONS or CAPTION_MEMBER.fullmatch(ext)
+        wanted = self._everything or (scored and member.size <= MAX_MEMBER_BYTES)
         source = tar.extractfile(member) if wanted else None
         if source is None:
             return None

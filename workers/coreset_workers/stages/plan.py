@@ -63,6 +63,7 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         clusters=_clusters(spec),
         trained=trained,
         horizon=_horizon(spec, run.checkpoints),
+        captions=spec.pool.captions,
     )
     return plan, run.warnings + _warnings(plan) + cautions(spec.select.by)
 

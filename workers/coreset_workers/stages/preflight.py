@@ -25,6 +25,7 @@ from coreset.schemas.trials import ProxyPlan
 from coreset.selection.requirements import resolve_spec
 from coreset.selection.select import selection_id
 from coreset.spec.job import JobSpec
+from coreset.spec.pool import CaptionField
 from coreset.spec.scores import ESTIMATORS
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder, PlanFolder, summary_name
@@ -150,7 +151,7 @@ def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) 
 
 
 def _first_samples(
-    shard: PlannedShard, caption_field: str | None, views: dict[str, ViewFunctions]
+    shard: PlannedShard, caption_field: CaptionField, views: dict[str, ViewFunctions]
 ) -> tuple[FirstShard, list[str]]:
     uri, reader = shard.label, open_shard(shard)
     pairs = [(raw, decode(raw, caption_field, views)) for raw in islice(reader, SAMPLES_CHECKED)]
