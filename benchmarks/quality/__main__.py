@@ -50,10 +50,8 @@ def main() -> None:
             for row in _measured(pool, run, rows, processes, options):
                 rows = compared(list(({key(row): row for row in rows} | {key(row): row}).values()))
                 _write(options.json, rows, options.device)
-                points = [
-                    f"{split} {found['points']['mean']:.1f}" for split in TESTS for found in on_split([row], split)
-                ]
-                console.print(f"{pool}, run {run}, {row['rule']}, {row['fraction']:.0%}: {', '.join(points)}")
+                points = {split: round(on_split(compared([row]), split)[0]["points"]["mean"], 1) for split in TESTS}
+                console.print(f"{pool}, run {run}, {row['rule']}, {row['fraction']:.0%}: {points}")
     for split in TESTS:
         console.print(f"tested on {split}:")
         show(console, on_split(rows, split))

@@ -31,7 +31,8 @@ class Rule:
 
 
 RANDOM, CLIP_SCORE, FULL = "random", "CLIP score", "full pool"
-DEFAULT, SHELL = "recipe", "CLIP score alone in the recipe"
+DEFAULT = SHELL = "CLIP score in the shell"
+WITH_DIFFIN = "Diff-In + CLIP score in the shell"
 BOTH = {"diffin": 1, "clip_score": 1}
 WITHIN = {"within": {"clip_score": "cluster"}}
 DISTINCT = {"distinct": "caption"}
@@ -49,13 +50,13 @@ RULES: dict[str, Rule | Shell] = {
     RANDOM: Rule({"by": "random"}),
     FULL: Rule({"by": "random"}),
     CLIP_SCORE: Rule({"by": "clip_score"}),
-    DEFAULT: Rule({"recipe": "target_balanced"}),
-    SHELL: Rule({"by": "clip_score", **DISTINCT, **OF_TARGET}),
-    "Diff-In alone in the recipe": Rule({"by": "diffin", **DISTINCT, **OF_TARGET}),
-    "chance alone in the recipe": Rule({"by": "random", **DISTINCT, **OF_TARGET}),
-    "recipe without the target's shares": Rule({"by": BOTH, **WITHIN, **DISTINCT}),
-    "recipe, copies not held back": Rule({"by": BOTH, **WITHIN, **OF_TARGET}),
-    "recipe, V = training": Rule({"recipe": "target_balanced"}, "training"),
+    SHELL: Rule({"recipe": "clip_score_target_balanced"}),
+    WITH_DIFFIN: Rule({"recipe": "target_balanced"}),
+    "Diff-In in the shell": Rule({"by": "diffin", **DISTINCT, **OF_TARGET}),
+    "chance in the shell": Rule({"by": "random", **DISTINCT, **OF_TARGET}),
+    f"{WITH_DIFFIN}, no target's shares": Rule({"by": BOTH, **WITHIN, **DISTINCT}),
+    f"{WITH_DIFFIN}, copies not held back": Rule({"by": BOTH, **WITHIN, **OF_TARGET}),
+    f"{WITH_DIFFIN}, V = training": Rule({"recipe": "target_balanced"}, "training"),
     "Diff-In + CLIP score": Rule({"by": BOTH, "within": {}}),
     **{name: Rule({"by": score}) for name, score in SINGLE.items() if name not in (CLIP_SCORE, "TracIn", "loss")},
     **{name: Rule({"by": SINGLE[name]}, horizon="last") for name in ("TracIn", "loss")},
@@ -65,7 +66,7 @@ RULES: dict[str, Rule | Shell] = {
         for one, other in combinations(SINGLE, 2)
     },
     **{f"Diff-In, {horizon}": Rule({"by": "diffin"}, horizon=horizon) for horizon in HORIZONS},
-    **{f"recipe, {horizon}": Rule({"recipe": "target_balanced"}, horizon=horizon) for horizon in HORIZONS},
+    **{f"{WITH_DIFFIN}, {horizon}": Rule({"recipe": "target_balanced"}, horizon=horizon) for horizon in HORIZONS},
     **{f"both within clusters, {horizon}": Shell(BOTH, horizon) for horizon in ("lowest", EARLY)},
     **{
         f"shell, Diff-In's lowest {share:.0%} out, {horizon}": Shell({"clip_score": 1}, horizon, Veto("diffin", share))

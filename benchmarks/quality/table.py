@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.quality.intervals import Unit, spread
-from benchmarks.quality.rules import CLIP_SCORE, DEFAULT, FULL, RANDOM, SHELL
+from benchmarks.quality.rules import CLIP_SCORE, DEFAULT, FULL, RANDOM, SHELL, WITH_DIFFIN
 from coreset.browsing.evaluated_cuts import mean_interval
 from coreset.schemas.evaluation import Quality
 
@@ -96,10 +96,10 @@ def by_kind(rows: Sequence[Row], rule: str, rival: str) -> dict[str, Any]:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the default rule's gains, and every rule's.
 
-    `diffin_own_part_points` is what the rule with Diff-In has above the same shell with CLIP score alone.
+    `diffin_own_part_points` is what Diff-In and CLIP score have above CLIP score alone in the same shell.
     """
     names = dict.fromkeys(row["rule"] for row in rows if row["rule"] not in (CLIP_SCORE, FULL))
-    own = by_kind(rows, DEFAULT, SHELL)
+    own = by_kind(rows, WITH_DIFFIN, SHELL)
     return {
         **gains(rows, DEFAULT),
         "default": DEFAULT,

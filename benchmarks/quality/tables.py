@@ -48,7 +48,7 @@ def main() -> None:
 def by_pool(rows: Sequence[Row]) -> Iterable[str]:
     """Yield a line for every pool and size: the default, chance and CLIP score."""
     found = {(row["pool"], row["rule"], row["fraction"]): row for row in rows}
-    yield "| pool | full | kept | random | CLIP score | recipe | above CLIP score (95 %) | above random |"
+    yield "| pool | full | kept | random | CLIP score | default | above CLIP score (95 %) | above random |"
     yield "|---|---|---|---|---|---|---|---|"
     for pool, name in NAMES.items():
         for place, fraction in enumerate(sorted(f for p, rule, f in found if (p, rule) == (pool, DEFAULT))):
