@@ -10,6 +10,7 @@ from coreset.schemas.plan import PlannedModel, PlannedShard
 from coreset.spec.base import FrozenModel
 from coreset.spec.equal_rules import canonical
 from coreset.spec.evaluation import FULL, rule_of_seed
+from coreset.spec.pool import CaptionField
 from coreset.spec.proxies import PROXY_VERSION
 from coreset.spec.selection import Rule, SelectSpec
 
@@ -25,7 +26,7 @@ class ProxyPlan(FrozenModel):
 
     model: PlannedModel
     test: list[PlannedShard]
-    caption_field: str | None
+    caption_field: CaptionField
 
 
 class Setup(FrozenModel):

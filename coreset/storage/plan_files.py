@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import cast
 
 from coreset.errors import DamagedFile, NotFound
@@ -55,6 +56,23 @@ def complete_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> lis
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         list(pool.map(verify, finished))
     return finished
+
+
+def finished_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> dict[int, ShardSummary]:
+    """Return the summaries of those of the shards that have a part, in order; the parts are not verified.
+
+    Raises:
+        DamagedFile: a summary is damaged.
+    """
+    written = set(storage.names(PlanFolder(plan_id).parts))
+    finished = [shard for shard in shards if summary_name(shard) in written]
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        return dict(zip(finished, pool.map(partial(load_summary, storage, plan_id), finished), strict=True))
+
+
+def read_part(storage: Storage, plan_id: str, summary: ShardSummary) -> bytes:
+    """Return the bytes of a part, verified. Raises DamagedFile if it is gone or damaged."""
+    return read_hashed(storage, PlanFolder(plan_id).part(summary.shard), summary.part.sha256)
 
 
 def require_part(storage: Storage, plan_id: str, shard: int) -> ShardSummary:

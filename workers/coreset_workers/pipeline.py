@@ -158,8 +158,8 @@ class JobPipeline:
         try:
             summary = self._repair(plan, thumbnails).score(shard)
         except ShardUnreadable as error:
-            log.warning("shard failed", uri=planned.uri, detail=error.detail)
-            self.reporter.shard_failed(shard, planned.uri, error.detail)
+            log.warning("shard failed", uri=planned.label, detail=error.detail)
+            self.reporter.shard_failed(shard, planned.label, error.detail)
             return
         self.reporter.shard_done(summary, resumed=False)
         log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
@@ -172,7 +172,7 @@ class JobPipeline:
         plan, _ = self._plan()
         for shard in plan.tasks()[task]:
             if find_part(self.storage, plan, shard) is None:
-                self.reporter.shard_failed(shard, plan.shards[shard].uri, message)
+                self.reporter.shard_failed(shard, plan.shards[shard].label, message)
 
     def merge(self, level: int, index: int) -> Counts:
         """Add up the counts of up to 64 tasks, or of 64 merges of the level below."""

@@ -37,6 +37,7 @@ def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], c
             "uid_source": sample.uid_source.value,
             "status": sample.status.value,
             "caption": sample.caption,
+            "caption_index": sample.caption_index,
             **dict(zip(("image_width", "image_height"), sample.size or (), strict=False)),
             **{metadata_column(field): value for field, value in sample.metadata.items()},
         }

@@ -67,7 +67,7 @@ def finish_job(
     progress("comparing the rankings", 0.6)
     comparisons = compare_with_clip_score(storage, plan, selection.k - selection.repeated)
     preparation = prepared.require_preparation(storage, plan)
-    duplicates = counts.scored - count_samples(storage, plan)
+    duplicates = counts.scored - count_samples(storage, plan, pairs=True)
     found = Manifest(
         job_id=job.id,
         plan_id=plan.id,

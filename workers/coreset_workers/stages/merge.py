@@ -49,7 +49,7 @@ class Counts(FrozenModel):
     def of(cls, shard: PlannedShard, summary: ShardSummary | None) -> "Counts":
         """Return the counts of one shard; `summary` is None if it has no part."""
         if summary is None:
-            return cls(shards=1, missing=[shard.uri])
+            return cls(shards=1, missing=[shard.label])
         missing = (summary.expected or 0) - summary.read
         return cls(
             shards=1,
@@ -58,8 +58,8 @@ class Counts(FrozenModel):
             bad=summary.bad,
             expected=summary.expected or 0,
             announced=int(summary.expected is not None),
-            damaged={shard.uri: summary.damage} if summary.damage else {},
-            short={shard.uri: missing} if missing > 0 else {},
+            damaged={shard.label: summary.damage} if summary.damage else {},
+            short={shard.label: missing} if missing > 0 else {},
             oddities=summary.oddities,
             parts={shard.index: summary.part},
             seconds=summary.seconds,
