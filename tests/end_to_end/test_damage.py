@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from coreset.client import Client
+from coreset.errors import ShardUnreadable
 from coreset.schemas.job import Job, JobStatus
 
 pytestmark = pytest.mark.timeout(180)
@@ -65,12 +66,12 @@ def test_the_same_pool_fails_where_no_shard_may(client: Client, damaged: dict[st
     assert "000002.tar" in job.reason.message
 
 
-def test_a_shard_that_is_not_there_fails_the_job_at_once_with_its_name(client: Client, spec: dict[str, Any]) -> None:
-    job = ended(client, {**spec, "pool": {"shards": ["/nowhere/{0..1}.tar"]}})
-    assert (job.status, job.reason.code) == (JobStatus.FAILED, "shard-unreadable")
-    assert (
-        "2 of 2 shards cannot be opened: /nowhere/0.tar (not found), /nowhere/1.tar (not found)" in job.reason.message
-    )
+def test_a_shard_that_is_not_there_is_named_at_once(client: Client, spec: dict[str, Any]) -> None:
+    missing = r"2 of 2 shards cannot be opened: /nowhere/0\.tar \(not found\), /nowhere/1\.tar \(not found\)"
+    gone = {**spec, "pool": {"shards": ["/nowhere/{0..1}.tar"]}}
+    for ask in (client.check, client.submit):
+        with pytest.raises(ShardUnreadable, match=missing):
+            ask(gone)
 
 
 def test_a_run_without_checkpoints_fails_the_job_with_the_way_out(

@@ -41,7 +41,7 @@ class PlanRepair:
     plan: Plan
     resources: Resources
     thumbnails: bool
-    advance: Callable[[int, float], object]
+    advance: Callable[[int, float], None]
     repaired: dict[str, str] = field(default_factory=dict[str, str])
     scored_again: set[int] = field(default_factory=set[int])
 

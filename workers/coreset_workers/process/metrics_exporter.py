@@ -49,6 +49,7 @@ class MetricsExporter:
             log.warning("worker metrics not reported", detail=error.detail)
 
     def __enter__(self) -> Self:
+        self.report()  # the service judges paths by it as soon as the worker is alive
         self._thread.start()
         return self
 
