@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from coreset.errors import InvalidInput, needs_extra
 
@@ -108,9 +108,10 @@ def _read_lines(path: Path) -> list[str]:
 
 def _read_column(path: Path) -> list[str]:
     with needs_extra("scores", f"reading {path}"):
-        import pyarrow.parquet as pq
+        import pyarrow.parquet
+    parquet = cast(Any, pyarrow.parquet)  # poorly typed
     try:
-        column = cast(list[object], pq.read_table(path, columns=["uid"])["uid"].to_pylist())
+        column: list[object] = parquet.read_table(path, columns=["uid"])["uid"].to_pylist()
     except (KeyError, ValueError) as error:
         raise InvalidInput(f"{path} is not a Parquet file with a column uid") from error
     found = [normalise(value) for value in column]
