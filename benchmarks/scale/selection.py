@@ -105,7 +105,7 @@ def main(root: str, shards: int) -> None:
 
     storage, plan = Storage(root), plan_of(shards)
     before, started = peak_bytes(), time.monotonic()
-    selection = select(storage, plan, "job", SelectSpec(fraction=FRACTION))
+    selection = select(storage, plan, "job", SelectSpec(fraction=FRACTION, recipe="target_balanced"))
     found = {
         "k": selection.k,
         "rankable": selection.rankable,

@@ -18,6 +18,7 @@ from importlib import import_module
 
 import structlog
 
+from coreset.access.file_view import FILE_VIEW, file_view
 from coreset.access.locations import Locations
 from coreset.logs import configure
 from coreset.queue.task_ids import QUEUES
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log = structlog.get_logger("workers")
     log.info("worker started", queues=options.queues, device=options.device, pid=os.getpid())
     import_module("coreset_workers.tasks")  # now, not in the first task: torch and open_clip take seconds
-    with MetricsExporter(runtime.totals, activity, worker.name, gpu_memory):
+    report = lambda: {FILE_VIEW: file_view(), **gpu_memory()}  # noqa: E731
+    with MetricsExporter(runtime.totals, activity, worker.name, report):
         worker.work(burst=options.burst, logging_level=None)
     log.info("worker stopped")
 

@@ -117,14 +117,20 @@ class PlanRepair:
 
     def _score(self, shard: int) -> ShardSummary:
         scorer, loader = self.resources.scorer(self.plan), self.resources.loader(self.plan)
-        advance = lambda fraction: self.advance(shard, fraction)  # noqa: E731
+
+        def advance(fraction: float) -> None:
+            self.advance(shard, fraction)
+
         return score_shard(scorer, loader, self.plan.shards[shard], advance, self.thumbnails)
 
     def _prepare(self, shard: int) -> None:
         """Prepare the plan again, while a shard of it is scored."""
         self.resources.drop_scorer()
         discard_preparation(self.resources.storage, self.plan)
-        advance = lambda stage, fraction: self.advance(shard, 0.0)  # noqa: E731
+
+        def advance(stage: str, fraction: float) -> None:
+            self.advance(shard, 0.0)
+
         prepare_plan(
             self.plan, self.resources.storage, self.resources.loader(self.plan), self.resources.device, advance
         )

@@ -139,7 +139,7 @@ def _describe(kind: type[BaseException], error: BaseException) -> str:
     return error.detail if isinstance(error, CoresetError) else f"{kind.__name__}; the worker's log has the details"
 
 
-def _run(job_id: str, stage: Callable[[JobPipeline], None], errors_end_job: bool = False) -> None:
+def _run(job_id: str, stage: Callable[[JobPipeline], object], errors_end_job: bool = False) -> None:
     """Run a stage unless the job is cancelled. An exception makes the queue try again.
 
     Args:
