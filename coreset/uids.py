@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from coreset.errors import InvalidInput, needs_extra
 
@@ -59,13 +60,13 @@ def from_subset(subset: "npt.NDArray[np.void]") -> list[str]:
 
 
 def read_uids(path: Path) -> list[str]:
-    """Return the uids of a file: DataComp's subset array if its name ends with .npy, else text with one uid a line.
+    """Return the uids of a file: DataComp's array of a .npy, the column uid of a .parquet, else text with one per line.
 
     Raises:
         InvalidInput: no such file, no uids in it, or a line that is no uid.
     """
     try:
-        found = from_subset(read_subset(path)) if path.suffix == ".npy" else _read_lines(path)
+        found = _READERS.get(path.suffix, _read_lines)(path)
     except (OSError, EOFError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is neither text nor a .npy file"
         raise InvalidInput(f"{path} cannot be read: {reason}") from error
@@ -103,3 +104,23 @@ def _read_lines(path: Path) -> list[str]:
         if uid is None:
             raise InvalidInput(f"{path}, line {number}: {line[:40]!r} is not a uid (up to 32 hex digits)")
     return [uid for _, _, uid in found if uid is not None]
+
+
+def _read_column(path: Path) -> list[str]:
+    with needs_extra("scores", f"reading {path}"):
+        import pyarrow.parquet
+    parquet = cast(Any, pyarrow.parquet)  # poorly typed
+    try:
+        column: list[object] = parquet.read_table(path, columns=["uid"])["uid"].to_pylist()
+    except (KeyError, ValueError) as error:
+        raise InvalidInput(f"{path} is not a Parquet file with a column uid") from error
+    found = [normalise(value) for value in column]
+    if None in found:
+        raise InvalidInput(f"{path}: {column[found.index(None)]!r} in the column uid is not a uid")
+    return [uid for uid in found if uid is not None]
+
+
+_READERS: dict[str, Callable[[Path], list[str]]] = {
+    ".npy": lambda path: from_subset(read_subset(path)),
+    ".parquet": _read_column,
+}

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from coreset.errors import InvalidInput
+from coreset.spec.columns import UID
 from coreset.spec.json_text import parse_json
 from coreset.spec.selection import Recipe as RecipeName
+from coreset.uids import read_uids
 
 RULE = re.compile(r"(?P<field>[\w-]+)\.(?P<rule>\w+)=(?P<value>.*)")
 
@@ -37,7 +39,7 @@ Filters = Annotated[
     typer.Option(
         "--filter",
         metavar="COLUMN.RULE=VALUE",
-        help="condition on a column: min, max, min_rank, max_rank, any_of, none_of; may be repeated",
+        help="condition on a column: min, max, min_rank, max_rank, any_of, none_of; uid.none_of=FILE; may be repeated",
     ),
 ]
 Quota = Annotated[
@@ -96,8 +98,15 @@ def conditions(texts: list[str]) -> dict[str, dict[str, Any]]:
     for text in texts:
         field, rule, value = _split("--filter", text)
         labels = rule in ("any_of", "none_of")
-        found.setdefault(field, {})[rule] = value.split(",") if labels else _value(value)
+        found.setdefault(field, {})[rule] = _labels(field, value) if labels else _value(value)
     return found
+
+
+def _labels(field: str, text: str) -> list[str]:
+    """Return the labels of a text, or for the column uid those of the file that it names. Raises InvalidInput."""
+    if field == UID and (Path(text).suffix or "/" in text or Path(text).is_file()):
+        return read_uids(Path(text))
+    return text.split(",")
 
 
 def group_limit(text: str) -> dict[str, Any]:

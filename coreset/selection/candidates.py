@@ -6,7 +6,7 @@ import duckdb
 
 from coreset.errors import InvalidSpec, PoolUnusable
 from coreset.selection.ranking import combined_value, create_ranks, rank_terms, with_ranks
-from coreset.spec.columns import CAPTION, MEASURES, METADATA, column_kind, float32
+from coreset.spec.columns import CAPTION, MEASURES, METADATA, UID, column_kind, float32
 from coreset.spec.filters import Filter, label_text
 from coreset.spec.selection import SelectSpec
 
@@ -86,6 +86,8 @@ def conditions_of(name: str, wanted: Filter) -> list[Condition]:
     ]
     conditions += [(f'"rank_of_{name}" {way} ?', bound) for way, bound in ranks.items() if bound is not None]
     contains = f'coalesce(list_contains(?::VARCHAR[], "{name}"::VARCHAR), false)'
+    if name == UID:
+        contains = "uid IN (SELECT unnest(?::VARCHAR[]))"
     conditions += [(contains, [label_text(label) for label in wanted.any_of])] if wanted.any_of else []
     conditions += [(f"NOT {contains}", [label_text(label) for label in wanted.none_of])] if wanted.none_of else []
     return conditions

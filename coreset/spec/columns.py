@@ -7,7 +7,7 @@ from typing import Literal
 
 from coreset.spec.scores import Score
 
-Kind = Literal["score", "measure", "label"]
+Kind = Literal["score", "measure", "label", "uid"]
 
 MEASURES: dict[str, str] = {
     "caption_length": "length(caption)",
@@ -24,6 +24,7 @@ CAPTION_MEASURES = frozenset({"caption_length", "caption_words"})
 
 CLUSTER, SHARD, CAPTION, METADATA = "cluster", "shard", "caption", "metadata_"
 CAPTION_INDEX = "caption_index"
+UID = "uid"
 
 MAX_COUNT = 2**53
 """Upper bound of the counts in a request, within DuckDB's integers and JSON's exact numbers."""
@@ -45,6 +46,8 @@ def column_kind(name: str) -> Kind | None:
         return "score"
     if name in MEASURES:
         return "measure"
+    if name == UID:
+        return "uid"
     return "label" if name in (CLUSTER, SHARD) or name.startswith(METADATA) else None
 
 
@@ -65,7 +68,7 @@ class PartColumns:
     def filters(self) -> list[str]:
         """The columns that filters may name."""
         measures = [name for name in MEASURES if self.sizes or name in CAPTION_MEASURES]
-        return [*(score.value for score in self.scores), *measures, *self._labels]
+        return [*(score.value for score in self.scores), *measures, *self._labels, UID]
 
     @property
     def groups(self) -> list[str]:

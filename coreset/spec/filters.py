@@ -16,7 +16,14 @@ from pydantic import (
 )
 
 from coreset.spec.base import FrozenModel
-from coreset.spec.columns import CLUSTER, METADATA, SHARD, column_kind
+from coreset.spec.columns import CLUSTER, METADATA, SHARD, UID, column_kind
+from coreset.uids import normalise
+
+MAX_UIDS = 1_000_000
+"""Uids of a filter; a body has at most CORESET_MAX_BODY_BYTES, 29,000 uids unless that is raised."""
+
+MAX_LABELS = 10_000
+"""Labels of a filter on another column."""
 
 Column = Annotated[str, StringConstraints(pattern=r"^[\w-]{1,120}$")]
 Label = StrictStr | StrictBool | StrictInt | StrictFloat
@@ -35,7 +42,7 @@ class Filter(FrozenModel):
         min, max: bounds of the value; metadata is read as a number.
         min_rank, max_rank: bounds of a score's rank among all samples, 0 the worst, 1 the best: {"min_rank": 0.1}
             excludes the worst tenth.
-        any_of: labels (shards, clusters, values of metadata) to include.
+        any_of: labels (shards, clusters, values of metadata, uids) to include.
         none_of: labels to exclude; samples without a label are included.
     """
 
@@ -43,8 +50,8 @@ class Filter(FrozenModel):
     max: FiniteFloat | None = None
     min_rank: UnitInterval | None = None
     max_rank: UnitInterval | None = None
-    any_of: list[Label] | None = Field(default=None, min_length=1, max_length=10_000)
-    none_of: list[Label] | None = Field(default=None, min_length=1, max_length=10_000)
+    any_of: list[Label] | None = Field(default=None, min_length=1, max_length=MAX_UIDS)
+    none_of: list[Label] | None = Field(default=None, min_length=1, max_length=MAX_UIDS)
 
     @property
     def by_rank(self) -> bool:
@@ -61,15 +68,43 @@ class Filter(FrozenModel):
         return self
 
 
+def checked_filter(name: str, wanted: Filter) -> Filter:
+    """Return a filter that its column may have, uids in their normal form.
+
+    Raises:
+        ValueError: there is no such column, it cannot have such conditions, or a list is too long or has no uids.
+    """
+    known = list(filter_conditions(name))
+    if wrong := sorted(wanted.model_dump(exclude_none=True).keys() - set(known)):
+        raise ValueError(f"a filter on {name} cannot have {', '.join(wrong)}; expected {', '.join(known)}")
+    lists = {way: labels for way in ("any_of", "none_of") if (labels := getattr(wanted, way)) is not None}
+    if name != UID:
+        longest = max(map(len, lists.values()), default=0)
+        if longest > MAX_LABELS:
+            raise ValueError(f"a filter on {name} has at most {MAX_LABELS:,} labels, not {longest:,}; split it")
+        return wanted
+    return wanted.model_copy(update={way: [_uid(label) for label in labels] for way, labels in lists.items()})
+
+
+def _uid(label: Label) -> str:
+    uid = normalise(label)
+    if uid is None:
+        raise ValueError(f"{str(label)[:80]!r} is no uid; expected up to 32 hex digits, or a UUID")
+    return uid
+
+
 def filter_conditions(name: str) -> Iterable[str]:
     """Return the conditions that a filter on the column may have. Raises ValueError if there is no such column."""
     if name.startswith(METADATA):
         return ("min", "max", "any_of", "none_of")
     kind = column_kind(name)
     if kind is None:
-        raise ValueError(f"unknown column {name}; expected a score, a size, {CLUSTER}, {SHARD} or {METADATA}NAME")
+        raise ValueError(
+            f"unknown column {name}; expected a score, a size, {CLUSTER}, {SHARD}, {UID} or {METADATA}NAME"
+        )
     return {
         "score": ("min", "max", "min_rank", "max_rank"),
         "measure": ("min", "max"),
         "label": ("any_of", "none_of"),
+        "uid": ("any_of", "none_of"),
     }[kind]

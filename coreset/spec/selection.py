@@ -14,7 +14,7 @@ from pydantic import (
 
 from coreset.spec.base import FrozenModel
 from coreset.spec.columns import CAPTION, CLUSTER, MAX_COUNT, METADATA, SHARD
-from coreset.spec.filters import Column, Filter, UnitInterval, filter_conditions
+from coreset.spec.filters import Column, Filter, UnitInterval, checked_filter
 from coreset.spec.scores import Score
 
 
@@ -220,13 +220,7 @@ class Rule(FrozenModel):
     @field_validator("filters")
     @classmethod
     def _filters_fit(cls, value: dict[str, Filter]) -> dict[str, Filter]:
-        for name, wanted in value.items():
-            wrong = sorted(wanted.model_dump(exclude_none=True).keys() - set(filter_conditions(name)))
-            if wrong:
-                raise ValueError(
-                    f"a filter on {name} cannot have {', '.join(wrong)}; expected {', '.join(filter_conditions(name))}"
-                )
-        return value
+        return {name: checked_filter(name, wanted) for name, wanted in value.items()}
 
     @model_validator(mode="after")
     def _recipe_or_fields(self) -> Self:

@@ -19,6 +19,7 @@ from coreset.selection.large.scratch import Ints, Mask, blocks
 from coreset.selection.large.subset import SubsetWriter, lowest
 from coreset.selection.quota import require_enough, require_shares, wanted_of_shares
 from coreset.selection.size import kept_size, threshold_of
+from coreset.spec.columns import UID
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import SelectionFolder
 from coreset.storage.storage import Storage
@@ -66,6 +67,7 @@ def _reason_for_sql(spec: SelectSpec) -> str | None:
         "sampling": spec.sampling is not None,
         "winsorise": bool(spec.winsorise),
         "scale zscore": spec.scale == "zscore",
+        "a filter by uid": UID in spec.filters,
         "a filter by rank": any(wanted.by_rank for wanted in spec.filters.values()),
     }
     return next((name for name, asked in features.items() if asked), None)
