@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from coreset.spec.base import FrozenModel
+from coreset.spec.base import FrozenModel, is_none
 from coreset.spec.columns import PartColumns
 from coreset.spec.job import ValidationTarget
 from coreset.spec.scores import Score
@@ -72,10 +72,6 @@ class PlannedCheckpoint(FrozenModel):
     optimizer: str | None
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class PlannedModel(FrozenModel):
     """The architecture; `config` is open_clip's complete model config.
 
@@ -90,8 +86,8 @@ class PlannedModel(FrozenModel):
     preprocess: dict[str, object] = Field(default_factory=dict)
     preprocess_source: str = "open_clip defaults"
     # Left out of the JSON where they are None: plans that were made before they existed keep their ids.
-    force_image_size: int | list[int] | None = Field(default=None, exclude_if=_is_none)
-    loss: str | None = Field(default=None, exclude_if=_is_none)
+    force_image_size: int | list[int] | None = Field(default=None, exclude_if=is_none)
+    loss: str | None = Field(default=None, exclude_if=is_none)
 
 
 class Plan(FrozenModel):
@@ -126,8 +122,8 @@ class Plan(FrozenModel):
     part_version: int = 1
     metadata: list[str] = Field(default_factory=list[str])
     clusters: int = 0
-    trained: list[str] | None = Field(default=None, exclude_if=_is_none)
-    horizon: Literal["auto"] | int | None = Field(default=None, exclude_if=_is_none)
+    trained: list[str] | None = Field(default=None, exclude_if=is_none)
+    horizon: Literal["auto"] | int | None = Field(default=None, exclude_if=is_none)
 
     @property
     def id(self) -> str:

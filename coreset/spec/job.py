@@ -7,13 +7,15 @@ from pydantic_core import PydanticCustomError
 
 from coreset.redaction import SecretPath
 from coreset.spec.base import FrozenModel
+from coreset.spec.checkpoints import CheckpointsSpec
 from coreset.spec.cleaning import CleanSpec
 from coreset.spec.columns import PartColumns
 from coreset.spec.evaluation import MAX_TRIALS, EvaluateSpec
 from coreset.spec.model import ClipModelSpec, ModelSpec, ParametersSpec
-from coreset.spec.pool import PoolSpec, ScoredPoolSpec, Uri
+from coreset.spec.pool import PoolSpec, ScoredPoolSpec
 from coreset.spec.scores import DEFAULT_SCORES, RUN_FREE_SCORES, SCORES, Score
 from coreset.spec.selection import SelectSpec
+from coreset.spec.training import TrainSpec
 
 Priority = Literal["high", "normal", "low"]
 WebhookEvent = Literal["job.succeeded", "job.failed", "job.cancelled"]
@@ -21,43 +23,6 @@ LabelKey = Annotated[str, StringConstraints(pattern=r"^\w[\w./-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")]
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-
-
-class CheckpointFile(FrozenModel):
-    """One checkpoint file, or just its URI; step and lr override those of the file."""
-
-    uri: Uri
-    step: int | None = Field(default=None, ge=1)
-    lr: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _just_a_uri(cls, value: Any) -> Any:
-        return {"uri": value} if isinstance(value, str) else value
-
-
-class CheckpointsSpec(FrozenModel):
-    """The checkpoints of one training run: an open_clip run directory, or a list of files.
-
-    Attributes:
-        run: the directory with params.txt and checkpoints/epoch_K.pt.
-        files: explicit checkpoint files, in training order.
-        last: use only the last m checkpoints.
-        horizon: the last checkpoint that diffin, diffin_eq9 and tracin use: `last`, the step of a checkpoint, or
-            `auto`: chosen from the validation loss at every checkpoint (docs/method.md). With the training as target
-            there is no held-out loss, and `auto` is `last`.
-    """
-
-    run: Uri | None = Field(default=None, examples=["logs/demo"])
-    files: list[CheckpointFile] | None = Field(default=None, min_length=1, max_length=1000)
-    last: int | None = Field(default=None, ge=1)
-    horizon: Literal["auto", "last"] | Annotated[int, Field(ge=1)] = "auto"
-
-    @model_validator(mode="after")
-    def _run_or_files(self) -> Self:
-        if (self.run is None) == (self.files is None):
-            raise ValueError("give exactly one of `run` (an open_clip run directory) and `files` (a list)")
-        return self
 
 
 class ReferenceSpec(FrozenModel):
@@ -112,6 +77,11 @@ class JobSpec(FrozenModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
+                {
+                    "pool": {"shards": ["pool/{000000..000005}.tar"]},
+                    "checkpoints": {"train": {}},
+                    "select": {"fraction": 0.3},
+                },
                 {
                     "pool": {"shards": ["pool/{000000..000005}.tar"]},
                     "checkpoints": {"run": "logs/demo"},
@@ -244,6 +214,19 @@ class JobSpec(FrozenModel):
         if given := [name for name in ("model", "parameters") if getattr(self, name) not in (None, "all")]:
             raise ValueError(f"`{given[0]}` describes the training run: give `checkpoints` too, or leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _one_architecture(self) -> Self:
+        if self.model is not None and self.train is not None:
+            raise ValueError(
+                "`model` describes a run that exists; give the architecture to train as `checkpoints.train.model`"
+            )
+        return self
+
+    @property
+    def train(self) -> TrainSpec | None:
+        """The run that the job trains itself, if it does."""
+        return self.checkpoints.train if self.checkpoints else None
 
     @model_validator(mode="after")
     def _select_by_computed(self) -> Self:

@@ -22,7 +22,23 @@ log = structlog.get_logger("coreset.storage.verified")
 
 T = TypeVar("T")
 
-KINDS = ("manifest", "merges", "parts", "plan", "prepared", "proxies", "selections", "summary", "trials")
+KINDS = (
+    "checkpoints",
+    "manifest",
+    "merges",
+    "open_clip_config",
+    "params",
+    "parts",
+    "plan",
+    "prepared",
+    "proxies",
+    "run",
+    "selections",
+    "summary",
+    "training",
+    "trials",
+    "work",
+)
 """Kinds of verified files: the third piece of their path; summaries of shards are in `parts`."""
 
 PIECE = 1 << 22

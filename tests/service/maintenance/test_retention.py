@@ -28,7 +28,7 @@ def ended(store: JobStore, storage: Storage, spec: JobSpec, job_id: str, plan_id
     storage.write(f"jobs/{job_id}/manifest.json", b"{}")
     if plan_id is not None:
         storage.write(f"jobs/{job_id}/plan.json", json.dumps({"plan_id": plan_id}).encode())
-        add_reference(storage, store.locks, plan_id, job_id)
+        add_reference(storage, store.locks, PlanFolder(plan_id), job_id)
         storage.write(f"plans/{plan_id}/parts/000000.parquet", b"scores")
     store.transition(job_id, JobStatus.FAILED)
     return job_id
@@ -66,7 +66,7 @@ def test_a_removal_that_died_half_way_is_done_again(
     store: JobStore, storage: Storage, spec: JobSpec, retention: Retention
 ) -> None:
     store.delete(ended(store, storage, spec, "a"))
-    assert remove_reference(storage, store.locks, "p1", "a")
+    assert remove_reference(storage, store.locks, PlanFolder("p1"), "a")
     assert store.removals.pending() == ["a"]
     retention.sweep()
     assert (storage.names("jobs"), storage.names("plans"), store.removals.pending()) == ([], [], [])
@@ -90,9 +90,9 @@ def test_the_reconciler_deletes_what_is_over(
 
 
 def test_a_job_that_joins_while_its_plan_is_removed_waits_and_is_noted(store: JobStore, storage: Storage) -> None:
-    add_reference(storage, store.locks, "p1", "a")
+    add_reference(storage, store.locks, PlanFolder("p1"), "a")
     assert store.locks.acquire("remove-plan-p1", 60)  # somebody removes
-    joiner = threading.Thread(target=add_reference, args=(storage, store.locks, "p1", "b"))
+    joiner = threading.Thread(target=add_reference, args=(storage, store.locks, PlanFolder("p1"), "b"))
     joiner.start()
     joiner.join(timeout=0.3)
     assert joiner.is_alive()
@@ -100,5 +100,5 @@ def test_a_job_that_joins_while_its_plan_is_removed_waits_and_is_noted(store: Jo
     store.locks.release("remove-plan-p1")
     joiner.join(timeout=10)
     assert storage.names("plans/p1/jobs") == ["b"]
-    assert not remove_reference(storage, store.locks, "p1", "a")
-    assert remove_reference(storage, store.locks, "p1", "b")
+    assert not remove_reference(storage, store.locks, PlanFolder("p1"), "a")
+    assert remove_reference(storage, store.locks, PlanFolder("p1"), "b")
