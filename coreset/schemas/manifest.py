@@ -8,6 +8,7 @@ from pydantic import Field
 from coreset.schemas.horizon import Horizon
 from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
+from coreset.schemas.training import TrainedRun
 from coreset.spec.base import FrozenModel
 from coreset.spec.job import JobSpec
 from coreset.spec.scores import Score
@@ -137,6 +138,7 @@ class Manifest(FrozenModel):
     environment: Environment
     checkpoints: list[PlannedCheckpoint]
     horizon: Horizon | None = Field(default=None, description="null without checkpoints, and in older results")
+    training: TrainedRun | None = Field(default=None, description="the run that the job trained, if it did")
     model: PlannedModel
     parameters: list[str] | None = Field(default=None, description="names of the parameters that count; null for all")
     parameters_counted: int

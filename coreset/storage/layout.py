@@ -24,7 +24,6 @@ from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
 from coreset.storage.verified import damaged, load_json
 
-
 RUNS = "runs"
 """Folder of the runs that jobs trained."""
 

@@ -23,8 +23,8 @@ PAUSE_SECONDS = 0.2
 def add_reference(storage: Storage, locks: Locks, folder: Shared, job_id: str) -> None:
     """Record that the job uses the folder, before it relies on any of its files.
 
-    Waits while the folder is being removed. A removal lists the references while it has the lock, so it misses none that
-    was written before.
+    Waits while the folder is being removed. A removal lists the references while it has the lock, so it misses none
+    that was written before.
     """
     write_reference(storage, folder, job_id)
     while locks.taken(_lock(folder)):

@@ -1,9 +1,11 @@
 """The stages of a job and their order. `tasks` runs them from the queue, `local` one after another in a process.
 
-The order: prepare, score for each task of the plan, merge in a tree, finish; with an evaluation also trial for each
-proxy, and conclude. A stage may run twice: it uses outcomes that are in the storage, and files are written whole.
+The order: train if the spec has no run, prepare, score for each task of the plan, merge in a tree, finish; with an
+evaluation also trial for each proxy, and conclude. A stage may run twice: it uses outcomes that are in the storage, and
+files are written whole.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +19,9 @@ from coreset.queue.progress import FINISH_SHARE
 from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import Manifest, ShardSummary
 from coreset.schemas.plan import Plan
+from coreset.storage.layout import PlanFolder, RunFolder
+from coreset.storage.plan_references import Shared
+from coreset.storage.runs import find_run, load_training_plan
 from coreset.storage.storage import Storage
 from coreset.storage.trials import load_proxy_plan, load_trials, save_failure, save_proxy_plan, save_trials
 from coreset.storage.verified import Damage, take_damage
@@ -32,6 +37,8 @@ from coreset_workers.stages.merge import Counts, merge_counts, read_counts, writ
 from coreset_workers.stages.plan import load_job_plan, make_plan, save_plan
 from coreset_workers.stages.prepare import prepare_plan
 from coreset_workers.stages.score import score_shard
+from coreset_workers.stages.train_run import TRAINING_SHARE, job_training_plan, with_trained_run
+from coreset_workers.training.train import RunTrainer
 
 log = structlog.get_logger("coreset_workers.pipeline")
 
@@ -39,8 +46,8 @@ log = structlog.get_logger("coreset_workers.pipeline")
 class JobReporter(Protocol):
     """Receives the state, the progress and the warnings of one job.
 
-    If the job was cancelled, `check_cancelled`, `stage`, `shard_advanced` and `trial_advanced` raise, which ends the
-    running stage.
+    If the job was cancelled, `check_cancelled`, `stage`, `stage_advanced`, `shard_advanced` and `trial_advanced` raise,
+    which ends the running stage.
     """
 
     def enter(self, status: JobStatus) -> Job:
@@ -57,6 +64,10 @@ class JobReporter(Protocol):
 
     def stage(self, stage: str, fraction: float) -> None:
         """Name the step of preparing or finishing that runs now, and the fraction of them that is done, 0 to 1."""
+        ...
+
+    def stage_advanced(self, stage: str, fraction: float) -> None:
+        """Do the same as `stage`, at most every half second: cheap enough for every step of a training."""
         ...
 
     def planned(self, plan: Plan) -> None:
@@ -87,14 +98,16 @@ class JobPipeline:
     """The stages of one job.
 
     Attributes:
-        join: registers the job, before it relies on a file of the plan, as a user of the plan with the given id.
+        join: registers the job as a user of a plan or a trained run, before it relies on a file of its folder.
+        max_training_samples: largest number of samples seen by a training that the operator allows.
     """
 
     job_id: str
     storage: Storage
     resources: Resources
     reporter: JobReporter
-    join: Callable[[str], object]
+    join: Callable[[Shared], object]
+    max_training_samples: int
 
     def run(self) -> Manifest:
         """Run all stages here, one after another, and return the manifest.
@@ -102,6 +115,8 @@ class JobPipeline:
         Raises:
             CoresetError: the job fails.
         """
+        if self.needs_training():
+            self.train()
         tasks = len(self.prepare().tasks())
         self.report_damage()
         self.reporter.enter(JobStatus.SCORING)
@@ -120,30 +135,70 @@ class JobPipeline:
         self.reporter.enter(JobStatus.SUCCEEDED)
         return manifest
 
+    def needs_training(self) -> bool:
+        """Return whether the spec asks for a run that is still to be trained.
+
+        Raises:
+            CoresetError: it cannot be trained.
+        """
+        spec = self.reporter.enter(JobStatus.PREPARING).spec
+        if spec.train is None:
+            return False
+        self.reporter.stage("reading shards to train on", 0.0)
+        device, most = self.resources.device, self.max_training_samples
+        plan = job_training_plan(self.storage, self.job_id, spec, device, most, self.reporter.heartbeat)
+        self.join(RunFolder(plan.id))
+        return find_run(self.storage, plan.id) is None
+
+    def train(self, seconds: float = math.inf) -> bool:
+        """Train the job's run, from where it was left. Return whether it is complete.
+
+        Args:
+            seconds: stop after the measurement in which so much time is over.
+
+        Raises:
+            CoresetError: the run cannot be trained.
+        """
+        plan, resources = load_training_plan(self.storage, self.job_id), self.resources
+
+        def advance(stage: str, fraction: float) -> None:
+            self.reporter.stage_advanced(stage, TRAINING_SHARE * fraction)
+
+        resources.drop_scorer()
+        data = resources.training_data(plan, lambda: advance("reading samples to train on", 0.0))
+        return RunTrainer(plan, self.storage, data, resources.device, advance).train(seconds)
+
     def prepare(self) -> Plan:
         """Plan the job, prepare the plan, and return it.
 
         Raises:
             CoresetError: the job cannot be run.
         """
-        self.resources.drop_proxy_data()
+        self.resources.drop_data()
         spec = self.reporter.enter(JobStatus.PREPARING).spec
-        self.reporter.stage("reading shards and checkpoints", 0.0)
+        trained = TRAINING_SHARE if spec.train else 0.0
+
+        def stage(words: str, fraction: float) -> None:
+            self.reporter.stage(words, trained + (1 - trained) * fraction)
+
+        stage("reading shards and checkpoints", 0.0)
+        if spec.train:
+            spec = with_trained_run(spec, self.storage, load_training_plan(self.storage, self.job_id).id)
         plan, warnings = make_plan(spec, self.reporter.heartbeat)
         for warning in warnings:
             self.reporter.warn(warning)
         proxies = plan_proxies(spec.evaluate, plan, self.reporter.heartbeat) if spec.evaluate else None
-        save_plan(self.storage, plan, self.job_id, spec, lambda: self.join(plan.id))
+        save_plan(self.storage, plan, self.job_id, spec, lambda: self.join(PlanFolder(plan.id)))
         if proxies is not None:
             save_proxy_plan(self.storage, self.job_id, proxies)
-        prepare_plan(plan, self.storage, self.resources.loader(plan), self.resources.device, self.reporter.stage)
+        prepare_plan(plan, self.storage, self.resources.loader(plan), self.resources.device, stage)
         self.reporter.planned(plan)
         self.reporter.check_cancelled()
         return plan
 
     def score(self, task: int) -> None:
         """Score the shards of one task; a shard that has a part already is only counted."""
-        self.resources.drop_proxy_data()
+        self.resources.drop_data()
         plan, thumbnails = self._plan()
         for shard in plan.tasks()[task]:
             with bound_contextvars(shard=shard):
@@ -256,7 +311,7 @@ class JobPipeline:
 
     def conclude(self) -> Manifest:
         """Add what the proxies measured to the report and the manifest, and return the manifest."""
-        self.resources.drop_proxy_data()
+        self.resources.drop_data()
         manifest, evaluation = conclude_job(self.storage, self.job_id)
         for warning in evaluation.warnings:
             self.reporter.warn(warning)

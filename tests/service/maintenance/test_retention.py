@@ -11,6 +11,7 @@ from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
+from coreset.storage.layout import PlanFolder
 from coreset.storage.plan_references import add_reference, remove_reference
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.reconciler import Reconciler

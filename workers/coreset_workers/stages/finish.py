@@ -14,9 +14,11 @@ from coreset.redaction import redact_model
 from coreset.schemas.job import Job
 from coreset.schemas.manifest import Environment, Manifest
 from coreset.schemas.plan import Plan
+from coreset.schemas.training import TrainedRun
 from coreset.selection.agreement import compare_with_clip_score
 from coreset.selection.select import count_samples, save_selection, select
 from coreset.storage.layout import JobFolder
+from coreset.storage.runs import find_run, load_training_plan
 from coreset.storage.storage import Storage
 from coreset.storage.verified import write_json
 from coreset_workers.data.oddities import duplicates_warning
@@ -65,6 +67,7 @@ def finish_job(
         environment=_environment(counts, preparation.precision),
         checkpoints=plan.checkpoints,
         horizon=preparation.horizon,
+        training=_training(storage, job),
         model=plan.model,
         parameters=plan.parameters,
         parameters_counted=preparation.parameters_counted,
@@ -97,6 +100,11 @@ def finish_job(
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
     write_json(storage, JobFolder(job.id).manifest, manifest.model_dump_json(indent=2))
     return manifest
+
+
+def _training(storage: Storage, job: Job) -> TrainedRun | None:
+    """Return the run that the job trained; None if it trained none, or if the run's files were removed since."""
+    return find_run(storage, load_training_plan(storage, job.id).id) if job.spec.train else None
 
 
 def pool_warnings(counts: Counts, duplicates: int) -> list[str]:

@@ -29,11 +29,14 @@ INFLUENCE = {*ESTIMATORS, Score.SELF_INFLUENCE}
 """Scores that depend on learning rates, the optimizer and the parameters that count."""
 
 
-def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> tuple[Plan, list[str]]:
+def make_plan(
+    spec: JobSpec, heartbeat: Callable[[], object] = lambda: None, run: PlannedRun | None = None
+) -> tuple[Plan, list[str]]:
     """Return the plan and warnings for the user.
 
     Args:
         heartbeat: called as planning proceeds, from any thread.
+        run: a training run that is only foreseen; None reads the one that the spec names.
 
     Raises:
         InvalidInput: a shard or a checkpoint cannot be used; names it.
@@ -41,7 +44,7 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
     shards = list_shards(spec.pool, heartbeat)
     target = list_shards(spec.target.pool, heartbeat) if isinstance(spec.target, ValidationTarget) else []
     clip_model = _clip_model(spec.clip_model)
-    run = _run(spec, clip_model, heartbeat)
+    run = run or _run(spec, clip_model, heartbeat)
     trained = trained_parameters(run.model, run.locks)
     plan = Plan(
         shards=shards,
@@ -55,7 +58,7 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         target_shards=target,
         reference_size=spec.reference.size,
         reference_seed=spec.reference.seed,
-        n_samples=_n_samples(shards, heartbeat),
+        n_samples=count_pool(shards, heartbeat),
         scores=spec.scores,
         seed=spec.seed,
         part_version=PART_VERSION,
@@ -135,7 +138,7 @@ def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:
     return PlannedModel(name=spec.name, config=config, source="spec", preprocess=own, preprocess_source=source)
 
 
-def _n_samples(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> Sourced:
+def count_pool(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> Sourced:
     """Return N, at least 1: from the files beside the shards, else from the tar headers, else an estimate."""
     counts = [shard.expected for shard in shards]
     if all(count is not None for count in counts):

@@ -83,9 +83,7 @@ class Training:
         self.done = 0
         self._pool, self._rows = pool, rows
         self._module: Any = self.model.module.requires_grad_(True).train()
-        self._optimizer = torch.optim.AdamW(
-            groups_of(self._module), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True
-        )
+        self._optimizer = torch.optim.AdamW(groups_of(self._module), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True)
         self._loss_of = open_clip.ClipLoss()
         self._generator = torch.Generator().manual_seed(recipe.seed)
         self._batches = batches(rows, recipe.steps, recipe.batch_size, recipe.seed)
