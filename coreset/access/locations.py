@@ -164,8 +164,9 @@ def _named_in(spec: JobSpec) -> Iterator[str]:
             yield spec.checkpoints.run
         for file in spec.checkpoints.files or ():
             yield file.uri
-    if spec.clip_model is not None and is_location(spec.clip_model.pretrained):
-        yield spec.clip_model.pretrained
+    weights = spec.clip_model.pretrained if spec.clip_model else None
+    if weights is not None and is_location(weights):
+        yield weights
 
 
 def is_location(text: str) -> bool:

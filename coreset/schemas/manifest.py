@@ -11,6 +11,7 @@ from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
 from coreset.schemas.training import TrainedRun
 from coreset.spec.base import FrozenModel
 from coreset.spec.job import JobSpec
+from coreset.spec.kept import Kept
 from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec
 
@@ -35,6 +36,7 @@ class ShardSummary(FrozenModel):
         bad: number of bad samples by SampleStatus.
         damage: defect of the tar itself, for example `truncated`; the samples before it are scored.
         oddities: parts of the shard that were ignored or replaced, by OddityKind.
+        kept: files beside the part, by kind.
     """
 
     shard: int
@@ -46,6 +48,7 @@ class ShardSummary(FrozenModel):
     expected: int | None = None
     damage: str | None = None
     oddities: dict[str, Oddity] = Field(default_factory=dict[str, Oddity])
+    kept: dict[Kept, File] = Field(default_factory=dict[Kept, File])
     seconds: float
     device: str
 
@@ -163,6 +166,10 @@ class Manifest(FrozenModel):
     warnings: list[str]
     comparisons: dict[str, Comparison]
     parts: list[File]
+    kept: dict[Kept, list[File]] = Field(
+        default_factory=dict[Kept, list[File]],
+        description="files beside the parts that the spec asked to keep, by kind, in the order of the parts",
+    )
     selection: Selection
     report: File | None
     evaluation: File | None = Field(default=None, description="if the spec asked for one")

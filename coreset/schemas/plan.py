@@ -102,6 +102,8 @@ class Plan(FrozenModel):
         metadata: json fields that the parts store.
         clusters: number of clusters of similar images; 0 for none.
         horizon: step of the last checkpoint that influence uses, `auto`, or None for the last one.
+        clip_checkpoint: step of the checkpoint behind clip_score and neg_clip_loss, `horizon`, or None for the last
+            one; without effect if there is a clip_model.
     """
 
     version: int = SCORING_VERSION
@@ -124,6 +126,7 @@ class Plan(FrozenModel):
     clusters: int = 0
     trained: list[str] | None = Field(default=None, exclude_if=is_none)
     horizon: Literal["auto"] | int | None = Field(default=None, exclude_if=is_none)
+    clip_checkpoint: Literal["horizon"] | int | None = Field(default=None, exclude_if=is_none)
 
     @property
     def id(self) -> str:

@@ -11,9 +11,11 @@ from coreset.spec.checkpoints import CheckpointsSpec
 from coreset.spec.cleaning import CleanSpec
 from coreset.spec.columns import PartColumns
 from coreset.spec.evaluation import MAX_TRIALS, EvaluateSpec
+from coreset.spec.kept import KINDS_KEPT, Kept, require_computed
 from coreset.spec.model import ClipModelSpec, ModelSpec, ParametersSpec
 from coreset.spec.pool import PoolSpec, ScoredPoolSpec
-from coreset.spec.scores import DEFAULT_SCORES, RUN_FREE_SCORES, SCORES, Score
+from coreset.spec.run_rules import require_run
+from coreset.spec.scores import DEFAULT_SCORES, SCORES, Score
 from coreset.spec.selection import SelectSpec
 from coreset.spec.training import TrainSpec
 
@@ -158,6 +160,14 @@ class JobSpec(FrozenModel):
     thumbnails: bool = Field(
         default=True, description="store a small JPEG of each sample, about 1.5 kB, for the page and the report"
     )
+    keep: list[Kept] = Field(
+        default_factory=list[Kept],
+        max_length=len(KINDS_KEPT),
+        exclude_if=lambda kinds: not kinds,
+        description="files to write beside the scores: `embeddings`, of image and text in float16, and `losses`, with "
+        "the cosine, at each checkpoint; from passes that the job makes anyway (docs/pipelines.md)",
+        examples=[["embeddings"]],
+    )
     priority: Priority = Field(
         default="normal", description="jobs of one priority share the workers; lower ones wait for higher ones"
     )
@@ -173,6 +183,11 @@ class JobSpec(FrozenModel):
     @classmethod
     def _unique_in_order(cls, value: list[Score]) -> list[Score]:
         return [score for score in SCORES if score in value]
+
+    @field_validator("keep")
+    @classmethod
+    def _kinds_once(cls, value: list[Kept]) -> list[Kept]:
+        return [kind for kind in KINDS_KEPT if kind in value]
 
     @field_validator("select", mode="before")
     @classmethod
@@ -190,6 +205,7 @@ class JobSpec(FrozenModel):
     def _scores_that_are_read(self) -> Self:
         if "scores" not in self.model_fields_set:
             read = set(self.select.required_scores) - {Score.SELF_INFLUENCE}
+            read |= {Score.LOSS} if "losses" in self.keep else set[Score]()
             scores = [score for score in SCORES if score in read or score in DEFAULT_SCORES]
             object.__setattr__(self, "scores", scores)  # the model is frozen, but not yet returned
         return self
@@ -202,25 +218,7 @@ class JobSpec(FrozenModel):
 
     @model_validator(mode="after")
     def _run_where_it_is_needed(self) -> Self:
-        if self.checkpoints is not None:
-            return self
-        if needing := [score.value for score in self.scores if score not in RUN_FREE_SCORES]:
-            raise ValueError(
-                f"{', '.join(needing)}: these scores need a training run. Give `checkpoints`, or name scores that need "
-                f"none: `scores`: {[score.value for score in RUN_FREE_SCORES]}, with `clip_model`"
-            )
-        if self.clip_model is None:
-            raise ValueError("without `checkpoints` a job needs `clip_model`: there is no other model to score with")
-        if given := [name for name in ("model", "parameters") if getattr(self, name) not in (None, "all")]:
-            raise ValueError(f"`{given[0]}` describes the training run: give `checkpoints` too, or leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _one_architecture(self) -> Self:
-        if self.model is not None and self.train is not None:
-            raise ValueError(
-                "`model` describes a run that exists; give the architecture to train as `checkpoints.train.model`"
-            )
+        require_run(self.checkpoints, self.scores, self.model, self.parameters, self.clip_model)
         return self
 
     @property
@@ -272,6 +270,11 @@ class JobSpec(FrozenModel):
     def embeds(self) -> bool:
         """Whether a pass computes the embeddings of every sample, which clusters are made of."""
         return bool({Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(self.scores))
+
+    @model_validator(mode="after")
+    def _keep_what_is_computed(self) -> Self:
+        require_computed(self.keep, self.scores, self.embeds)
+        return self
 
     @model_validator(mode="after")
     def _clusters_of_embeddings(self) -> Self:

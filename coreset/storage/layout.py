@@ -4,6 +4,7 @@ plans/{plan_id}/plan.json             the plan
 plans/{plan_id}/prepared/             reference batch, directions, step sizes; ready.json is written last
 plans/{plan_id}/parts/                per shard a Parquet file of scores, and its summary, written after it
 plans/{plan_id}/thumbnails/           per shard a Parquet file, if the spec wants thumbnails
+plans/{plan_id}/kept/                 per shard and kind a Parquet file, if the spec asks to keep it
 plans/{plan_id}/trials/               outcomes of trials by content key
 plans/{plan_id}/jobs/                 per job that uses the plan an empty file
 runs/{run_id}/                        a run that jobs trained: params.txt, checkpoints/; run.json is written last
@@ -68,6 +69,13 @@ class PlanFolder(NamedTuple):
 
     def thumbnails(self, shard: int) -> str:
         return f"{self.root}/thumbnails/{part_name(shard)}"
+
+    @property
+    def kept_files(self) -> str:
+        return f"{self.root}/kept"
+
+    def kept(self, shard: int, kind: str) -> str:
+        return f"{self.kept_files}/{shard:06d}.{kind}.parquet"
 
     def prepared(self, name: str) -> str:
         """Return the path of a file that preparing writes."""

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 KINDS = (
     "checkpoints",
+    "kept",
     "manifest",
     "merges",
     "open_clip_config",
@@ -148,6 +149,15 @@ def require_hash(storage: Storage, name: str, stamp: str, recorded: File) -> Non
     if _hash_of(storage, name, stamp) != recorded.sha256:
         _hash_of.cache_clear()
         raise damaged(name, "its sha256 differs from the recorded one")
+
+
+def require_listed(storage: Storage, name: str, file: File) -> None:
+    """Raise DamagedFile if a file is gone or is not the recorded one; it is hashed once per process and version."""
+    folder, _, base = name.rpartition("/")
+    stamps = storage.stamps(folder)
+    if base not in stamps:
+        raise damaged(name, "it is gone")
+    require_hash(storage, name, stamps[base], file)
 
 
 @lru_cache(maxsize=REMEMBERED_HASHES)

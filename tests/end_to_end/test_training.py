@@ -1,7 +1,6 @@
 """A job that trains its own run: kill -9 changes no byte of the run nor of a score, and equal jobs train once."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,13 @@ import pytest
 from coreset.client import Client
 from coreset.local.stack import LocalStack
 from coreset.schemas.job import Job, JobStatus
-from coreset.storage.layout import RunFolder
+from coreset.spec.job import JobSpec
+from coreset.storage.layout import PlanFolder, RunFolder
+from coreset.storage.storage import Storage
+from coreset_workers.local.job import run_job
 from tests.conftest import TINY_MODEL
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -60,7 +62,7 @@ def content(folder: Path, *leave_out: str) -> dict[str, bytes]:
 
 
 def test_workers_killed_while_training_and_while_scoring_change_no_byte(
-    stack: LocalStack, client: Client, training_spec: dict[str, Any], until: Until
+    stack: LocalStack, client: Client, training_spec: dict[str, Any], until: Until, tmp_path: Path
 ) -> None:
     runs = Path(stack.storage) / "runs"
     job = client.submit(training_spec)
@@ -75,8 +77,9 @@ def test_workers_killed_while_training_and_while_scoring_change_no_byte(
     assert disturbed.failed_shards == []
     assert manifest.training is not None
     run = Path(stack.storage) / RunFolder(manifest.training.id).root
-    parts = Path(stack.storage) / "plans" / str(disturbed.plan_id) / "parts"
-    trained, scored = content(run, "run.json"), content(parts, *(f"{shard:06d}.json" for shard in range(6)))
+    parts = Path(stack.storage) / PlanFolder(manifest.plan_id).parts
+    summaries = [f"{shard:06d}.json" for shard in range(6)]
+    trained, scored = content(run, "run.json"), content(parts, *summaries)
     assert [c.step.value for c in manifest.checkpoints] == manifest.training.steps
     assert set(trained) >= {"params.txt", "open_clip_config.json"}
 
@@ -84,12 +87,11 @@ def test_workers_killed_while_training_and_while_scoring_change_no_byte(
     assert again.plan_id == disturbed.plan_id
     assert content(run, "run.json") == trained
 
-    shutil.rmtree(run)
-    shutil.rmtree(parts.parent)
-    undisturbed = succeeded(client, client.submit(training_spec).id)
-    assert undisturbed.plan_id == disturbed.plan_id
-    assert content(run, "run.json") == trained
-    assert content(parts, *(f"{shard:06d}.json" for shard in range(6))) == scored
+    # Undisturbed, in this process: the plan has another id, as its checkpoints have another folder.
+    alone = run_job(JobSpec.model_validate(training_spec), Storage(str(tmp_path)), lambda job: None, 0)
+    assert alone.training is not None
+    assert content(tmp_path / RunFolder(alone.training.id).root, "run.json") == trained
+    assert content(tmp_path / PlanFolder(alone.plan_id).parts, *summaries) == scored
 
     named = {**training_spec, "checkpoints": {"run": manifest.training.run}}
     assert succeeded(client, client.submit(named).id).plan_id == disturbed.plan_id

@@ -8,7 +8,6 @@ files are written whole.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -16,7 +15,7 @@ from structlog.contextvars import bound_contextvars
 from coreset.errors import CoresetError, DamagedFile, ShardUnreadable, Unavailable
 from coreset.queue.merge_tree import merge_levels
 from coreset.queue.progress import FINISH_SHARE
-from coreset.schemas.job import Job, JobStatus
+from coreset.schemas.job import JobStatus
 from coreset.schemas.manifest import Manifest, ShardSummary
 from coreset.schemas.plan import Plan
 from coreset.storage.layout import PlanFolder, RunFolder
@@ -29,7 +28,9 @@ from coreset_workers.evaluation.plan import make_trials, plan_proxies
 from coreset_workers.evaluation.trial import answer_trial
 from coreset_workers.influence.prepared_files import discard_preparation
 from coreset_workers.model.device import device_name
+from coreset_workers.outputs.kept import ShardOptions, has_kept
 from coreset_workers.outputs.parts import find_part, find_summary
+from coreset_workers.process.job_reporter import JobReporter
 from coreset_workers.resources import Resources
 from coreset_workers.stages.conclude import conclude_job
 from coreset_workers.stages.finish import finish_job, pool_warnings
@@ -41,56 +42,6 @@ from coreset_workers.stages.train_run import TRAINING_SHARE, job_training_plan, 
 from coreset_workers.training.train import RunTrainer
 
 log = structlog.get_logger("coreset_workers.pipeline")
-
-
-class JobReporter(Protocol):
-    """Receives the state, the progress and the warnings of one job.
-
-    If the job was cancelled, `check_cancelled`, `stage`, `stage_advanced`, `shard_advanced` and `trial_advanced` raise,
-    which ends the running stage.
-    """
-
-    def enter(self, status: JobStatus) -> Job:
-        """Move the job to a state, and return the job."""
-        ...
-
-    def warn(self, warning: str) -> None: ...
-
-    def heartbeat(self) -> None:
-        """Record that the running stage makes progress. Cheap enough for every batch; any thread may call it."""
-        ...
-
-    def check_cancelled(self) -> None: ...
-
-    def stage(self, stage: str, fraction: float) -> None:
-        """Name the step of preparing or finishing that runs now, and the fraction of them that is done, 0 to 1."""
-        ...
-
-    def stage_advanced(self, stage: str, fraction: float) -> None:
-        """Do the same as `stage`, at most every half second: cheap enough for every step of a training."""
-        ...
-
-    def planned(self, plan: Plan) -> None:
-        """Record the plan of the job."""
-        ...
-
-    def shard_started(self, shard: int, device: str) -> None: ...
-
-    def shard_advanced(self, shard: int, fraction: float) -> None: ...
-
-    def shard_done(self, summary: ShardSummary, resumed: bool) -> None:
-        """Count a shard; `resumed` if its part was in the storage already."""
-        ...
-
-    def shard_failed(self, shard: int, uri: str, message: str) -> None: ...
-
-    def duplicates(self, duplicates: int) -> None:
-        """Record the number of samples that share their uid with an earlier one."""
-        ...
-
-    def trial_advanced(self, trial: int, fraction: float, trials: int) -> None:
-        """Record the progress of one trial of `trials`; a fraction of 1 ends it, whether it has an outcome or not."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -115,7 +66,7 @@ class JobPipeline:
         Raises:
             CoresetError: the job fails.
         """
-        if self.needs_training():
+        while self.needs_training():
             self.train()
         tasks = len(self.prepare().tasks())
         self.report_damage()
@@ -199,24 +150,26 @@ class JobPipeline:
     def score(self, task: int) -> None:
         """Score the shards of one task; a shard that has a part already is only counted."""
         self.resources.drop_data()
-        plan, thumbnails = self._plan()
+        plan, options = self._plan()
         for shard in plan.tasks()[task]:
             with bound_contextvars(shard=shard):
-                self._score_shard(plan, shard, thumbnails)
+                self._score_shard(plan, shard, options)
 
-    def _score_shard(self, plan: Plan, shard: int, thumbnails: bool) -> None:
+    def _score_shard(self, plan: Plan, shard: int, options: ShardOptions) -> None:
         summary = find_part(self.storage, plan, shard)
-        if summary is not None:
+        if summary is not None and has_kept(self.storage, plan, summary, options.keep):
             self.reporter.shard_done(summary, resumed=True)
             return
+        if summary is not None:  # what another job keeps of the shard stays with its summary
+            options = options.with_kept(summary.kept)
         self.reporter.shard_started(shard, device_name(self.resources.device))
         planned = plan.shards[shard]
         try:
             try:
-                summary = self._scored(plan, shard, thumbnails)
+                summary = self._scored(plan, shard, options)
             except DamagedFile:  # of those that preparing wrote
                 self._prepare_again(plan, shard)
-                summary = self._scored(plan, shard, thumbnails)
+                summary = self._scored(plan, shard, options)
         except ShardUnreadable as error:
             log.warning("shard failed", uri=planned.uri, detail=error.detail)
             self.reporter.shard_failed(shard, planned.uri, error.detail)
@@ -224,10 +177,10 @@ class JobPipeline:
         self.reporter.shard_done(summary, resumed=False)
         log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
 
-    def _scored(self, plan: Plan, shard: int, thumbnails: bool) -> ShardSummary:
+    def _scored(self, plan: Plan, shard: int, options: ShardOptions) -> ShardSummary:
         scorer, loader = self.resources.scorer(plan), self.resources.loader(plan)
         advance = lambda fraction: self.reporter.shard_advanced(shard, fraction)  # noqa: E731
-        return score_shard(scorer, loader, plan.shards[shard], advance, thumbnails)
+        return score_shard(scorer, loader, plan.shards[shard], advance, options)
 
     def _prepare_again(self, plan: Plan, shard: int) -> None:
         """Prepare the plan again, while a shard of it is scored; the same bits come out."""
@@ -324,7 +277,7 @@ class JobPipeline:
             self.reporter.warn(damage.warning)
         return found
 
-    def _plan(self) -> tuple[Plan, bool]:
-        """Return the job's plan, and whether its shards get thumbnails."""
-        plan_id, thumbnails = load_job_plan(self.storage, self.job_id)
-        return self.resources.plan(plan_id), thumbnails
+    def _plan(self) -> tuple[Plan, ShardOptions]:
+        """Return the job's plan, and what its score tasks write beside the parts."""
+        plan_id, options = load_job_plan(self.storage, self.job_id)
+        return self.resources.plan(plan_id), options

@@ -10,9 +10,12 @@ from redis import Redis
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import JobStatus
+from coreset.schemas.plan import PlannedModel
+from coreset.schemas.training import TrainingPlan
 from coreset.spec.job import JobSpec
-from coreset.storage.layout import PlanFolder
+from coreset.storage.layout import PlanFolder, RunFolder
 from coreset.storage.plan_references import add_reference, remove_reference
+from coreset.storage.runs import save_training_plan
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.reconciler import Reconciler
 from coreset_service.maintenance.retention import Retention
@@ -49,6 +52,36 @@ def test_a_plan_goes_with_its_last_job(store: JobStore, storage: Storage, spec: 
     retention.sweep()
     assert (storage.names("jobs"), storage.names("plans")) == (["other"], ["p2"])
     assert store.removals.pending() == []
+
+
+def test_a_trained_run_goes_with_its_last_job(
+    store: JobStore, storage: Storage, spec: JobSpec, retention: Retention
+) -> None:
+    trained = TrainingPlan(
+        shards=[],
+        caption_field=None,
+        validation=None,
+        model=PlannedModel(name="a", config={}, source="spec"),
+        samples=100,
+        held_out=0.1,
+        intervals=4,
+        interval_steps=1,
+        batch_size=8,
+        lr=1e-3,
+        seed=0,
+        checkpoints=2,
+    )
+    for job_id in ("a", "b"):
+        ended(store, storage, spec, job_id, None)  # cancelled while training, before there was a plan
+        save_training_plan(storage, job_id, trained)
+        add_reference(storage, store.locks, RunFolder(trained.id), job_id)
+    storage.write(RunFolder(trained.id).state(1), b"weights")
+    store.delete("a")
+    retention.sweep()
+    assert storage.exists(RunFolder(trained.id).state(1)), "b uses it"
+    store.delete("b")
+    retention.sweep()
+    assert storage.names("runs") == []
 
 
 def test_files_wait_for_a_task_that_still_runs(

@@ -119,3 +119,40 @@ def test_a_training_that_does_not_learn_says_what_to_change(
     plan = training_plan.model_copy(update={"lr": 1e-30, "intervals": 2})
     with pytest.raises(PoolUnusable, match=r"checkpoints\.train\.lr"):
         RunTrainer(plan, storage, training_data, CPU, lambda words, fraction: None).train()
+
+
+def test_a_run_that_another_job_ends_first_is_taken_as_it_is(
+    trained_storage: Storage,
+    training_plan: TrainingPlan,
+    training_data: TrainingData,
+    trainer: Trainer,
+    storage: Storage,
+) -> None:
+    others: list[bool] = []
+
+    def meanwhile(words: str, fraction: float) -> None:
+        if "step 3 " in words or "step 4 " in words:
+            others.append(trainer(storage).train(seconds=0.0))
+        if "step 5 " in words:
+            others.append(trainer(storage).train())
+
+    assert RunTrainer(training_plan, storage, training_data, CPU, meanwhile).train()
+    assert others == [False, False, True]
+    assert files_of(storage, training_plan.id) == files_of(trained_storage, training_plan.id)
+
+
+def test_a_state_that_is_lost_at_the_end_begins_the_training_again(
+    trained_storage: Storage,
+    trained_run: TrainedRun,
+    training_plan: TrainingPlan,
+    training_data: TrainingData,
+    trainer: Trainer,
+    storage: Storage,
+) -> None:
+    def lose_states(words: str, fraction: float) -> None:
+        if f"step {trained_run.losses[-1].step} " in words:
+            storage.delete(RunFolder(training_plan.id).work)
+
+    assert not RunTrainer(training_plan, storage, training_data, CPU, lose_states).train()
+    assert trainer(storage).train()
+    assert files_of(storage, training_plan.id) == files_of(trained_storage, training_plan.id)

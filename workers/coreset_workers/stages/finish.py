@@ -87,6 +87,7 @@ def finish_job(
         warnings=[*job.warnings, *preparation.warnings, *pool_warnings(counts, duplicates), *_shortfalls(counts)],
         comparisons=comparisons,
         parts=list(counts.parts.values()),
+        kept={kind: list(counts.kept.get(kind, {}).values()) for kind in job.spec.keep},
         selection=selection,
         report=None,
         seconds={**preparation.seconds, "score": counts.seconds, "finish": time.monotonic() - started},

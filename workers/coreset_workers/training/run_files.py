@@ -50,19 +50,20 @@ def load_progress(storage: Storage, run_id: str) -> tuple[Progress, dict[str, An
         progress = load_json(storage, folder.progress, Progress.model_validate_json)
         states = {k: read_hashed(storage, folder.state(k), file.sha256) for k, file in progress.states.items()}
     except (NotFound, DamagedFile):
-        storage.delete(folder.work)
         return None
     return progress, _unpacked(states[progress.interval]) if progress.interval else None
 
 
-def save_progress(storage: Storage, run_id: str, progress: Progress) -> None:
-    """Write how far a training is, then delete the states that it does not name."""
+def save_progress(storage: Storage, run_id: str, progress: Progress, before: Progress) -> None:
+    """Write how far a training is, then delete the states that it needed before and no longer needs.
+
+    Another job's worker may train the same run. It has the same states, and drops the same ones at the same interval,
+    so neither deletes what the other still needs.
+    """
     folder = RunFolder(run_id)
     write_json(storage, folder.progress, progress.model_dump_json())
-    named = {folder.state(k) for k in progress.states}
-    for name in storage.names(folder.work):
-        if name.endswith(".pt") and f"{folder.work}/{name}" not in named:
-            storage.delete(f"{folder.work}/{name}")
+    for interval in before.states.keys() - progress.states.keys():
+        storage.delete(folder.state(interval))
 
 
 def save_state(storage: Storage, plan: TrainingPlan, interval: int, state: dict[str, Any]) -> File:

@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 import torch
 
-from coreset.errors import PoolUnusable
+from coreset.errors import DamagedFile, PoolUnusable
 from coreset.schemas.training import HeldOutLoss, TrainedRun, TrainingPlan
 from coreset.storage.layout import RunFolder
 from coreset.storage.runs import find_run, save_run
@@ -72,10 +72,15 @@ class RunTrainer:
         while not self._ended:
             self._interval(training, lambda: before + time.monotonic() - started)
             if find_run(self.storage, plan.id) is not None:  # another job's worker was faster
+                self.storage.delete(RunFolder(plan.id).work)
                 return True
             if time.monotonic() - started > seconds and not self._ended:
                 return False
-        self._publish()
+        try:
+            self._publish()
+        except DamagedFile:  # a state: the next stretch begins again
+            self.storage.delete(RunFolder(plan.id).work)
+            return False
         return True
 
     @property
@@ -91,15 +96,15 @@ class RunTrainer:
         loss = self._measure(training)
         if not math.isfinite(loss):
             self._progress = last.model_copy(update={"diverged": True, "seconds": seconds()})
-            save_progress(self.storage, plan.id, self._progress)
+            save_progress(self.storage, plan.id, self._progress, last)
             return
         losses = [*last.losses, loss]
         interval = len(losses) - 1
         states = last.states | {interval: save_state(self.storage, plan, interval, training.state())}
-        wanted = {*place(losses, states, SPARE * plan.checkpoints), interval}
+        wanted = {*place(self._from_chance(losses), states, SPARE * plan.checkpoints), interval}
         states = {k: file for k, file in states.items() if k in wanted}
         self._progress = Progress(losses=losses, states=states, seconds=seconds())
-        save_progress(self.storage, plan.id, self._progress)
+        save_progress(self.storage, plan.id, self._progress, last)
 
     def _measure(self, training: Training) -> float:
         return held_out_loss(training.model, self.data.held_out)
@@ -113,13 +118,14 @@ class RunTrainer:
         """Write the run, then the file that says that it is complete; its states are no longer needed."""
         plan, progress = self.plan, self._progress
         losses = progress.losses
-        if not min(losses[1:], default=math.inf) < losses[0]:
+        start = self._from_chance(losses)[0]
+        if not min(losses[1:], default=math.inf) < start:
             raise PoolUnusable(
-                f"training did not lower the held-out loss, {losses[0]:.3f} before it"
+                f"training did not lower the held-out loss below {start:.3f}, that of a model that knows nothing"
                 f"{', and diverged' if progress.diverged else ''}. Give another `checkpoints.train.lr`, or more "
                 "`samples` or `samples_seen`."
             )
-        intervals = place(losses, progress.states, plan.checkpoints)
+        intervals = place(self._from_chance(losses), progress.states, plan.checkpoints)
         files = publish(self.storage, plan, progress, intervals)
         per = plan.interval_steps
         run = TrainedRun(
@@ -138,6 +144,13 @@ class RunTrainer:
         save_run(self.storage, plan, run, files)
         self.storage.delete(RunFolder(plan.id).work)
         log.info("run trained", run=plan.id, steps=run.steps, seconds=run.seconds)
+
+    def _from_chance(self, losses: list[float]) -> list[float]:
+        """Return the losses with that of chance before training, if it is lower: random weights are wrong and sure.
+
+        To unlearn that takes a few steps, and the checkpoints should lie where the model learns.
+        """
+        return [min(losses[0], math.log(len(self.data.held_out))), *losses[1:]]
 
     def _why(self) -> str:
         """Return why training stopped."""
