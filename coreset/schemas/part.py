@@ -37,6 +37,8 @@ class OddityKind(StrEnum):
     IGNORED_MEMBER = "ignored_member"  # hidden (`._` of macOS), without key or extension, a link, webdataset's own
     DOTTED_KEY = "dotted_key"  # an image whose key has a dot: webdataset takes what follows for the extension
     UNUSABLE_UID = "unusable_uid"  # the uid in the json member is not a 128-bit number
+    UNREADABLE_ROW = "unreadable_row"  # no JSON object, or more values than the csv has columns
+    UNREADABLE_PATH = "unreadable_path"  # an image's path that leads to no file, or out of its folder
 
 
 class Oddity(FrozenModel):

@@ -5,6 +5,7 @@ loss of Redis finds the parts that are complete.
 """
 
 import hashlib
+import posixpath
 from typing import Literal, Self
 
 from pydantic import Field
@@ -32,6 +33,27 @@ class Sourced(FrozenModel):
     source: str
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class PlannedRows(FrozenModel):
+    """Rows of a Parquet, Arrow, csv, tsv or jsonl file that make a shard, and the columns that make a sample.
+
+    Attributes:
+        first, end: row groups of Parquet, or bytes of a csv, tsv or jsonl file, without `end`; None for the whole file.
+        image: column with the image, or with its path below the file's folder.
+        captions: columns with captions.
+        key: column with the sample's key; None for keys made of the image's path or the row's number.
+    """
+
+    first: int | None = None
+    end: int | None = None
+    image: str
+    captions: list[str]
+    key: str | None = None
+
+
 class PlannedShard(FrozenModel):
     """A shard as it was when the job was planned.
 
@@ -39,8 +61,9 @@ class PlannedShard(FrozenModel):
         index: position in the pool's expanded list.
         size: bytes.
         etag: the storage's version tag or modification time, if it has one.
-        expected: number of samples announced by the files beside the shard or its tar headers.
-        expected_source: `stats.json`, `sizes.json`, `parquet` or `tar headers`.
+        expected: number of samples announced by the files beside the shard or its tar headers, or its number of rows.
+        expected_source: `stats.json`, `sizes.json`, `parquet`, `tar headers` or `rows`.
+        rows: how the shard's rows make samples; None for a tar.
     """
 
     index: int
@@ -49,6 +72,24 @@ class PlannedShard(FrozenModel):
     etag: str | None = None
     expected: int | None = None
     expected_source: str | None = None
+    rows: PlannedRows | None = Field(default=None, exclude_if=_is_none)
+
+    @property
+    def label(self) -> str:
+        """Its URI, with the slice of the file that it is, if it is not the whole one."""
+        rows = self.rows
+        return self.uri if rows is None or rows.first is None else f"{self.uri}#{rows.first}-{rows.end}"
+
+    @property
+    def name(self) -> str:
+        """The last part of its label, by which parts name the shard."""
+        return self.label.rsplit("/", 1)[-1]
+
+    @property
+    def draw_name(self) -> str:
+        """The name that draws hash: a pool in another format is drawn from as its tars would be."""
+        base = posixpath.basename(self.uri)
+        return base if self.rows is None else f"{posixpath.splitext(base)[0]}.tar"
 
 
 class PlannedCheckpoint(FrozenModel):

@@ -36,7 +36,7 @@ def create_scored(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:
     by_rank = [name for name, wanted in spec.filters.items() if wanted.by_rank]
     create_ranks(db, "samples", by_rank)
     source = with_ranks("samples", by_rank)
-    conditions = {name: _conditions(name, wanted) for name, wanted in spec.filters.items()}
+    conditions = {name: conditions_of(name, wanted) for name, wanted in spec.filters.items()}
     every = [condition for each in conditions.values() for condition in each]
     groups = [f'{_group(name)} AS "group_of_{score}"' for score, name in spec.rank_groups.items()]
     labels = [f"{_group(name)} AS {label}" for label, name in _labels(spec).items()]
@@ -77,7 +77,8 @@ def _group(field: str) -> str:
     return "md5_number(caption)" if field == CAPTION else f'"{field}"::VARCHAR'
 
 
-def _conditions(name: str, wanted: Filter) -> list[Condition]:
+def conditions_of(name: str, wanted: Filter) -> list[Condition]:
+    """Return the conditions of a filter on a column."""
     bounds = {">=": wanted.min, "<=": wanted.max}
     ranks = {">=": wanted.min_rank, "<=": wanted.max_rank}
     conditions: list[Condition] = [

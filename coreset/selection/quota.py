@@ -1,7 +1,7 @@
 """Quotas, by places within the groups, and deduplication, which puts copies last."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import duckdb
@@ -105,18 +105,30 @@ def _limit(quota: Quota, k: int | None) -> str:
 
 def _make_shared(db: duckdb.DuckDBPyConnection, field: str, shares: dict[str, float], k: int) -> None:
     """Create `allowed` of the best of each named group, up to its share of k, and of all others together."""
-    upto = [round(share * k) for share in accumulate(shares.values())]
-    wanted = dict(zip(shares, (b - a for a, b in zip([0, *upto], upto, strict=False)), strict=True))
+    wanted = wanted_of_shares(shares, k)
     db.execute("CREATE TEMP TABLE shares (named VARCHAR, quota BIGINT)")
-    db.executemany("INSERT INTO shares VALUES (?, ?)", [[label, count] for label, count in wanted.items()])
-    rest = k - sum(wanted.values())
+    db.executemany("INSERT INTO shares VALUES (?, ?)", [[label, wanted[label]] for label in shares])
     db.execute(f"""
         CREATE TEMP TABLE allowed AS SELECT place, uid, value, copy, named,
             row_number() OVER (PARTITION BY named ORDER BY {COPIES_LAST_ORDER}) AS nth
-        FROM counted LEFT JOIN shares ON label = named QUALIFY nth <= coalesce(quota, {rest})
+        FROM counted LEFT JOIN shares ON label = named QUALIFY nth <= coalesce(quota, {wanted[None]})
     """)
     counts = dict(db.execute("SELECT named, count(*) FROM allowed GROUP BY named").fetchall())
-    for label, count in [*wanted.items(), (None, rest)]:
+    require_shares(field, wanted, counts)
+
+
+def wanted_of_shares(shares: Mapping[str, float], k: int) -> dict[str | None, int]:
+    """Return the number of samples of each label; of None that of all other labels together."""
+    upto = [round(share * k) for share in accumulate(shares.values())]
+    wanted: dict[str | None, int] = dict(
+        zip(shares, (b - a for a, b in zip([0, *upto], upto, strict=False)), strict=True)
+    )
+    return wanted | {None: k - sum(wanted.values())}
+
+
+def require_shares(field: str, wanted: Mapping[str | None, int], counts: Mapping[str | None, int]) -> None:
+    """Raise InvalidSpec if a label has fewer samples than wanted; None stands for all other labels together."""
+    for label, count in wanted.items():
         if counts.get(label, 0) < count:
             group = f"{field} {label}" if label is not None else "all groups that are not named"
             raise InvalidSpec(
@@ -129,14 +141,13 @@ def _make_shared(db: duckdb.DuckDBPyConnection, field: str, shares: dict[str, fl
             )
 
 
-def require_enough(db: duckdb.DuckDBPyConnection, k: int | None) -> int:
+def require_enough(allowed: int, k: int | None) -> int:
     """Return k, or the number of samples that the quota admits if k is None. Raises InvalidSpec if k is more."""
-    (allowed,) = one_row(db, "SELECT count(*) FROM allowed")
     if k is not None and allowed < k:
         raise InvalidSpec(
-            f"k is {k:,}, but the quota admits only {int(allowed):,} samples; raise the quota, or lower k",
+            f"k is {k:,}, but the quota admits only {allowed:,} samples; raise the quota, or lower k",
             field="quota",
             got=k,
-            allowed=int(allowed),
+            allowed=allowed,
         )
-    return int(allowed) if k is None else k
+    return allowed if k is None else k

@@ -11,16 +11,17 @@ from coreset.errors import DamagedFile, InvalidSpec, NotFound
 from coreset.schemas.manifest import Selection
 from coreset.schemas.plan import Plan
 from coreset.selection.candidates import create_scored, create_valued, one_row
+from coreset.selection.large.run import Selected, select_large
 from coreset.selection.quota import VALUE_ORDER, create_allowed, require_enough
 from coreset.selection.ranking import open_samples
 from coreset.selection.requirements import resolve_spec
 from coreset.selection.sampling import create_sampled
+from coreset.selection.size import kept_size, threshold_of
 from coreset.selection.subset_files import write_subset
 from coreset.selection.suspects import create_suspects, write_suspects
-from coreset.spec.columns import float32
 from coreset.spec.scores import cautions
 from coreset.spec.selection import SelectSpec
-from coreset.storage.layout import JobFolder
+from coreset.storage.layout import JobFolder, SelectionFolder
 from coreset.storage.storage import Storage
 from coreset.storage.target_clusters import load_target_clusters
 from coreset.storage.verified import load_json, write_json
@@ -46,12 +47,10 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
     folder = JobFolder(job_id).selection(found_id)
     with suppress(NotFound, DamagedFile):
         return load_json(storage, folder.selection, Selection.model_validate_json)
-    with open_samples(storage, plan) as db:
-        found = _create_kept(db, spec, load_target_clusters(storage, plan), suspects)
-        files = write_subset(db, storage, folder, plan.scores, found.k)
-        if suspects:
-            files |= write_suspects(db, storage, folder, plan.scores)
-        threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
+    target = load_target_clusters(storage, plan)
+    found = None if suspects else select_large(storage, plan, spec, target, folder)
+    if found is None:
+        found = _select_by_sql(storage, plan, spec, target, folder, suspects)
     selection = Selection(
         id=found_id,
         job_id=job_id,
@@ -60,14 +59,35 @@ def select(storage: Storage, plan: Plan, job_id: str, spec: SelectSpec, suspects
         rankable=found.rankable,
         duplicates=found.duplicates,
         filtered=found.filtered,
-        repeated=found.k - int(distinct),
-        threshold=threshold,
+        repeated=found.repeated,
+        threshold=found.threshold,
         created_at=datetime.now(UTC),
-        files=files,
+        files=found.files,
         warnings=cautions(spec.by),
     )
     save_selection(storage, selection)
     return selection
+
+
+def _select_by_sql(
+    storage: Storage, plan: Plan, spec: SelectSpec, target: list[int], folder: SelectionFolder, suspects: bool
+) -> Selected:
+    """Select, and write the files. Raises what `select` raises."""
+    with open_samples(storage, plan) as db:
+        found = _create_kept(db, spec, target, suspects)
+        files = write_subset(db, storage, folder, plan.scores, found.k)
+        if suspects:
+            files |= write_suspects(db, storage, folder, plan.scores)
+        threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
+    return Selected(
+        k=found.k,
+        rankable=found.rankable,
+        duplicates=found.duplicates,
+        filtered=found.filtered,
+        repeated=found.k - int(distinct),
+        threshold=threshold,
+        files=files,
+    )
 
 
 def selected_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, int]:
@@ -127,17 +147,18 @@ def _create_kept(
 
 def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int, target: list[int]) -> int:
     """Create the table `kept` (place, uid, value, rank, copies) from the view `ranked`; return its sum of copies."""
-    k = _wanted(spec, rankable)
+    k = kept_size(spec, rankable)
     source, copies, limit = "ranked", "1", ""
     if spec.threshold is not None:
-        source = f"(SELECT * FROM ranked WHERE value >= '{_threshold(spec)!r}'::DOUBLE)"
+        source = f"(SELECT * FROM ranked WHERE value >= '{threshold_of(spec)!r}'::DOUBLE)"
     if spec.sampling is not None:
         assert k is not None
         create_sampled(db, spec.sampling, k)
         source, copies = "drawn", "copies"
     elif spec.quota or spec.distinct:
         order = create_allowed(db, source, spec, k, target)
-        k = require_enough(db, k)
+        (allowed,) = one_row(db, "SELECT count(*) FROM allowed")
+        k = require_enough(int(allowed), k)
         source = f"(SELECT * FROM allowed ORDER BY {order} LIMIT {k})"
     elif k is not None:
         limit = f"QUALIFY rank <= {k}"
@@ -146,29 +167,6 @@ def _cut(db: duckdb.DuckDBPyConnection, spec: SelectSpec, rankable: int, target:
         CREATE TEMP TABLE kept AS SELECT place, uid, value, {place} AS rank, {copies} AS copies FROM {source} {limit}
     """)
     return k or _reached(db, spec)
-
-
-def _wanted(spec: SelectSpec, rankable: int) -> int | None:
-    """Return k, or None if a threshold decides. Raises InvalidSpec if k samples cannot be ranked."""
-    if spec.threshold is not None:
-        return None
-    k = spec.k if spec.k is not None else max(1, round((spec.fraction or 0) * rankable))
-    repeats = spec.sampling.max_repeats if spec.sampling else 1
-    if k > rankable * repeats:
-        often = f", {repeats} times each" if repeats > 1 else ""
-        raise InvalidSpec(
-            f"k is {k:,}, but only {rankable:,} samples can be ranked{often}. Give a smaller k, or a `fraction`.",
-            field="k",
-            got=k,
-            rankable=rankable,
-        )
-    return k
-
-
-def _threshold(spec: SelectSpec) -> float:
-    """Return the threshold, for one raw score in its precision, so that a value read from a part reaches itself."""
-    assert spec.threshold is not None
-    return float32(spec.threshold) if spec.scale == "raw" and len(spec.by) == 1 else spec.threshold
 
 
 def _reached(db: duckdb.DuckDBPyConnection, spec: SelectSpec) -> int:

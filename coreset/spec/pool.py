@@ -18,16 +18,26 @@ def _refuse_pipe(uri: str) -> str:
     return uri
 
 
+def is_none(value: object) -> bool:
+    return value is None
+
+
 class PoolSpec(FrozenModel):
-    """A pool of image-text pairs in WebDataset shards.
+    """A pool of image-text pairs: WebDataset shards, or files of rows with images or their paths (docs/pools.md).
 
     Attributes:
-        shards: shard URIs, each with optional brace ranges (`{000000..000123}`) and `a::b` concatenation.
-        caption_field: take the caption from this field of the json member, not from the txt member.
+        shards: URIs of .tar, .parquet, .arrow, .csv, .tsv or .jsonl files, each with optional brace ranges
+            (`{000000..000123}`) and `a::b` concatenation; or folders of such files.
+        caption_field: take the caption from this field of the json member, not from the txt member; the column of the
+            captions in files of rows, where it can be left out if it has a usual name.
+        image_field: the column of the images, or of their paths, in files of rows; it can be left out if it has a
+            usual name.
     """
 
     shards: list[Uri] = Field(min_length=1, max_length=100_000, examples=[["pool/{000000..000005}.tar"]])
     caption_field: str | None = Field(default=None, min_length=1, max_length=200)
+    # Left out of the JSON where it is None: plans that were made before it existed keep their ids.
+    image_field: str | None = Field(default=None, min_length=1, max_length=200, exclude_if=is_none)
 
     @field_validator("shards", mode="before")
     @classmethod
@@ -44,7 +54,7 @@ class ScoredPoolSpec(PoolSpec):
     """The pool that is scored.
 
     Attributes:
-        shards, caption_field: as in PoolSpec.
+        shards, caption_field, image_field: as in PoolSpec.
         metadata: fields of the json members to store beside the scores, as text, in the columns `metadata_FIELD`;
             selections can filter by them and set quotas on them.
     """

@@ -1,6 +1,5 @@
 """Thumbnails of a shard: the schema of their file, and reading a few of them."""
 
-import posixpath
 from collections.abc import Iterable
 
 import pyarrow as pa
@@ -27,7 +26,7 @@ def read_thumbnails(storage: Storage, plan: Plan, wanted: Iterable[tuple[str, st
         rows.setdefault(shard, {})[row] = uid
     found: dict[str, bytes] = {}
     for shard in plan.shards:
-        if names := rows.get(posixpath.basename(shard.uri)):
+        if names := rows.get(shard.name):
             found |= _of_shard(storage, PlanFolder(plan.id).thumbnails(shard.index), names)
     return found
 

@@ -3,10 +3,16 @@
 SIGTERM lets the running task end. Settings are CORESET_* variables (coreset.settings.WorkerSettings).
 """
 
-import argparse
 import os
-import socket
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Before all other imports: a `torch.py` or `redis.py` of the current folder is not to run in the place of ours.
+    sys.path.pop(0)
+    os.environ["PYTHONSAFEPATH"] = "1"  # of processes that this one starts
+
+import argparse
+import socket
 from collections.abc import Sequence
 from importlib import import_module
 

@@ -101,7 +101,8 @@ def _require_room(context: Context) -> None:
 
 def _start(context: Context, response: Response, spec: JobSpec, idempotency_key: str | None, name: str | None) -> Job:
     key = idempotency_key.strip('"') if idempotency_key else None
-    caller = Caller(name, context.settings.max_open_jobs) if name else None
+    settings = context.settings
+    caller = Caller(name, settings.max_open_jobs, settings.max_spec_bytes) if name else None
     job = context.store.create(spec, new_job_id(), key, caller)
     log.info("job accepted", job=job.id)
     if job.status is JobStatus.QUEUED:

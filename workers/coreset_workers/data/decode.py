@@ -154,6 +154,8 @@ def _identity(
 
 def _caption_bytes(raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None) -> bytes:
     """Return the caption as it is stored, before any check; b"" if there is none."""
+    if raw.captions is not None:
+        return raw.captions[0] if raw.captions else b""
     if caption_field is None:
         return raw.members.get("txt", b"")
     value = (metadata or {}).get(caption_field)
@@ -194,7 +196,7 @@ def _caption(
     raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None
 ) -> tuple[str | None, SampleStatus | None]:
     """Return the stripped caption, or None and the status of a sample without a usable one."""
-    if caption_field is not None:
+    if raw.captions is None and caption_field is not None:
         if metadata is None:
             return None, SampleStatus.BAD_CAPTION
         value = metadata.get(caption_field)

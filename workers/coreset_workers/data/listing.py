@@ -1,4 +1,4 @@
-"""The shards of a pool: URIs with braces, `::`, `*` and folders expanded, with sizes and announced samples."""
+"""The shards of a pool: URIs with braces, `::`, `*` and folders expanded, with sizes and numbers of samples."""
 
 import tarfile
 from collections import Counter
@@ -12,12 +12,17 @@ from coreset.schemas.plan import PlannedShard
 from coreset.spec import shard_uris
 from coreset.spec.pool import PoolSpec
 from coreset_workers.data.announced import AnnouncedSamples
+from coreset_workers.data.formats import format_of
 from coreset_workers.data.opening import REFUSALS, file_info, matching, open_file
+from coreset_workers.data.row_plan import plan_slices
 from coreset_workers.data.tar import sample_member
 from coreset_workers.data.tar_stream import DAMAGE, Header, headers
 
 MAX_NAMED = 10
 REQUEST_THREADS = 16
+
+ROWS = "rows"
+"""Source of the number of samples of a file of rows."""
 
 Heartbeat = Callable[[], object]
 """Called after each answer of a storage, so that a worker shows that it is alive."""
@@ -29,7 +34,7 @@ A = TypeVar("A")
 def expand(uris: list[str]) -> list[str]:
     """Return the shards that the URIs name, in order: `a::b`, brace ranges, `*` and local folders expanded.
 
-    A folder stands for its *.tar files, sorted. Relative local paths become absolute.
+    A folder stands for its *.tar files, or its other files of samples, sorted. Relative local paths become absolute.
 
     Raises:
         ShardUnreadable: a brace expression that cannot be read, a pattern that matches nothing, too many shards, or one
@@ -77,13 +82,30 @@ def list_shards(pool: PoolSpec, heartbeat: Heartbeat = lambda: None) -> list[Pla
             "a remote folder, write FOLDER/*.tar.",
             shards=missing[:MAX_NAMED],
         )
-    sizes = [int(info["size"] or 0) for info in infos]
+    files = [(uri, int(info["size"] or 0), _etag(info)) for uri, info in zip(uris, infos, strict=True)]
     with closing(AnnouncedSamples()) as announced:
-        expected = _each(lambda shard: announced.of(*shard), list(zip(uris, sizes, strict=True)), heartbeat)
-    found = zip(uris, sizes, infos, expected, strict=True)
+        found = _each(lambda file: _shards_of(*file, pool, announced), files, heartbeat)
+    shards = [shard for each in found for shard in each]
+    return [PlannedShard.model_validate({**fields, "index": index}) for index, fields in enumerate(shards)]
+
+
+def _shards_of(
+    uri: str, size: int, etag: str | None, pool: PoolSpec, announced: AnnouncedSamples
+) -> list[dict[str, Any]]:
+    """Return the fields of a file's shards: one for a tar or a small file of rows."""
+    if format_of(uri) == "tar":
+        count, source = announced.of(uri, size)
+        return [{"uri": uri, "size": size, "etag": etag, "expected": count, "expected_source": source}]
     return [
-        PlannedShard(index=index, uri=uri, size=size, etag=_etag(info), expected=count, expected_source=source)
-        for index, (uri, size, info, (count, source)) in enumerate(found)
+        {
+            "uri": uri,
+            "size": part.size,
+            "etag": etag,
+            "expected": part.samples,
+            "expected_source": None if part.samples is None else ROWS,
+            "rows": part.rows,
+        }
+        for part in plan_slices(uri, size, pool)
     ]
 
 
@@ -133,7 +155,7 @@ def _etag(info: dict[str, Any]) -> str | None:
 
 def count_samples(shard: PlannedShard) -> int | None:
     """Return the number of keys in a local, uncompressed tar, from its headers alone; None for any other shard."""
-    if "://" in shard.uri or shard.uri.endswith(("gz", "bz2", "xz", "zst")):
+    if shard.rows is not None or "://" in shard.uri or shard.uri.endswith(("gz", "bz2", "xz", "zst")):
         return None
     try:
         with (

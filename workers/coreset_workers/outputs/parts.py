@@ -13,7 +13,7 @@ from coreset.schemas.part import SampleStatus, part_schema
 from coreset.schemas.plan import Plan
 from coreset.spec.columns import metadata_column
 from coreset.spec.scores import Score
-from coreset.storage.plan_files import load_summary, require_part
+from coreset.storage.plan_files import require_part
 from coreset.storage.storage import Storage
 from coreset.uids import random_score
 from coreset_workers.data.decode import Sample
@@ -47,13 +47,6 @@ def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], c
             row |= scores if finite[place[position]] else {"status": SampleStatus.NON_FINITE.value}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema)
-
-
-def find_summary(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:
-    """Return the summary of a shard that is done, or None; the hash of its part is not checked."""
-    with suppress(NotFound, DamagedFile):
-        return load_summary(storage, plan.id, shard)
-    return None
 
 
 def find_part(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:

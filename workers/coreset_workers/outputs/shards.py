@@ -23,7 +23,8 @@ from coreset.schemas.manifest import File, Selection
 from coreset.schemas.plan import Plan
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.storage import Storage
-from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.data.shards import open_shard
+from coreset_workers.data.tar import RawSample
 
 SAMPLES_PER_SHARD = 10_000
 SHARD_FORMAT = "{:08d}.tar"
@@ -53,7 +54,7 @@ def write_shards(
     samples = _chosen(storage, plan, folder.subset, progress)
     while (first := next(samples, None)) is not None:
         name = SHARD_FORMAT.format(len(sizes))
-        written = _Tar(chain([first], islice(samples, SAMPLES_PER_SHARD - 1)))
+        written = SampleTar(chain([first], islice(samples, SAMPLES_PER_SHARD - 1)))
         files[f"shards/{name}"] = storage.write_with(folder.file(f"shards/{name}"), written.fill)
         sizes[name] = written.samples
         save(f"{name.removesuffix('.tar')}_stats.json", {"successes": written.samples})
@@ -83,7 +84,7 @@ def _chosen(storage: Storage, plan: Plan, subset: str, progress: Callable[[float
         keys = _keys(storage, PlanFolder(plan.id).part(shard.index), wanted)
         if not keys:
             continue
-        for raw in ShardReader(shard.uri, everything=True):
+        for raw in open_shard(shard, everything=True):
             yield from ((name, raw) for name in keys.get(raw.key, []))
 
 
@@ -101,7 +102,7 @@ def _names(uid: str, copies: int) -> list[str]:
     return [uid] if copies == 1 else [f"{uid}-{copy}" for copy in range(copies)]
 
 
-class _Tar:
+class SampleTar:
     """Writes samples into a tar file and counts them. Times and owners are fixed: equal samples, equal bytes."""
 
     def __init__(self, samples: Iterator[Chosen]) -> None:

@@ -34,7 +34,9 @@ from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.checkpoints.run import PlannedRun
 from coreset_workers.data.decode import Sample, ViewFunctions, decode, note_unusable_uids
-from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.data.listing import ROWS
+from coreset_workers.data.shards import open_shard
+from coreset_workers.data.tar import RawSample
 from coreset_workers.estimates.memory import MemoryPlan
 from coreset_workers.estimates.time import time_estimate
 from coreset_workers.estimates.training import foreseen_run, price_training
@@ -54,7 +56,7 @@ SAMPLES_REPORTED = 5
 """Samples of the first shard in the answer."""
 
 
-COUNTED = ("files beside the shards", "tar headers")
+COUNTED = ("files beside the shards", "tar headers", ROWS)
 """Sources of N that are counts, not estimates."""
 
 
@@ -180,7 +182,7 @@ def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) 
 def _first_samples(
     shard: PlannedShard, caption_field: str | None, views: dict[str, ViewFunctions]
 ) -> tuple[FirstShard, list[str]]:
-    uri, reader = shard.uri, ShardReader(shard.uri, shard.size or None)
+    uri, reader = shard.label, open_shard(shard)
     pairs = [(raw, decode(raw, caption_field, views)) for raw in islice(reader, SAMPLES_CHECKED)]
     found = [_found(raw, sample) for raw, sample in pairs]
     note_unusable_uids(reader.oddities, uri, (sample for _, sample in pairs))

@@ -1,7 +1,6 @@
 """The samples of a trained run in memory: drawn from the pool by a seed, those to train on and those held out."""
 
 import hashlib
-import posixpath
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ def _draw(
     """
     pieces: list[DecodedSamples] = []
     known: set[str] = set()
-    for shard in sorted(shards, key=lambda shard: _hash(seed, posixpath.basename(shard.uri))):
+    for shard in sorted(shards, key=lambda shard: _hash(seed, shard.draw_name)):
         with suppress(ShardUnreadable):
             if len(new := decode_shards([shard], loader, advance).without(known)):
                 pieces.append(new)

@@ -17,7 +17,7 @@ from coreset.settings import WorkerSettings
 from coreset.spec.job import JobSpec
 from coreset.uids import read_uids
 from coreset_workers.data import opening as files
-from coreset_workers.unlearning.removal import Forgotten, Tell, forget
+from coreset_workers.unlearning.removal import Forgotten, ReportStage, forget
 
 
 def main() -> None:
@@ -31,10 +31,10 @@ def main() -> None:
     console = Console(stderr=True)
     try:
         spec, uids = JobSpec.model_validate_json(sys.stdin.read()), read_uids(options.uids)
-        with _bar(console) as tell:
+        with _bar(console) as report_stage:
             settings = WorkerSettings()
             files.allow(Locations.parse(settings.allowed_uris))
-            done = forget(spec, uids, options.out, tell, settings.loader_processes)
+            done = forget(spec, uids, options.out, report_stage, settings.loader_processes)
     except CoresetError as error:
         print_error(error)
         sys.exit(2)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Tell]:
+def _bar(console: Console) -> Iterator[ReportStage]:
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=1.0)
