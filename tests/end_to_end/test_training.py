@@ -16,7 +16,7 @@ from coreset.storage.storage import Storage
 from coreset_workers.local.job import run_job
 from tests.conftest import TINY_MODEL
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -36,7 +36,7 @@ def training_spec(tiny_pool: Path) -> dict[str, Any]:
 
 
 def succeeded(client: Client, job_id: str) -> Job:
-    job = client.wait(job_id, timeout=200)
+    job = client.wait(job_id, timeout=600)
     assert job.status is JobStatus.SUCCEEDED, job.reason
     return job
 
