@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MAX_TRAINING_SAMPLES = 100_000_000
+"""Default of the largest number of samples that a training may see; a small model on one GPU sees so many in hours."""
+
 LogFormat = Literal["auto", "console", "json"]
 
 
@@ -18,6 +21,8 @@ class Settings(BaseSettings):
         storage: root of all results, a local folder or a URI that fsspec knows (s3://bucket/prefix).
         allowed_uris: what a spec may name: folders and prefixes such as s3://bucket/pools or https://, separated by
             commas. Empty is all but private networks; local files, too, unless the service listens beyond the loopback.
+        max_training_samples: largest number of samples that a job's training may see (`checkpoints.train`); 0 forbids
+            training. Set it for the service and the workers.
         log_format: `auto` is `console` at a terminal, else `json`, a line an event.
         log_level: of our own logs.
     """
@@ -27,6 +32,7 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     storage: str = "./data"
     allowed_uris: str = ""
+    max_training_samples: int = Field(default=MAX_TRAINING_SAMPLES, ge=0)
     log_format: LogFormat = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

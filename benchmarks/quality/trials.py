@@ -19,10 +19,11 @@ from coreset.spec.pool import PoolSpec
 from coreset.storage.storage import Storage
 from coreset_workers.data.listing import list_shards
 from coreset_workers.data.loader import Loader
-from coreset_workers.evaluation.decoded import DecodedSamples, decode_shards
 from coreset_workers.evaluation.measure import measure
-from coreset_workers.evaluation.train import Rows, train_proxy
+from coreset_workers.evaluation.train import train_proxy
 from coreset_workers.model.inputs import RUN, view_of
+from coreset_workers.training.decoded import DecodedSamples, decode_shards
+from coreset_workers.training.loop import Rows
 
 TESTS = ("explore", "test")
 PHOTO_SAMPLES_SEEN = 19_200

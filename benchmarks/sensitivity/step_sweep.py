@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from coreset.schemas.plan import Plan
-from coreset.spec.job import CheckpointsSpec, JobSpec, ReferenceSpec, ValidationTarget
+from coreset.spec.checkpoints import CheckpointsSpec
+from coreset.spec.job import JobSpec, ReferenceSpec, ValidationTarget
 from coreset.spec.pool import PoolSpec, ScoredPoolSpec
 from coreset.spec.selection import SelectSpec
 from coreset_workers.data.loader import Loader

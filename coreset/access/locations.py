@@ -9,7 +9,7 @@ import ipaddress
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
@@ -50,10 +50,12 @@ class Locations:
             and, if `local`, every local file. An http prefix with a host allows that host wherever it is, a private
             network too; no other one there is.
         local: whether local files are allowed where no prefix is named.
+        folders: local folders that are allowed nevertheless.
     """
 
     allowed: tuple[Location, ...] = ()
     local: bool = True
+    folders: tuple[Location, ...] = ()
 
     @classmethod
     def parse(cls, text: str, local: bool = True) -> Self:
@@ -63,6 +65,16 @@ class Locations:
             LocationForbidden: one of them is not a folder or a prefix of SCHEMES.
         """
         return cls(tuple(located(prefix) for prefix in re.split(r"[\s,]+", text.strip()) if prefix), local)
+
+    def with_folder(self, uri: str) -> Self:
+        """Return the rules that allow a folder of the storage, too."""
+        try:
+            folder = located(uri)
+        except LocationForbidden:  # a storage whose scheme no spec can name
+            return self
+        if self.allowed:
+            return replace(self, allowed=(*self.allowed, folder))
+        return self if folder.scheme != "file" or self.local else replace(self, folders=(*self.folders, folder))
 
     def check(self, uri: str) -> Location:
         """Return the place that a URI names.
@@ -74,7 +86,7 @@ class Locations:
         if self.allowed:
             if not any(prefix.holds(place) for prefix in self.allowed):
                 raise _forbidden(uri, "it is below none of the allowed prefixes (CORESET_ALLOWED_URIS)")
-        elif place.scheme == "file" and not self.local:
+        elif place.scheme == "file" and not self.local and not any(folder.holds(place) for folder in self.folders):
             raise _forbidden(uri, "local files are allowed below the folders that CORESET_ALLOWED_URIS names only")
         if place.scheme in ("http", "https") and _is_private_literal(place.host) and not self.trusts(place.host):
             raise _forbidden(uri, "its host is an address of a private network")
@@ -152,8 +164,9 @@ def _named_in(spec: JobSpec) -> Iterator[str]:
             yield spec.checkpoints.run
         for file in spec.checkpoints.files or ():
             yield file.uri
-    if spec.clip_model is not None and is_location(spec.clip_model.pretrained):
-        yield spec.clip_model.pretrained
+    weights = spec.clip_model.pretrained if spec.clip_model else None
+    if weights is not None and is_location(weights):
+        yield weights
 
 
 def is_location(text: str) -> bool:

@@ -6,6 +6,7 @@ from rich.table import Table
 from coreset.cli.output import out
 from coreset.cli.tables import show_rows, show_warnings
 from coreset.schemas.preflight import DEVICE, HOST, MemoryEstimate, Preflight, SampleFound, ShardsFound, TimeEstimate
+from coreset.schemas.training import TrainingFound
 
 
 def show_preflight(found: Preflight) -> None:
@@ -25,6 +26,8 @@ def show_preflight(found: Preflight) -> None:
     if found.evaluation:
         rows["evaluation"] = f"up to {found.evaluation.proxies:,} proxies ({found.evaluation.model.name})"
         rows["test"] = _shards(found.evaluation.test_shards)
+    if found.training:
+        rows |= _training(found.training)
     if found.clip_model:
         rows["CLIP score by"] = found.clip_model.name
     show_rows(rows)
@@ -37,6 +40,17 @@ def show_preflight(found: Preflight) -> None:
     _show_memory(found.memory)
     show_rows(_times(found.time) | _outputs(found))
     show_warnings(found.warnings)
+
+
+def _training(training: TrainingFound) -> dict[str, str]:
+    if training.trained:
+        return {"training": f"none: the run is there already, {training.run}"}
+    extent = f"{training.model.name} on up to {training.samples:,} samples, up to {training.samples_seen:,} seen"
+    stored = f"{size(training.bytes_in_memory)} of samples in memory, {size(training.bytes_stored)} of checkpoints"
+    return {
+        "training": f"{extent}, {training.seconds:,.0f} s at most; {stored}",
+        "run": f"{training.run} (the checkpoints below are foreseen)",
+    }
 
 
 def _shards(shards: ShardsFound) -> str:

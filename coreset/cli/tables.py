@@ -93,6 +93,8 @@ def show_result(manifest: Manifest) -> None:
     rows = {
         "samples": samples_text(manifest.scored, manifest.read, manifest.duplicates, manifest.bad),
         "parts": f"{len(manifest.parts):,} Parquet files",
+        **{kind: f"{len(files):,} Parquet files beside them" for kind, files in manifest.kept.items()},
+        **({"run": manifest.training.run} if manifest.training else {}),
     }
     if manifest.report:
         rows["report"] = manifest.report.uri

@@ -33,7 +33,8 @@ def order_tasks(redis: Any, queue_key: str, order_keys: Mapping[str, OrderKey], 
     """Reorder the waiting tasks by turns.
 
     Within a priority the jobs share the workers equally from now on, in turns of TASKS_PER_TURN tasks per worker. A
-    job's own tasks keep their order, its prepare goes first; trials take turns as score tasks do. Atomic; tasks that
+    job's own tasks keep their order, its prepare goes first; trials and stretches of training take
+    turns as score tasks do. Atomic; tasks that
     were popped before are not affected. Takes about 0.02 s for 16,000 waiting tasks and 1.4 s for a million, during
     which Redis serves nothing else.
 

@@ -14,7 +14,7 @@ from coreset.queue.event_entries import MAX_EVENTS, EventBatch, read_entry, stat
 from coreset.queue.job_listing import JobListing
 from coreset.queue.job_record import status_of
 from coreset.queue.job_scripts import JobScripts, raise_missing
-from coreset.queue.progress import STAGES
+from coreset.queue.progress import STAGES, kinds_of
 from coreset.queue.removals import Removals
 from coreset.queue.shard_records import ShardRecords
 from coreset.queue.task_counts import TaskCounts
@@ -278,8 +278,7 @@ def _record_fields(spec: JobSpec) -> list[str | int]:
         fields["request_id"] = request
     if spec.ttl_seconds_after_finished is not None:
         fields["ttl"] = spec.ttl_seconds_after_finished
-    if spec.evaluate is not None:
-        fields["evaluates"] = 1
+    fields |= kinds_of(spec)
     if spec.labels:
         fields["labels"] = json.dumps(spec.labels)
     if spec.webhook is not None:

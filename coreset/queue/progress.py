@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from coreset.schemas.job import Job, JobStatus, Progress, SampleCounts, ShardCounts
+from coreset.spec.job import JobSpec
 
 SHARES = (0.15, 0.80, 0.05)
 """Preparing, scoring and reducing, of the whole job's fraction. Preparing hashes checkpoints and computes the
@@ -12,6 +13,11 @@ directions; reducing is a query."""
 
 EVALUATING_SHARES = (0.05, 0.25, 0.70)
 """The same of a job that trains proxies while it is reducing."""
+
+TRAINING_SHARES = (0.50, 0.45, 0.05)
+"""The same of a job that trains its run while it is preparing."""
+
+TRAINING_AND_EVALUATING_SHARES = (0.30, 0.20, 0.50)
 
 FINISH_SHARE = 0.05
 """Of reducing, where proxies follow: what comes before them."""
@@ -87,9 +93,21 @@ def _fraction(status: JobStatus, record: Mapping[str, str], scored_part: float) 
         return 1.0
     prepared = 1.0 if "scoring_at" in record else float(record.get("prepare_fraction", 0))
     reduced = float(record.get("reduce_fraction", 0))
-    shares = EVALUATING_SHARES if "evaluates" in record else SHARES
+    shares = _shares("trains" in record, "evaluates" in record)
     parts = zip(shares, (prepared, scored_part, reduced), strict=True)
     return round(sum(share * part for share, part in parts), 4)
+
+
+def kinds_of(spec: JobSpec) -> dict[str, str]:
+    """Return the fields of a job's record that decide the shares of its phases."""
+    kinds = {"trains": spec.train is not None, "evaluates": spec.evaluate is not None}
+    return {kind: "1" for kind, has in kinds.items() if has}
+
+
+def _shares(trains: bool, evaluates: bool) -> tuple[float, float, float]:
+    if trains:
+        return TRAINING_AND_EVALUATING_SHARES if evaluates else TRAINING_SHARES
+    return EVALUATING_SHARES if evaluates else SHARES
 
 
 def _scoring_seconds(record: Mapping[str, str], now: float) -> float:
@@ -116,7 +134,7 @@ def _eta(record: Mapping[str, str], shards: ShardCounts, scored_part: float, now
 
 def prepare_seconds_left(job: Job, now: datetime) -> float | None:
     """Return the estimated time until a job is prepared; None if it is not preparing, or has just begun."""
-    share = (EVALUATING_SHARES if job.spec.evaluate else SHARES)[0]
+    share = _shares(job.spec.train is not None, job.spec.evaluate is not None)[0]
     prepared = job.progress.fraction / share
     if job.status is not JobStatus.PREPARING or job.started_at is None or not 0.05 <= prepared < 1:
         return None

@@ -6,7 +6,7 @@ from rq.job import JobStatus
 
 from coreset.queue.rq_queues import RqQueues
 from coreset.queue.task_counts import TaskCounts
-from coreset.queue.task_ids import LAST_TASKS, QUEUES, job_task_ids, task_id
+from coreset.queue.task_ids import LAST_TASKS, QUEUES, job_task_ids, kind_of
 from coreset.redis.connection import translate_redis_errors
 
 PENDING = (
@@ -39,7 +39,8 @@ class TaskCensus:
 
     def ids(self, job_id: str) -> Iterator[str]:
         """Yield the ids of all tasks of the job, dependents first."""
-        return job_task_ids(job_id, self._counts.scores(job_id), self._counts.trials(job_id))
+        counts = self._counts
+        return job_task_ids(job_id, counts.scores(job_id), counts.trials(job_id), counts.stretches(job_id))
 
     def running(self, job_id: str) -> list[str]:
         """Return the ids of the job's tasks that a worker has a lease on."""
@@ -77,8 +78,11 @@ class TaskCensus:
         return [rq_id for rq_id in queued if rq_id not in waiting and rq_id not in leased]
 
     def failed(self, job_ids: Sequence[str]) -> list[str]:
-        """Return the jobs whose prepare, finish or conclude has failed for good, so that they cannot proceed."""
-        last = [(job_id, task_id(job_id, name)) for job_id in job_ids for name in LAST_TASKS]
+        """Return the jobs whose prepare, train, finish or conclude has failed for good, so that they cannot proceed."""
+        with translate_redis_errors():
+            stretches = {job_id: self._counts.stretches(job_id) for job_id in job_ids}
+        ids = {job_id: job_task_ids(job_id, 0, 1, stretches[job_id]) for job_id in job_ids}
+        last = [(job_id, rq_id) for job_id in job_ids for rq_id in ids[job_id] if kind_of(rq_id) in LAST_TASKS]
         with translate_redis_errors():
             statuses = self._queues.statuses([rq_id for _, rq_id in last])
         failed = {job for (job, _), status in zip(last, statuses, strict=True) if status == JobStatus.FAILED.value}

@@ -1,4 +1,4 @@
-"""Numbers of a job's score tasks and trials, from which the queue derives the ids of its tasks."""
+"""Numbers of a job's stretches of training, score tasks and trials, from which the ids of its tasks follow."""
 
 from coreset.queue.job_scripts import JobScripts
 from coreset.queue.progress import FINISH_SHARE
@@ -18,6 +18,14 @@ class TaskCounts:
     def scores(self, job_id: str) -> int:
         """Return the number of score tasks; 0 before they exist."""
         return int(self._scripts.field(job_id, "tasks") or 0)
+
+    def set_stretches(self, job_id: str, stretches: int) -> None:
+        """Record the number of stretches of the job's training, so far."""
+        self._scripts.set_fields(job_id, "stretches", stretches)
+
+    def stretches(self, job_id: str) -> int:
+        """Return the number of stretches of the job's training; 0 for a job that trains nothing."""
+        return int(self._scripts.field(job_id, "stretches") or 0)
 
     def set_trials(self, job_id: str, trials: int) -> None:
         """Record the number of trials of the job's evaluation."""

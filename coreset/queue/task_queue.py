@@ -2,7 +2,7 @@
 
 A job's tasks (RQ's own "jobs") form a tree (coreset.queue.merge_tree):
 
-    prepare -> score 0..n-1 -> merge level 0, one node per 64 tasks -> merge level 1 ... -> finish
+    prepare [-> train 0..t-1] -> score 0..n-1 -> merge level 0, one node per 64 tasks -> merge level 1 ... -> finish
 
 If the spec asks for an evaluation, finish adds its proxies and the task that follows all of them:
 
@@ -49,7 +49,7 @@ class TaskQueue:
 
     Args:
         redis: a client from `coreset.redis.connection.connect`.
-        tasks: the module whose prepare, score, merge, finish, trial, conclude and task_failed the workers call.
+        tasks: the module whose prepare, train, score, merge, finish, trial, conclude and task_failed the workers call.
 
     Attributes:
         census: states of tasks.
@@ -72,6 +72,17 @@ class TaskQueue:
         with translate_redis_errors():
             try:
                 self._queues.by_name[GPU].enqueue_job(task, at_front=True, unique=True)
+            except DuplicateJobError:
+                return
+            self._order()
+
+    def enqueue_training(self, job_id: str, stretch: int) -> None:
+        """Add the task of one stretch of the job's training. The one before it adds the next. Idempotent."""
+        self._store.task_counts.set_stretches(job_id, stretch + 1)
+        task = self._task(GPU, "train", job_id, stretch)
+        with translate_redis_errors():
+            try:
+                self._queues.by_name[GPU].enqueue_job(task, unique=True)
             except DuplicateJobError:
                 return
             self._order()

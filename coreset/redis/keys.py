@@ -25,9 +25,9 @@
 
 Fields of the record: id, status, reason_code, reason_message, spec, priority, request_id, plan_id, created_at,
 started_at, scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction,
-tasks, trials, evaluates, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored,
-samples_resumed, samples_duplicates, bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, owner,
-spec_bytes, version.
+tasks, stretches, trials, trains, evaluates, shards_total, shards_done, shards_failed, shards_resumed, samples_read,
+samples_scored, samples_resumed, samples_duplicates, bad:{sample status}, ttl, expires_at, webhook_url, webhook_on,
+owner, spec_bytes, version.
 Nothing here is needed to find results again: they are in the storage.
 """
 

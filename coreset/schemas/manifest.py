@@ -9,8 +9,10 @@ from pydantic import Field
 from coreset.schemas.horizon import Horizon
 from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
+from coreset.schemas.training import TrainedRun
 from coreset.spec.base import FrozenModel
 from coreset.spec.job import JobSpec
+from coreset.spec.kept import Kept
 from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec
 
@@ -38,6 +40,7 @@ class ShardSummary(FrozenModel):
         bad: number of bad samples by SampleStatus.
         damage: defect of the tar itself, for example `truncated`; the samples before it are scored.
         oddities: parts of the shard that were ignored or replaced, by OddityKind.
+        kept: files beside the part, by kind.
     """
 
     shard: int
@@ -49,6 +52,7 @@ class ShardSummary(FrozenModel):
     expected: int | None = None
     damage: str | None = None
     oddities: dict[str, Oddity] = Field(default_factory=dict[str, Oddity])
+    kept: dict[Kept, File] = Field(default_factory=dict[Kept, File])
     seconds: float
     device: str
 
@@ -157,6 +161,7 @@ class Manifest(FrozenModel):
     environment: Environment
     checkpoints: list[PlannedCheckpoint]
     horizon: Horizon | None = Field(default=None, description="null without checkpoints, and in older results")
+    training: TrainedRun | None = Field(default=None, description="the run that the job trained, if it did")
     model: PlannedModel
     parameters: list[str] | None = Field(default=None, description="names of the parameters that count; null for all")
     parameters_counted: int
@@ -182,6 +187,10 @@ class Manifest(FrozenModel):
     warnings: list[str]
     comparisons: dict[str, Comparison]
     parts: list[File]
+    kept: dict[Kept, list[File]] = Field(
+        default_factory=dict[Kept, list[File]],
+        description="files beside the parts that the spec asked to keep, by kind, in the order of the parts",
+    )
     selection: Selection
     report: File | None
     evaluation: File | None = Field(default=None, description="if the spec asked for one")

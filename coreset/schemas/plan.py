@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from coreset.spec.base import FrozenModel
+from coreset.spec.base import FrozenModel, is_none
 from coreset.spec.columns import CAPTION, CAPTION_INDEX, PartColumns, metadata_column
 from coreset.spec.job import ValidationTarget
 from coreset.spec.pool import CaptionField, Captions
@@ -32,10 +32,6 @@ class Sourced(FrozenModel):
 
     value: float
     source: str
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 class PlannedRows(FrozenModel):
@@ -73,7 +69,7 @@ class PlannedShard(FrozenModel):
     etag: str | None = None
     expected: int | None = None
     expected_source: str | None = None
-    rows: PlannedRows | None = Field(default=None, exclude_if=_is_none)
+    rows: PlannedRows | None = Field(default=None, exclude_if=is_none)
 
     @property
     def label(self) -> str:
@@ -128,8 +124,8 @@ class PlannedModel(FrozenModel):
     preprocess: dict[str, object] = Field(default_factory=dict)
     preprocess_source: str = "open_clip defaults"
     # Left out of the JSON where they are None: plans that were made before they existed keep their ids.
-    force_image_size: int | list[int] | None = Field(default=None, exclude_if=_is_none)
-    loss: str | None = Field(default=None, exclude_if=_is_none)
+    force_image_size: int | list[int] | None = Field(default=None, exclude_if=is_none)
+    loss: str | None = Field(default=None, exclude_if=is_none)
 
 
 class Plan(FrozenModel):
@@ -145,6 +141,8 @@ class Plan(FrozenModel):
         clusters: number of clusters of similar images; 0 for none.
         captions: how several captions of an image are scored; None for the first alone.
         horizon: step of the last checkpoint that influence uses, `auto`, or None for the last one.
+        clip_checkpoint: step of the checkpoint behind clip_score and neg_clip_loss, `horizon`, or None for the last
+            one; without effect if there is a clip_model.
     """
 
     version: int = SCORING_VERSION
@@ -165,9 +163,10 @@ class Plan(FrozenModel):
     part_version: int = 1
     metadata: list[str] = Field(default_factory=list[str])
     clusters: int = 0
-    trained: list[str] | None = Field(default=None, exclude_if=_is_none)
-    horizon: Literal["auto"] | int | None = Field(default=None, exclude_if=_is_none)
-    captions: Captions | None = Field(default=None, exclude_if=_is_none)
+    trained: list[str] | None = Field(default=None, exclude_if=is_none)
+    horizon: Literal["auto"] | int | None = Field(default=None, exclude_if=is_none)
+    clip_checkpoint: Literal["horizon"] | int | None = Field(default=None, exclude_if=is_none)
+    captions: Captions | None = Field(default=None, exclude_if=is_none)
 
     @property
     def id(self) -> str:

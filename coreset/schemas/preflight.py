@@ -6,6 +6,7 @@ from pydantic import Field
 
 from coreset.schemas.horizon import Horizon
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
+from coreset.schemas.training import TrainingFound
 from coreset.spec.base import FrozenModel
 from coreset.spec.scores import Score
 
@@ -157,7 +158,8 @@ class Preflight(FrozenModel):
     """The plan of a job, without the job.
 
     Attributes:
-        plan_id: the job's plan, if shards and checkpoints do not change until then.
+        plan_id: the job's plan, if shards and checkpoints do not change until then; UNTRAINED if the job trains its
+            run first.
         parameters: names of the parameters that count; null for all.
         n_samples: N, the size of the pool, with its source.
     """
@@ -180,4 +182,9 @@ class Preflight(FrozenModel):
     memory: MemoryEstimate
     time: TimeEstimate = Field(description="without the proxies of an evaluation")
     evaluation: EvaluationFound | None = Field(default=None, description="if the spec asks for one")
+    training: TrainingFound | None = Field(
+        default=None,
+        description="if the job trains its run. Until that is trained, plan_id and the plan's paths are not known and "
+        "say UNTRAINED, and checkpoints are as many as training keeps at most",
+    )
     outputs: Outputs

@@ -7,13 +7,17 @@ from pydantic_core import PydanticCustomError
 
 from coreset.redaction import SecretPath
 from coreset.spec.base import FrozenModel
+from coreset.spec.checkpoints import CheckpointsSpec
 from coreset.spec.cleaning import CleanSpec
 from coreset.spec.columns import PartColumns
 from coreset.spec.evaluation import MAX_TRIALS, EvaluateSpec
+from coreset.spec.kept import KINDS_KEPT, Kept, require_computed
 from coreset.spec.model import ClipModelSpec, ModelSpec, ParametersSpec
-from coreset.spec.pool import PoolSpec, ScoredPoolSpec, Uri
-from coreset.spec.scores import DEFAULT_SCORES, RUN_FREE_SCORES, SCORES, Score
+from coreset.spec.pool import PoolSpec, ScoredPoolSpec
+from coreset.spec.run_rules import require_run
+from coreset.spec.scores import DEFAULT_SCORES, SCORES, Score
 from coreset.spec.selection import SelectSpec
+from coreset.spec.training import TrainSpec
 
 Priority = Literal["high", "normal", "low"]
 WebhookEvent = Literal["job.succeeded", "job.failed", "job.cancelled"]
@@ -21,43 +25,6 @@ LabelKey = Annotated[str, StringConstraints(pattern=r"^\w[\w./-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")]
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-
-
-class CheckpointFile(FrozenModel):
-    """One checkpoint file, or just its URI; step and lr override those of the file."""
-
-    uri: Uri
-    step: int | None = Field(default=None, ge=1)
-    lr: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _just_a_uri(cls, value: Any) -> Any:
-        return {"uri": value} if isinstance(value, str) else value
-
-
-class CheckpointsSpec(FrozenModel):
-    """The checkpoints of one training run: an open_clip run directory, or a list of files.
-
-    Attributes:
-        run: the directory with params.txt and checkpoints/epoch_K.pt.
-        files: explicit checkpoint files, in training order.
-        last: use only the last m checkpoints.
-        horizon: the last checkpoint that diffin, diffin_eq9 and tracin use: `last`, the step of a checkpoint, or
-            `auto`: chosen from the validation loss at every checkpoint (docs/method.md). With the training as target
-            there is no held-out loss, and `auto` is `last`.
-    """
-
-    run: Uri | None = Field(default=None, examples=["logs/demo"])
-    files: list[CheckpointFile] | None = Field(default=None, min_length=1, max_length=1000)
-    last: int | None = Field(default=None, ge=1)
-    horizon: Literal["auto", "last"] | Annotated[int, Field(ge=1)] = "auto"
-
-    @model_validator(mode="after")
-    def _run_or_files(self) -> Self:
-        if (self.run is None) == (self.files is None):
-            raise ValueError("give exactly one of `run` (an open_clip run directory) and `files` (a list)")
-        return self
 
 
 class ReferenceSpec(FrozenModel):
@@ -112,6 +79,11 @@ class JobSpec(FrozenModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
+                {
+                    "pool": {"shards": ["pool/{000000..000005}.tar"]},
+                    "checkpoints": {"train": {}},
+                    "select": {"fraction": 0.3},
+                },
                 {
                     "pool": {"shards": ["pool/{000000..000005}.tar"]},
                     "checkpoints": {"run": "logs/demo"},
@@ -188,6 +160,14 @@ class JobSpec(FrozenModel):
     thumbnails: bool = Field(
         default=True, description="store a small JPEG of each sample, about 1.5 kB, for the page and the report"
     )
+    keep: list[Kept] = Field(
+        default_factory=list[Kept],
+        max_length=len(KINDS_KEPT),
+        exclude_if=lambda kinds: not kinds,
+        description="files to write beside the scores: `embeddings`, of image and text in float16, and `losses`, with "
+        "the cosine, at each checkpoint; from passes that the job makes anyway (docs/pipelines.md)",
+        examples=[["embeddings"]],
+    )
     priority: Priority = Field(
         default="normal", description="jobs of one priority share the workers; lower ones wait for higher ones"
     )
@@ -203,6 +183,11 @@ class JobSpec(FrozenModel):
     @classmethod
     def _unique_in_order(cls, value: list[Score]) -> list[Score]:
         return [score for score in SCORES if score in value]
+
+    @field_validator("keep")
+    @classmethod
+    def _kinds_once(cls, value: list[Kept]) -> list[Kept]:
+        return [kind for kind in KINDS_KEPT if kind in value]
 
     @field_validator("select", mode="before")
     @classmethod
@@ -220,6 +205,7 @@ class JobSpec(FrozenModel):
     def _scores_that_are_read(self) -> Self:
         if "scores" not in self.model_fields_set:
             read = set(self.select.required_scores) - {Score.SELF_INFLUENCE}
+            read |= {Score.LOSS} if "losses" in self.keep else set[Score]()
             scores = [score for score in SCORES if score in read or score in DEFAULT_SCORES]
             object.__setattr__(self, "scores", scores)  # the model is frozen, but not yet returned
         return self
@@ -232,18 +218,13 @@ class JobSpec(FrozenModel):
 
     @model_validator(mode="after")
     def _run_where_it_is_needed(self) -> Self:
-        if self.checkpoints is not None:
-            return self
-        if needing := [score.value for score in self.scores if score not in RUN_FREE_SCORES]:
-            raise ValueError(
-                f"{', '.join(needing)}: these scores need a training run. Give `checkpoints`, or name scores that need "
-                f"none: `scores`: {[score.value for score in RUN_FREE_SCORES]}, with `clip_model`"
-            )
-        if self.clip_model is None:
-            raise ValueError("without `checkpoints` a job needs `clip_model`: there is no other model to score with")
-        if given := [name for name in ("model", "parameters") if getattr(self, name) not in (None, "all")]:
-            raise ValueError(f"`{given[0]}` describes the training run: give `checkpoints` too, or leave it out")
+        require_run(self.checkpoints, self.scores, self.model, self.parameters, self.clip_model)
         return self
+
+    @property
+    def train(self) -> TrainSpec | None:
+        """The run that the job trains itself, if it does."""
+        return self.checkpoints.train if self.checkpoints else None
 
     @model_validator(mode="after")
     def _select_by_computed(self) -> Self:
@@ -289,6 +270,11 @@ class JobSpec(FrozenModel):
     def embeds(self) -> bool:
         """Whether a pass computes the embeddings of every sample, which clusters are made of."""
         return bool({Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(self.scores))
+
+    @model_validator(mode="after")
+    def _keep_what_is_computed(self) -> Self:
+        require_computed(self.keep, self.scores, self.embeds)
+        return self
 
     @model_validator(mode="after")
     def _clusters_of_embeddings(self) -> Self:

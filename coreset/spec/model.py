@@ -1,10 +1,10 @@
 """Models and their parameters, as a job spec names them."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from coreset.spec.base import FrozenModel
+from coreset.spec.base import FrozenModel, is_none
 
 ModelName = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Name of a model, without control characters."""
@@ -34,10 +34,23 @@ class ClipModelSpec(FrozenModel):
     Attributes:
         name: an open_clip model name.
         pretrained: a tag of open_clip's, or the URI of a weights file.
+        checkpoint: another checkpoint of the run instead: its step, `last`, or `horizon`, the one up to which influence
+            is traced.
     """
 
-    name: ModelName = Field(examples=["ViT-B-32"])
-    pretrained: str = Field(min_length=1, max_length=4096, examples=["laion2b_s34b_b79k"])
+    name: ModelName | None = Field(default=None, examples=["ViT-B-32"])
+    pretrained: str | None = Field(default=None, min_length=1, max_length=4096, examples=["laion2b_s34b_b79k"])
+    checkpoint: Literal["last", "horizon"] | Annotated[int, Field(ge=1)] | None = Field(
+        default=None, exclude_if=is_none
+    )
+
+    @model_validator(mode="after")
+    def _weights_or_checkpoint(self) -> Self:
+        if self.checkpoint is None and (self.name is None or self.pretrained is None):
+            raise ValueError("give `name` and `pretrained`, or `checkpoint`: a checkpoint of the run")
+        if self.checkpoint is not None and (self.name or self.pretrained):
+            raise ValueError("give either `name` and `pretrained`, or `checkpoint`")
+        return self
 
 
 class ParametersSpec(FrozenModel):

@@ -4,8 +4,13 @@ plans/{plan_id}/plan.json             the plan
 plans/{plan_id}/prepared/             reference batch, directions, step sizes; ready.json is written last
 plans/{plan_id}/parts/                per shard a Parquet file of scores, and its summary, written after it
 plans/{plan_id}/thumbnails/           per shard a Parquet file, if the spec wants thumbnails
+plans/{plan_id}/kept/                 per shard and kind a Parquet file, if the spec asks to keep it
 plans/{plan_id}/trials/               outcomes of trials by content key
 plans/{plan_id}/jobs/                 per job that uses the plan an empty file
+runs/{run_id}/                        a run that jobs trained: params.txt, checkpoints/; run.json is written last
+runs/{run_id}/work/                   state of a training that has not ended
+runs/{run_id}/jobs/                   per job that uses the run an empty file
+jobs/{job_id}/training.json           what the job's run is trained with
 jobs/{job_id}/plan.json               the plan's id and the options that are no part of the plan
 jobs/{job_id}/merges/                 counts of merged shards by level and index
 jobs/{job_id}/manifest.json           the result; also summary.json, report.html, evaluation.json
@@ -19,6 +24,9 @@ from coreset.schemas.manifest import Manifest
 from coreset.schemas.plan import Plan
 from coreset.storage.storage import Storage
 from coreset.storage.verified import damaged, load_json
+
+RUNS = "runs"
+"""Folder of the runs that jobs trained."""
 
 
 def part_name(shard: int) -> str:
@@ -62,6 +70,13 @@ class PlanFolder(NamedTuple):
     def thumbnails(self, shard: int) -> str:
         return f"{self.root}/thumbnails/{part_name(shard)}"
 
+    @property
+    def kept_files(self) -> str:
+        return f"{self.root}/kept"
+
+    def kept(self, shard: int, kind: str) -> str:
+        return f"{self.kept_files}/{shard:06d}.{kind}.parquet"
+
     def prepared(self, name: str) -> str:
         """Return the path of a file that preparing writes."""
         return f"{self.root}/prepared/{name}"
@@ -94,6 +109,51 @@ class PlanFolder(NamedTuple):
         return f"{self.references}/{job_id}"
 
 
+class RunFolder(NamedTuple):
+    """Paths of one run that jobs trained, in the layout of open_clip's trainer."""
+
+    run_id: str
+
+    @property
+    def root(self) -> str:
+        return f"{RUNS}/{self.run_id}"
+
+    @property
+    def params(self) -> str:
+        return f"{self.root}/params.txt"
+
+    @property
+    def architecture(self) -> str:
+        return f"{self.root}/open_clip_config.json"
+
+    def checkpoint(self, epoch: int) -> str:
+        return f"{self.root}/checkpoints/epoch_{epoch}.pt"
+
+    @property
+    def outcome(self) -> str:
+        """Return the path of the file that says that the run is complete."""
+        return f"{self.root}/run.json"
+
+    @property
+    def work(self) -> str:
+        return f"{self.root}/work"
+
+    @property
+    def progress(self) -> str:
+        return f"{self.work}/progress.json"
+
+    def state(self, interval: int) -> str:
+        """Return the path of the training's state after an interval."""
+        return f"{self.work}/{interval:06d}.pt"
+
+    @property
+    def references(self) -> str:
+        return f"{self.root}/jobs"
+
+    def reference(self, job_id: str) -> str:
+        return f"{self.references}/{job_id}"
+
+
 class JobFolder(NamedTuple):
     """Paths of one job."""
 
@@ -106,6 +166,10 @@ class JobFolder(NamedTuple):
     @property
     def plan(self) -> str:
         return f"{self.root}/plan.json"
+
+    @property
+    def training(self) -> str:
+        return f"{self.root}/training.json"
 
     def merge(self, level: int, index: int) -> str:
         return f"{self.root}/merges/{level}-{index:05d}.json"

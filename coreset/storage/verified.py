@@ -22,7 +22,24 @@ log = structlog.get_logger("coreset.storage.verified")
 
 T = TypeVar("T")
 
-KINDS = ("manifest", "merges", "parts", "plan", "prepared", "proxies", "selections", "summary", "trials")
+KINDS = (
+    "checkpoints",
+    "kept",
+    "manifest",
+    "merges",
+    "open_clip_config",
+    "params",
+    "parts",
+    "plan",
+    "prepared",
+    "proxies",
+    "run",
+    "selections",
+    "summary",
+    "training",
+    "trials",
+    "work",
+)
 """Kinds of verified files: the third piece of their path; summaries of shards are in `parts`."""
 
 PIECE = 1 << 22
@@ -138,6 +155,15 @@ def require_sha256(storage: Storage, name: str, stamp: str, sha256: str) -> None
     if _hash_of(storage, name, stamp) != sha256:
         _hash_of.cache_clear()
         raise damaged(name, "its sha256 differs from the recorded one")
+
+
+def require_listed(storage: Storage, name: str, file: File) -> None:
+    """Raise DamagedFile if a file is gone or is not the recorded one; it is hashed once per process and version."""
+    folder, _, base = name.rpartition("/")
+    stamps = storage.stamps(folder)
+    if base not in stamps:
+        raise damaged(name, "it is gone")
+    require_hash(storage, name, stamps[base], file)
 
 
 @lru_cache(maxsize=REMEMBERED_HASHES)

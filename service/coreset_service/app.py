@@ -20,6 +20,7 @@ from coreset.redis.connection import connect
 from coreset.redis.counters import Counters
 from coreset.selection.select import select
 from coreset.settings import ServiceSettings
+from coreset.storage.layout import RUNS
 from coreset.storage.storage import Storage
 from coreset_service.api_docs import describe
 from coreset_service.dependencies import Context, Select
@@ -77,6 +78,7 @@ def create_app(
     metrics = build_registry(store, queue, counters)
     keyring = read_keyring(settings.api_keys, settings.api_keys_file)
     locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
+    locations = locations.with_folder(storage.uri(RUNS))
     sessions = Sessions(redis, keyring)
     rates = Rates(settings.rate_per_minute, BODIES_PER_MINUTE * settings.max_body_bytes)
     inputs = InputCheck(queue.workers, counters, locations, storage)

@@ -24,7 +24,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 disable_created_metrics()  # a second series per counter that no dashboard uses
 
-TASKS = ("check", "conclude", "finish", "merge", "prepare", "score", "trial")
+TASKS = ("check", "conclude", "finish", "merge", "prepare", "score", "train", "trial")
 DOING = ("data", "idle", "model", "other")
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")

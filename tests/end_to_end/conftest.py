@@ -53,12 +53,12 @@ def spec(tiny_pool: Path, tiny_run: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def until() -> Until:
-    """Look often whether something is true; fail when it is not within 100 s."""
+    """Look often whether something is true; fail when it is not within 400 s."""
 
     def wait(true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 400
         while not true():
-            assert time.monotonic() < deadline, "not true within 100 s"
+            assert time.monotonic() < deadline, "not true within 400 s"
             time.sleep(0.02)
 
     return wait

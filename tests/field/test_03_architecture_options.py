@@ -11,7 +11,7 @@ from PIL import Image
 
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PlannedModel
-from coreset.spec.job import CheckpointsSpec
+from coreset.spec.checkpoints import CheckpointsSpec
 from coreset.spec.model import ModelSpec
 from coreset_workers.checkpoints.files import load
 from coreset_workers.checkpoints.run import plan_checkpoints

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from coreset.errors import InvalidSpec
-from coreset.spec.job import CheckpointsSpec, JobSpec
+from coreset.spec.checkpoints import CheckpointsSpec
+from coreset.spec.job import JobSpec
 from coreset.spec.model import ParametersSpec
 from coreset_workers.checkpoints.files import load
 from coreset_workers.checkpoints.optimizer import adam_preconditioner

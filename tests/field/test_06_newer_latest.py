@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from coreset.spec.job import CheckpointsSpec
+from coreset.spec.checkpoints import CheckpointsSpec
 from coreset_workers.checkpoints.run import plan_checkpoints
 
 

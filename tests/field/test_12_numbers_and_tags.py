@@ -10,7 +10,7 @@ import torch
 from coreset.access.locations import Locations
 from coreset.errors import CheckpointUnusable, LocationForbidden
 from coreset.schemas.plan import PlannedModel
-from coreset.spec.job import CheckpointFile, CheckpointsSpec
+from coreset.spec.checkpoints import CheckpointFile, CheckpointsSpec
 from coreset.spec.model import ModelSpec
 from coreset_workers.checkpoints.run import MAX_STEPS, plan_checkpoints
 from coreset_workers.data import opening

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PlannedModel
-from coreset.spec.job import CheckpointFile, CheckpointsSpec
+from coreset.spec.checkpoints import CheckpointFile, CheckpointsSpec
 from coreset.spec.model import ClipModelSpec, ModelSpec
 from coreset_workers.checkpoints.files import load
 from coreset_workers.checkpoints.optimizer import adam_preconditioner, is_adam

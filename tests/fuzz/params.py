@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from coreset.errors import CheckpointUnusable, LocationForbidden
-from coreset.spec.job import CheckpointsSpec
+from coreset.spec.checkpoints import CheckpointsSpec
 from coreset_workers.checkpoints.run import plan_checkpoints
 from coreset_workers.model.limits import check_config
 from coreset_workers.model.parameters import trained_parameters

@@ -25,6 +25,7 @@ from coreset.queue.task_ids import QUEUES
 from coreset.queue.task_queue import TaskQueue
 from coreset.redis.connection import connect
 from coreset.settings import WorkerSettings
+from coreset.storage.layout import RUNS
 from coreset_workers.data import opening as files
 from coreset_workers.process.activity import activity
 from coreset_workers.process.lease import LeaseWorker
@@ -47,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.healthy:
         sys.exit(socket.gethostname() not in TaskQueue(connect(settings.redis_url, patience=0)).workers.hosts())
     configure(settings.log_format, settings.log_level)
-    files.allow(Locations.parse(settings.allowed_uris))
     runtime = install(Runtime.build(settings, connect(settings.redis_url)))
+    files.allow(Locations.parse(settings.allowed_uris).with_folder(runtime.storage.uri(RUNS)))
     worker = LeaseWorker(
         options.queues,
         runtime.redis,

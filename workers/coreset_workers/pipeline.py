@@ -1,12 +1,13 @@
 """The stages of a job and their order. `tasks` runs them from the queue, `local` one after another in a process.
 
-The order: prepare, score for each task of the plan, merge in a tree, finish; with an evaluation also trial for each
-proxy, and conclude. A stage may run twice: it uses outcomes that are in the storage, and files are written whole.
+The order: train if the spec has no run, prepare, score for each task of the plan, merge in a tree, finish; with an
+evaluation also trial for each proxy, and conclude. A stage may run twice: it uses outcomes that are in the storage, and
+files are written whole.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -15,15 +16,20 @@ from coreset.errors import CoresetError, DamagedFile, ShardUnreadable, Unavailab
 from coreset.queue.merge_tree import merge_levels
 from coreset.queue.progress import FINISH_SHARE
 from coreset.schemas.job import Job, JobStatus
-from coreset.schemas.manifest import Manifest, ShardSummary
+from coreset.schemas.manifest import Manifest
 from coreset.schemas.plan import Plan
+from coreset.storage.layout import PlanFolder, RunFolder
+from coreset.storage.plan_references import Shared
+from coreset.storage.runs import find_run, load_training_plan
 from coreset.storage.storage import Storage
 from coreset.storage.trials import load_proxy_plan, load_trials, save_failure, save_proxy_plan, save_trials
 from coreset.storage.verified import Damage, take_damage
 from coreset_workers.evaluation.plan import make_trials, plan_proxies
 from coreset_workers.evaluation.trial import answer_trial
 from coreset_workers.model.device import device_name
+from coreset_workers.outputs.kept import ShardOptions, has_kept
 from coreset_workers.outputs.parts import find_part
+from coreset_workers.process.job_reporter import JobReporter
 from coreset_workers.repair import PlanRepair
 from coreset_workers.resources import Resources
 from coreset_workers.stages.conclude import conclude_job
@@ -31,54 +37,10 @@ from coreset_workers.stages.finish import finish_job, pool_warnings
 from coreset_workers.stages.merge import Counts, merge_counts, read_counts, write_counts
 from coreset_workers.stages.plan import load_job_plan, make_plan, save_plan
 from coreset_workers.stages.prepare import prepare_plan
+from coreset_workers.stages.train_run import TRAINING_SHARE, job_training_plan, with_trained_run
+from coreset_workers.training.train import RunTrainer
 
 log = structlog.get_logger("coreset_workers.pipeline")
-
-
-class JobReporter(Protocol):
-    """Receives the state, the progress and the warnings of one job.
-
-    If the job was cancelled, `check_cancelled`, `stage`, `shard_advanced` and `trial_advanced` raise, which ends the
-    running stage.
-    """
-
-    def enter(self, status: JobStatus) -> Job:
-        """Move the job to a state, and return the job."""
-        ...
-
-    def warn(self, warning: str) -> None: ...
-
-    def heartbeat(self) -> None:
-        """Record that the running stage makes progress. Cheap enough for every batch; any thread may call it."""
-        ...
-
-    def check_cancelled(self) -> None: ...
-
-    def stage(self, stage: str, fraction: float) -> None:
-        """Name the step of preparing or finishing that runs now, and the fraction of them that is done, 0 to 1."""
-        ...
-
-    def planned(self, plan: Plan) -> None:
-        """Record the plan of the job."""
-        ...
-
-    def shard_started(self, shard: int, device: str) -> None: ...
-
-    def shard_advanced(self, shard: int, fraction: float) -> None: ...
-
-    def shard_done(self, summary: ShardSummary, resumed: bool) -> None:
-        """Count a shard; `resumed` if its part was in the storage already."""
-        ...
-
-    def shard_failed(self, shard: int, uri: str, message: str) -> None: ...
-
-    def duplicates(self, duplicates: int) -> None:
-        """Record the number of samples that share their uid with an earlier one."""
-        ...
-
-    def trial_advanced(self, trial: int, fraction: float, trials: int) -> None:
-        """Record the progress of one trial of `trials`; a fraction of 1 ends it, whether it has an outcome or not."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -86,14 +48,16 @@ class JobPipeline:
     """The stages of one job.
 
     Attributes:
-        join: registers the job, before it relies on a file of the plan, as a user of the plan with the given id.
+        join: registers the job as a user of a plan or a trained run, before it relies on a file of its folder.
+        max_training_samples: largest number of samples seen by a training that the operator allows.
     """
 
     job_id: str
     storage: Storage
     resources: Resources
     reporter: JobReporter
-    join: Callable[[str], object]
+    join: Callable[[Shared], object]
+    max_training_samples: int
 
     def run(self) -> Manifest:
         """Run all stages here, one after another, and return the manifest.
@@ -101,6 +65,8 @@ class JobPipeline:
         Raises:
             CoresetError: the job fails.
         """
+        while self.needs_training():
+            self.train()
         tasks = len(self.prepare().tasks())
         self.report_damage()
         self.reporter.enter(JobStatus.SCORING)
@@ -119,44 +85,84 @@ class JobPipeline:
         self.reporter.enter(JobStatus.SUCCEEDED)
         return manifest
 
+    def needs_training(self) -> bool:
+        """Return whether the spec asks for a run that is still to be trained.
+
+        Raises:
+            CoresetError: it cannot be trained.
+        """
+        spec = self.reporter.enter(JobStatus.PREPARING).spec
+        if spec.train is None:
+            return False
+        self.reporter.stage("reading shards to train on", 0.0)
+        device, most = self.resources.device, self.max_training_samples
+        plan = job_training_plan(self.storage, self.job_id, spec, device, most, self.reporter.heartbeat)
+        self.join(RunFolder(plan.id))
+        return find_run(self.storage, plan.id) is None
+
+    def train(self, seconds: float = math.inf) -> bool:
+        """Train the job's run, from where it was left. Return whether it is complete.
+
+        Args:
+            seconds: stop after the measurement in which so much time is over.
+
+        Raises:
+            CoresetError: the run cannot be trained.
+        """
+        plan, resources = load_training_plan(self.storage, self.job_id), self.resources
+
+        def advance(stage: str, fraction: float) -> None:
+            self.reporter.stage_advanced(stage, TRAINING_SHARE * fraction)
+
+        resources.drop_scorer()
+        data = resources.training_data(plan, lambda: advance("reading samples to train on", 0.0))
+        return RunTrainer(plan, self.storage, data, resources.device, advance).train(seconds)
+
     def prepare(self) -> Plan:
         """Plan the job, prepare the plan, and return it.
 
         Raises:
             CoresetError: the job cannot be run.
         """
-        self.resources.drop_proxy_data()
+        self.resources.drop_data()
         spec = self.reporter.enter(JobStatus.PREPARING).spec
-        self.reporter.stage("reading shards and checkpoints", 0.0)
+        trained = TRAINING_SHARE if spec.train else 0.0
+
+        def stage(words: str, fraction: float) -> None:
+            self.reporter.stage(words, trained + (1 - trained) * fraction)
+
+        stage("reading shards and checkpoints", 0.0)
+        if spec.train:
+            spec = with_trained_run(spec, self.storage, load_training_plan(self.storage, self.job_id).id)
         plan, warnings = make_plan(spec, self.reporter.heartbeat)
         for warning in warnings:
             self.reporter.warn(warning)
         proxies = plan_proxies(spec.evaluate, plan, self.reporter.heartbeat) if spec.evaluate else None
-        save_plan(self.storage, plan, self.job_id, spec, lambda: self.join(plan.id))
+        save_plan(self.storage, plan, self.job_id, spec, lambda: self.join(PlanFolder(plan.id)))
         if proxies is not None:
             save_proxy_plan(self.storage, self.job_id, proxies)
-        prepare_plan(plan, self.storage, self.resources.loader(plan), self.resources.device, self.reporter.stage)
+        prepare_plan(plan, self.storage, self.resources.loader(plan), self.resources.device, stage)
         self.reporter.planned(plan)
         self.reporter.check_cancelled()
         return plan
 
     def score(self, task: int) -> None:
         """Score the shards of one task; a shard that has a part already is only counted."""
-        self.resources.drop_proxy_data()
-        plan, thumbnails = self._plan()
+        self.resources.drop_data()
+        plan, options = self._plan()
         for shard in plan.tasks()[task]:
             with bound_contextvars(shard=shard):
-                self._score_shard(plan, shard, thumbnails)
+                self._score_shard(plan, shard, options)
 
-    def _score_shard(self, plan: Plan, shard: int, thumbnails: bool) -> None:
+    def _score_shard(self, plan: Plan, shard: int, options: ShardOptions) -> None:
         summary = find_part(self.storage, plan, shard)
-        if summary is not None:
+        if summary is not None and has_kept(self.storage, plan, summary, options.keep):
             self.reporter.shard_done(summary, resumed=True)
             return
         self.reporter.shard_started(shard, device_name(self.resources.device))
         planned = plan.shards[shard]
         try:
-            summary = self._repair(plan, thumbnails).score(shard)
+            summary = self._repair(plan, options).score(shard)
         except ShardUnreadable as error:
             log.warning("shard failed", uri=planned.label, detail=error.detail)
             self.reporter.shard_failed(shard, planned.label, error.detail)
@@ -164,8 +170,8 @@ class JobPipeline:
         self.reporter.shard_done(summary, resumed=False)
         log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
 
-    def _repair(self, plan: Plan, thumbnails: bool) -> PlanRepair:
-        return PlanRepair(plan, self.resources, thumbnails, self.reporter.shard_advanced)
+    def _repair(self, plan: Plan, options: ShardOptions) -> PlanRepair:
+        return PlanRepair(plan, self.resources, options, self.reporter.shard_advanced)
 
     def fail_score(self, task: int, message: str) -> None:
         """Count the shards of a task that failed for good, except those that have a part."""
@@ -176,10 +182,10 @@ class JobPipeline:
 
     def merge(self, level: int, index: int) -> Counts:
         """Add up the counts of up to 64 tasks, or of 64 merges of the level below."""
-        plan, thumbnails = self._plan()
+        plan, options = self._plan()
         children = merge_levels(len(plan.tasks()))[level][index]
         if level == 0:
-            repair = self._repair(plan, thumbnails)
+            repair = self._repair(plan, options)
             shards = [shard for task in children for shard in plan.tasks()[task]]
             counts = [Counts.of(plan.shards[shard], repair.summary(shard)) for shard in shards]
         else:
@@ -205,8 +211,8 @@ class JobPipeline:
             CoresetError: too many shards failed, or the selection cannot be made.
         """
         job = self.reporter.enter(JobStatus.REDUCING)
-        plan, thumbnails = self._plan()
-        repair = self._repair(plan, thumbnails)
+        plan, options = self._plan()
+        repair = self._repair(plan, options)
         return repair.complete(lambda: self._finish(job, plan, repair), lambda: self._counts(plan, repair).parts)
 
     def _finish(self, job: Job, plan: Plan, repair: PlanRepair) -> tuple[Manifest, int]:
@@ -264,7 +270,7 @@ class JobPipeline:
 
     def conclude(self) -> Manifest:
         """Add what the proxies measured to the report and the manifest, and return the manifest."""
-        self.resources.drop_proxy_data()
+        self.resources.drop_data()
         manifest, evaluation = conclude_job(self.storage, self.job_id)
         for warning in evaluation.warnings:
             self.reporter.warn(warning)
@@ -277,7 +283,7 @@ class JobPipeline:
             self.reporter.warn(damage.warning)
         return found
 
-    def _plan(self) -> tuple[Plan, bool]:
-        """Return the job's plan, and whether its shards get thumbnails."""
-        plan_id, thumbnails = load_job_plan(self.storage, self.job_id)
-        return self.resources.plan(plan_id), thumbnails
+    def _plan(self) -> tuple[Plan, ShardOptions]:
+        """Return the job's plan, and what its score tasks write beside the parts."""
+        plan_id, options = load_job_plan(self.storage, self.job_id)
+        return self.resources.plan(plan_id), options

@@ -5,6 +5,7 @@ an error, where a missing part would be a smaller pool.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from coreset.schemas.plan import Plan
 from coreset.storage.layout import PlanFolder
 from coreset.storage.plan_files import load_summary, part_damage
 from coreset_workers.influence.prepared_files import discard_preparation
+from coreset_workers.outputs.kept import ShardOptions
 from coreset_workers.resources import Resources
 from coreset_workers.stages.prepare import prepare_plan
 from coreset_workers.stages.score import score_shard
@@ -30,7 +32,7 @@ class PlanRepair:
     """Scores shards and prepares a plan again. The same bits come out, on the same kind of device.
 
     Args:
-        thumbnails: also write the thumbnails of a scored shard.
+        options: what to write beside the part of a scored shard.
         advance: called with the shard and the fraction of it that is scored; may raise to end the work.
 
     Attributes:
@@ -40,7 +42,7 @@ class PlanRepair:
 
     plan: Plan
     resources: Resources
-    thumbnails: bool
+    options: ShardOptions
     advance: Callable[[int, float], None]
     repaired: dict[str, str] = field(default_factory=dict[str, str])
     scored_again: set[int] = field(default_factory=set[int])
@@ -121,7 +123,10 @@ class PlanRepair:
         def advance(fraction: float) -> None:
             self.advance(shard, fraction)
 
-        return score_shard(scorer, loader, self.plan.shards[shard], advance, self.thumbnails)
+        options = self.options
+        with suppress(NotFound, DamagedFile):  # what another job keeps of the shard stays with its summary
+            options = options.with_kept(load_summary(self.resources.storage, self.plan.id, shard).kept)
+        return score_shard(scorer, loader, self.plan.shards[shard], advance, options)
 
     def _prepare(self, shard: int) -> None:
         """Prepare the plan again, while a shard of it is scored."""

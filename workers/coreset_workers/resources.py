@@ -1,6 +1,9 @@
-"""Large objects that a process keeps between the tasks of one plan: its loader, its scorer, an evaluation's data."""
+"""Large objects that a process keeps between the tasks of one plan: its loader, its scorer, data to train on."""
+
+from collections.abc import Callable
 
 from coreset.schemas.plan import Plan
+from coreset.schemas.training import TrainingPlan
 from coreset.schemas.trials import Setup
 from coreset.storage.layout import load_plan
 from coreset.storage.storage import Storage
@@ -9,6 +12,7 @@ from coreset_workers.evaluation.trial import Advance, ProxyData, load_data
 from coreset_workers.model.device import compute_device
 from coreset_workers.model.inputs import views
 from coreset_workers.stages.scorer import Scorer
+from coreset_workers.training.samples import TrainingData, load_training_data
 
 
 class Resources:
@@ -26,6 +30,7 @@ class Resources:
         self._loader: tuple[str, Loader] | None = None
         self._scorer: tuple[str, Scorer] | None = None
         self._proxy_data: tuple[str, ProxyData] | None = None
+        self._training_data: tuple[str, TrainingData] | None = None
 
     def plan(self, plan_id: str) -> Plan:
         """Return a plan from the storage; plans never change."""
@@ -59,13 +64,26 @@ class Resources:
             self._proxy_data = setup.data_key, data
         return self._proxy_data[1]
 
-    def drop_proxy_data(self) -> None:
-        self._proxy_data = None
+    def training_data(self, plan: TrainingPlan, advance: Callable[[], object]) -> TrainingData:
+        """Return the samples of a run.
+
+        Args:
+            advance: called after each sample that is decoded.
+        """
+        if self._training_data is None or self._training_data[0] != plan.id:
+            self._training_data = None
+            self._training_data = plan.id, load_training_data(plan, self._loader_processes, advance)
+        return self._training_data[1]
+
+    def drop_data(self) -> None:
+        """Drop the decoded samples of evaluations and trainings."""
+        self._proxy_data = self._training_data = None
 
     def close(self) -> None:
         """Drop everything and end the loader processes."""
         self._close_loader()
-        self._scorer = self._proxy_data = None
+        self.drop_scorer()
+        self.drop_data()
 
     def _close_loader(self) -> None:
         if self._loader is not None:

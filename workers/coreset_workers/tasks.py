@@ -35,15 +35,38 @@ from coreset_workers.stages.preflight import preflight
 log = structlog.get_logger("coreset_workers.tasks")
 
 
+STRETCH_SECONDS = 300.0
+"""Length of a task of training, in seconds: each has its own attempts, and between two others take their turns."""
+
+
 def prepare(job_id: str) -> None:
-    """Plan and prepare the job, then enqueue its score tasks."""
+    """Plan and prepare the job, then enqueue its score tasks; if a run has to be trained first, enqueue that."""
 
     def stage(job: JobPipeline) -> None:
-        plan = job.prepare()
-        current().queue.enqueue_scoring(job_id, plan.tasks())
-        job.reporter.enter(JobStatus.SCORING)
+        if job.needs_training():
+            current().queue.enqueue_training(job_id, 0)
+        else:
+            _prepare(job, job_id)
 
     _run(job_id, stage, errors_end_job=True)
+
+
+def train(job_id: str, stretch: int) -> None:
+    """Train the job's run for a stretch; then enqueue the next one, or prepare the job if the run is complete."""
+
+    def stage(job: JobPipeline) -> None:
+        if job.needs_training() and not job.train(STRETCH_SECONDS):
+            current().queue.enqueue_training(job_id, stretch + 1)
+        else:
+            _prepare(job, job_id)
+
+    _run(job_id, stage, errors_end_job=True)
+
+
+def _prepare(job: JobPipeline, job_id: str) -> None:
+    plan = job.prepare()
+    current().queue.enqueue_scoring(job_id, plan.tasks())
+    job.reporter.enter(JobStatus.SCORING)
 
 
 def score(job_id: str, task: int) -> None:
@@ -90,7 +113,9 @@ def check(spec: dict[str, Any]) -> dict[str, Any]:
     A problem is a value since exceptions do not travel through the queue.
     """
     try:
-        found = preflight(_own_spec(spec), current().storage, mark_progress)
+        runtime = current()
+        most = runtime.settings.max_training_samples
+        found = preflight(_own_spec(spec), runtime.storage, mark_progress, most)
     except CoresetError as error:
         return {"problem": to_problem(error)}
     return {"preflight": redact_model(found).model_dump(mode="json")}
@@ -200,7 +225,8 @@ def _pipeline(runtime: Runtime, job_id: str) -> JobPipeline:
         runtime.storage,
         resources,
         reporter,
-        join=lambda plan_id: add_reference(runtime.storage, runtime.store.locks, plan_id, job_id),
+        join=lambda folder: add_reference(runtime.storage, runtime.store.locks, folder, job_id),
+        max_training_samples=runtime.settings.max_training_samples,
     )
 
 

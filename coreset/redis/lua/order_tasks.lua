@@ -1,4 +1,4 @@
--- Order the waiting tasks: by priority, each job's other tasks before its score and trial tasks in turns, and one check
+-- Order the waiting tasks: by priority, each job's other tasks before its train, score and trial tasks in turns, and one check
 -- before each turn.
 --
 -- KEYS  1 list of task ids
@@ -24,7 +24,7 @@ for _, task_id in ipairs(redis.call('LRANGE', list, 0, -1)) do
             job.id, job.first, job.in_turns, job.done = job_id, {}, {}, 0
             by_id[job_id], jobs[#jobs + 1] = job, job
         end
-        local tasks = (kind == 'score' or kind == 'trial') and job.in_turns or job.first
+        local tasks = (kind == 'score' or kind == 'trial' or kind == 'train') and job.in_turns or job.first
         tasks[#tasks + 1] = task_id
     end
 end

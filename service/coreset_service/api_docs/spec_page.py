@@ -14,6 +14,12 @@ Every field of the body of `POST /v1/jobs` and of `job.json`. Unknown fields are
 This page is made from the code by `make api-docs`; [selection.md](selection.md), [cleaning.md](cleaning.md) \
 and [evaluation.md](evaluation.md) have examples of their fields.
 
+Shards alone ([training-run.md](training-run.md)):
+
+```json
+{"pool": {"shards": ["pool/{000000..000005}.tar"]}, "checkpoints": {"train": {}}, "select": {"fraction": 0.3}}
+```
+
 With a validation target, a filter and an evaluation:
 
 ```json

@@ -12,8 +12,9 @@ import structlog
 from coreset.errors import Conflict, DamagedFile, NotFound, Unavailable
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
-from coreset.storage.layout import JobFolder
+from coreset.storage.layout import JobFolder, PlanFolder, RunFolder
 from coreset.storage.plan_references import remove_reference
+from coreset.storage.runs import load_training_plan
 from coreset.storage.storage import Storage
 from coreset.storage.verified import load_json
 
@@ -42,7 +43,10 @@ class Retention:
             self.clean(job_id)
 
     def clean(self, job_id: str) -> bool:
-        """Remove the files of a deleted job, and its plan if no other job uses it. Returns whether all are removed."""
+        """Remove the files of a deleted job, and those of its plan and its trained run that no other job uses.
+
+        Returns whether all are removed.
+        """
         if self._queue.census.running(job_id):  # a task that still runs would write files that nothing removes
             return False
         try:
@@ -56,6 +60,10 @@ class Retention:
     def _remove(self, job_id: str) -> None:
         with contextlib.suppress(NotFound, DamagedFile):  # the job failed before it had a plan
             plan_id = load_json(self._storage, JobFolder(job_id).plan, json.loads)["plan_id"]
-            if remove_reference(self._storage, self._store.locks, plan_id, job_id):
+            if remove_reference(self._storage, self._store.locks, PlanFolder(plan_id), job_id):
                 log.info("plan removed", plan=plan_id, job=job_id)
+        with contextlib.suppress(NotFound, DamagedFile):  # the job trained no run
+            run_id = load_training_plan(self._storage, job_id).id
+            if remove_reference(self._storage, self._store.locks, RunFolder(run_id), job_id):
+                log.info("run removed", run=run_id, job=job_id)
         self._storage.delete(JobFolder(job_id).root)

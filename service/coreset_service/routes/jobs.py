@@ -9,6 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request, Re
 from starlette.concurrency import run_in_threadpool
 
 from coreset.access.absolute_paths import require_absolute
+from coreset.access.training_limit import require_allowed
 from coreset.errors import QueueFull, Unavailable
 from coreset.queue.job_listing import MAX_PAGE
 from coreset.queue.job_store import Caller, new_job_id
@@ -75,6 +76,8 @@ async def post_job(
         await run_in_threadpool(require_absolute, spec)
         await run_in_threadpool(context.locations.check_spec, spec)
         left = await context.inputs.left_to_worker(spec)
+    if spec.train is not None:
+        require_allowed(spec.train, context.settings.max_training_samples)
     if spec.webhook is not None:
         await run_in_threadpool(_require_webhook, context, spec)
     await run_in_threadpool(_require_room, context)

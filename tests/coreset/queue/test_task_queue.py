@@ -166,3 +166,35 @@ def test_no_redis_is_unavailable() -> None:
     ):
         with pytest.raises(Unavailable):
             call()
+
+
+def test_stretches_of_training_are_added_once_and_counted_among_the_jobs_tasks(
+    job: str, redis: Redis, queue: TaskQueue
+) -> None:
+    for stretch in (0, 0, 1):
+        queue.enqueue_training(job, stretch)
+    task = Task.fetch(task_id(job, "train", 1), connection=redis, serializer=JSONSerializer)
+    assert (task.func_name, task.args) == ("coreset_workers.tasks.train", [job, 1])
+    assert queue.census.waiting_counts() == {"cpu": 0, "gpu": 2}
+    assert {task_id(job, "train", 0), task_id(job, "train", 1)} <= set(queue.census.by_state(job)["waiting"])
+    redis.hset(Task.key_for(task_id(job, "train", 0)), "status", "failed")
+    assert queue.census.failed([job]) == [job]
+
+
+def test_a_cancel_removes_a_stretch_of_training(job: str, queue: TaskQueue) -> None:
+    queue.enqueue_training(job, 0)
+    assert queue.cancel_tasks(job) == 1
+    assert queue.census.waiting_counts() == {"cpu": 0, "gpu": 0}
+
+
+def test_stretches_of_training_take_turns_with_the_scores_of_other_jobs(
+    store: JobStore, spec: JobSpec, queue: TaskQueue, redis: Redis
+) -> None:
+    for name in ("job1", "job2"):
+        store.create(spec, name)
+    queue.enqueue_scoring("job2", ranges(9))
+    queue.enqueue_training("job1", 0)
+    waiting = [rq_id.decode() for rq_id in redis.lrange("rq:queue:gpu", 0, -1)]
+    assert waiting[0] == "job1-train-0"  # of the older job, with its turn
+    queue.enqueue_prepare("job2")
+    assert [rq_id.decode() for rq_id in redis.lrange("rq:queue:gpu", 0, 0)] == ["job2-prepare"]

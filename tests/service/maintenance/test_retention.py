@@ -10,8 +10,12 @@ from redis import Redis
 from coreset.queue.job_store import JobStore
 from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.job import JobStatus
+from coreset.schemas.plan import PlannedModel
+from coreset.schemas.training import TrainingPlan
 from coreset.spec.job import JobSpec
+from coreset.storage.layout import PlanFolder, RunFolder
 from coreset.storage.plan_references import add_reference, remove_reference
+from coreset.storage.runs import save_training_plan
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.reconciler import Reconciler
 from coreset_service.maintenance.retention import Retention
@@ -28,7 +32,7 @@ def ended(store: JobStore, storage: Storage, spec: JobSpec, job_id: str, plan_id
     storage.write(f"jobs/{job_id}/manifest.json", b"{}")
     if plan_id is not None:
         storage.write(f"jobs/{job_id}/plan.json", json.dumps({"plan_id": plan_id}).encode())
-        add_reference(storage, store.locks, plan_id, job_id)
+        add_reference(storage, store.locks, PlanFolder(plan_id), job_id)
         storage.write(f"plans/{plan_id}/parts/000000.parquet", b"scores")
     store.transition(job_id, JobStatus.FAILED)
     return job_id
@@ -50,6 +54,36 @@ def test_a_plan_goes_with_its_last_job(store: JobStore, storage: Storage, spec: 
     assert store.removals.pending() == []
 
 
+def test_a_trained_run_goes_with_its_last_job(
+    store: JobStore, storage: Storage, spec: JobSpec, retention: Retention
+) -> None:
+    trained = TrainingPlan(
+        shards=[],
+        caption_field=None,
+        validation=None,
+        model=PlannedModel(name="a", config={}, source="spec"),
+        samples=100,
+        held_out=0.1,
+        intervals=4,
+        interval_steps=1,
+        batch_size=8,
+        lr=1e-3,
+        seed=0,
+        checkpoints=2,
+    )
+    for job_id in ("a", "b"):
+        ended(store, storage, spec, job_id, None)  # cancelled while training, before there was a plan
+        save_training_plan(storage, job_id, trained)
+        add_reference(storage, store.locks, RunFolder(trained.id), job_id)
+    storage.write(RunFolder(trained.id).state(1), b"weights")
+    store.delete("a")
+    retention.sweep()
+    assert storage.exists(RunFolder(trained.id).state(1)), "b uses it"
+    store.delete("b")
+    retention.sweep()
+    assert storage.names("runs") == []
+
+
 def test_files_wait_for_a_task_that_still_runs(
     store: JobStore, storage: Storage, spec: JobSpec, retention: Retention, redis: Redis
 ) -> None:
@@ -66,7 +100,7 @@ def test_a_removal_that_died_half_way_is_done_again(
     store: JobStore, storage: Storage, spec: JobSpec, retention: Retention
 ) -> None:
     store.delete(ended(store, storage, spec, "a"))
-    assert remove_reference(storage, store.locks, "p1", "a")
+    assert remove_reference(storage, store.locks, PlanFolder("p1"), "a")
     assert store.removals.pending() == ["a"]
     retention.sweep()
     assert (storage.names("jobs"), storage.names("plans"), store.removals.pending()) == ([], [], [])
@@ -90,9 +124,9 @@ def test_the_reconciler_deletes_what_is_over(
 
 
 def test_a_job_that_joins_while_its_plan_is_removed_waits_and_is_noted(store: JobStore, storage: Storage) -> None:
-    add_reference(storage, store.locks, "p1", "a")
+    add_reference(storage, store.locks, PlanFolder("p1"), "a")
     assert store.locks.acquire("remove-plan-p1", 60)  # somebody removes
-    joiner = threading.Thread(target=add_reference, args=(storage, store.locks, "p1", "b"))
+    joiner = threading.Thread(target=add_reference, args=(storage, store.locks, PlanFolder("p1"), "b"))
     joiner.start()
     joiner.join(timeout=0.3)
     assert joiner.is_alive()
@@ -100,5 +134,5 @@ def test_a_job_that_joins_while_its_plan_is_removed_waits_and_is_noted(store: Jo
     store.locks.release("remove-plan-p1")
     joiner.join(timeout=10)
     assert storage.names("plans/p1/jobs") == ["b"]
-    assert not remove_reference(storage, store.locks, "p1", "a")
-    assert remove_reference(storage, store.locks, "p1", "b")
+    assert not remove_reference(storage, store.locks, PlanFolder("p1"), "a")
+    assert remove_reference(storage, store.locks, PlanFolder("p1"), "b")

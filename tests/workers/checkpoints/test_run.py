@@ -13,7 +13,7 @@ from open_clip_train import scheduler
 
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel
-from coreset.spec.job import CheckpointFile, CheckpointsSpec
+from coreset.spec.checkpoints import CheckpointFile, CheckpointsSpec
 from coreset.spec.model import ModelSpec
 from coreset_workers.checkpoints.architecture import resolve_model
 from coreset_workers.checkpoints.files import load

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coreset_workers.evaluation.decoded import DecodedSamples
 from coreset_workers.evaluation.measure import measure
+from coreset_workers.training.decoded import DecodedSamples
 
 
 class Known(nn.Module):

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coreset.schemas.plan import PlannedModel
-from coreset_workers.evaluation import train
-from coreset_workers.evaluation.decoded import DecodedSamples
-from coreset_workers.evaluation.train import Rows, augmented, train_proxy
+from coreset_workers.evaluation.train import train_proxy
+from coreset_workers.model.clip import ClipModel
+from coreset_workers.training.decoded import DecodedSamples
+from coreset_workers.training.loop import Rows, augmented, batches
 from tests.workers.conftest import TINY
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ def test_training_lowers_the_loss(pool: DecodedSamples) -> None:
     rows = np.arange(8)
     before, after = (train_proxy(MODEL, CPU, pool, rows, seen, 8, 1e-2, 0) for seen in (8, 800))
 
-    def loss(model: train.ClipModel) -> float:
+    def loss(model: ClipModel) -> float:
         images, texts = (
             torch.nn.functional.normalize(found, dim=1)
             for found in (
@@ -64,14 +65,14 @@ def test_training_lowers_the_loss(pool: DecodedSamples) -> None:
 @settings(deadline=None, max_examples=30)
 @given(k=st.integers(1, 40), batch=st.integers(1, 16), steps=st.integers(1, 20), seed=st.integers(0, 5))
 def test_every_sample_is_seen_equally_often(k: int, batch: int, steps: int, seed: int) -> None:
-    seen = torch.cat(list(train._batches(np.arange(100, 100 + k), steps, batch, seed)))
+    seen = torch.cat(list(batches(np.arange(100, 100 + k), steps, batch, seed)))
     counts = Counter(seen.tolist())
     assert len(seen) == steps * batch
     assert max(counts.values()) - min(counts.get(row, 0) for row in range(100, 100 + k)) <= 1
 
 
 def test_a_sample_that_is_selected_twice_is_seen_twice_as_often() -> None:
-    seen = torch.cat(list(train._batches(np.array([3, 3, 5]), 20, 3, 0)))
+    seen = torch.cat(list(batches(np.array([3, 3, 5]), 20, 3, 0)))
     assert Counter(seen.tolist()) == {3: 40, 5: 20}
 
 

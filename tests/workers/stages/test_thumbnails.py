@@ -15,6 +15,7 @@ from coreset.storage.thumbnails import read_thumbnails
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.tar import ShardReader
 from coreset_workers.data.thumbnail import thumbnail
+from coreset_workers.outputs.kept import ShardOptions
 from coreset_workers.stages.score import score_shard
 from coreset_workers.stages.scorer import Scorer
 
@@ -24,7 +25,10 @@ Place = tuple[str, str, int]
 
 @pytest.fixture(scope="module")
 def with_thumbnails(plan: Plan, scorer: Scorer, loader: Loader, summaries: list[ShardSummary]) -> list[ShardSummary]:
-    return [score_shard(scorer, loader, shard, lambda fraction: None, thumbnails=True) for shard in plan.shards[:2]]
+    return [
+        score_shard(scorer, loader, shard, lambda fraction: None, ShardOptions(thumbnails=True))
+        for shard in plan.shards[:2]
+    ]
 
 
 def place(row: Row) -> Place:

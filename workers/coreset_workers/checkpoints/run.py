@@ -9,7 +9,7 @@ from typing import Any
 
 from coreset.errors import CheckpointUnusable
 from coreset.schemas.plan import PlannedCheckpoint, PlannedModel, Sourced
-from coreset.spec.job import CheckpointFile, CheckpointsSpec
+from coreset.spec.checkpoints import CheckpointFile, CheckpointsSpec
 from coreset.spec.model import ModelSpec
 from coreset_workers.checkpoints.architecture import activation_warning, resolve_model
 from coreset_workers.checkpoints.files import LoadedCheckpoint, inspect, sha256

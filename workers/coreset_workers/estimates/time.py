@@ -54,7 +54,7 @@ def unit_stencil(plan: Plan, index: int) -> st.Stencil:
         stencils.append(st.first_difference("tracin", "gradient" if training else "target_gradient", 1.0))
     if Score.DIFFIN in wanted:
         stencils.append(st.first_difference("diffin", "influence", 1.0))
-    return st.merge(stencils, (st.CENTRE,) if needs_centre(plan, index) else ())
+    return st.merge(stencils, (st.CENTRE,) if needs_centre(plan, index, fixed_horizon(plan)) else ())
 
 
 def forwards(plan: Plan) -> int:

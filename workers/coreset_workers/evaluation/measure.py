@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from coreset.schemas.evaluation import Quality
-from coreset_workers.evaluation.decoded import DecodedSamples
 from coreset_workers.model.clip import ClipModel
+from coreset_workers.training.decoded import DecodedSamples
 
 BATCH = 256
 GALLERY = 100

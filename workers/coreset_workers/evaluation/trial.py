@@ -18,11 +18,12 @@ from coreset.storage.storage import Storage
 from coreset.storage.trials import load_outcome, save_outcome
 from coreset_workers.data.listing import changed
 from coreset_workers.data.loader import Loader
-from coreset_workers.evaluation.decoded import DecodedSamples, decode_shards
 from coreset_workers.evaluation.measure import measure
-from coreset_workers.evaluation.train import Rows, train_proxy
+from coreset_workers.evaluation.train import train_proxy
 from coreset_workers.model.device import device_name
 from coreset_workers.model.inputs import RUN, view_of
+from coreset_workers.training.decoded import DecodedSamples, decode_shards
+from coreset_workers.training.loop import Rows
 
 NAMED_AT_MOST = 5
 

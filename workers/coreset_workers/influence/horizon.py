@@ -75,6 +75,18 @@ def fixed_horizon(plan: Plan) -> int:
     return steps.index(plan.horizon) if isinstance(plan.horizon, int) else len(steps) - 1
 
 
+def clip_checkpoint(plan: Plan, horizon: int) -> int:
+    """Return the checkpoint behind the CLIP scores, if no other model is.
+
+    Args:
+        horizon: the last checkpoint that influence uses.
+    """
+    if plan.clip_checkpoint == "horizon":
+        return horizon
+    steps = [checkpoint.step.value for checkpoint in plan.checkpoints]
+    return len(steps) - 1 if plan.clip_checkpoint is None else steps.index(plan.clip_checkpoint)
+
+
 def horizon_warnings(plan: Plan, horizon: Horizon) -> list[str]:
     """Return a warning if V's loss rises after its lowest: the run has begun to memorise."""
     losses = _target_losses(plan, horizon.losses)

@@ -9,6 +9,7 @@ from torch import Tensor
 from coreset.schemas.plan import Plan
 from coreset.spec.scores import Score
 from coreset_workers.data.loader import BLOCK_SAMPLES
+from coreset_workers.influence.horizon import clip_checkpoint
 from coreset_workers.influence.prepared_files import PreparedCheckpoint
 from coreset_workers.model.clip import ClipModel, Weights
 from diffin.contrastive import Encoded, Pairs
@@ -37,11 +38,16 @@ def block_samples(all_in_memory: bool) -> int:
     return BLOCK_SAMPLES * (1 if all_in_memory else LARGER_BLOCKS)
 
 
-def needs_centre(plan: Plan, index: int) -> bool:
-    """Return whether the losses or embeddings at the checkpoint itself are needed."""
-    last = index == len(plan.checkpoints) - 1
+def needs_centre(plan: Plan, index: int, horizon: int) -> bool:
+    """Return whether the losses or embeddings at the checkpoint itself are needed.
+
+    Args:
+        horizon: the last checkpoint that influence uses.
+    """
+    if Score.LOSS in plan.scores:
+        return True
     clip_scores = {Score.CLIP_SCORE, Score.NEG_CLIP_LOSS} & set(plan.scores)
-    return Score.LOSS in plan.scores or (last and bool(clip_scores) and plan.clip_model is None)
+    return bool(clip_scores) and plan.clip_model is None and index == clip_checkpoint(plan, horizon)
 
 
 @dataclass(frozen=True)

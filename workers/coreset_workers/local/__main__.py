@@ -49,7 +49,8 @@ def _run(spec: JobSpec, out: str) -> Manifest:
     with job_progress() as show:
         from coreset_workers.local.job import run_job  # late: torch takes seconds, and a wrong spec is reported before
 
-        return run_job(spec, Storage(out), show, WorkerSettings().loader_processes)
+        settings = WorkerSettings()
+        return run_job(spec, Storage(out), show, settings.loader_processes, settings.max_training_samples)
 
 
 def _failed(error: CoresetError, code: int) -> int:

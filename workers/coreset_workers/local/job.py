@@ -4,6 +4,7 @@ from contextlib import closing
 
 from coreset.queue.job_store import fingerprint
 from coreset.schemas.manifest import Manifest
+from coreset.settings import MAX_TRAINING_SAMPLES
 from coreset.spec.job import JobSpec
 from coreset.storage.plan_references import write_reference
 from coreset.storage.storage import Storage
@@ -12,7 +13,13 @@ from coreset_workers.pipeline import JobPipeline
 from coreset_workers.resources import Resources
 
 
-def run_job(spec: JobSpec, storage: Storage, on_change: OnChange, loader_processes: int) -> Manifest:
+def run_job(
+    spec: JobSpec,
+    storage: Storage,
+    on_change: OnChange,
+    loader_processes: int,
+    max_training_samples: int = MAX_TRAINING_SAMPLES,
+) -> Manifest:
     """Run a job and return its manifest. Outcomes that the storage has already are used again.
 
     Args:
@@ -25,7 +32,12 @@ def run_job(spec: JobSpec, storage: Storage, on_change: OnChange, loader_process
     with closing(Resources(storage, loader_processes)) as resources:
         reporter = LocalReporter(job_id, spec, on_change)
         return JobPipeline(
-            job_id, storage, resources, reporter, join=lambda plan_id: write_reference(storage, plan_id, job_id)
+            job_id,
+            storage,
+            resources,
+            reporter,
+            join=lambda folder: write_reference(storage, folder, job_id),
+            max_training_samples=max_training_samples,
         ).run()
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from coreset.queue.progress import FINISH_SHARE, STAGES, Running, progress_of
+from coreset.queue.progress import FINISH_SHARE, STAGES, Running, kinds_of, progress_of
 from coreset.schemas.job import FailedShard, Job, JobStatus
 from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.plan import Plan
@@ -25,7 +25,7 @@ class LocalReporter:
         self.job = Job(id=job_id, status=JobStatus.QUEUED, spec=spec, created_at=now, started_at=now)
         self._on_change = on_change
         self._devices: list[str] = []
-        self._record: dict[str, str] = {} if spec.evaluate is None else {"evaluates": "1"}
+        self._record = kinds_of(spec)
         self._running: list[Running] = []
 
     def enter(self, status: JobStatus) -> Job:
@@ -47,6 +47,9 @@ class LocalReporter:
         phase = "reduce" if self.job.status is JobStatus.REDUCING else "prepare"
         self._record |= {"stage": stage, f"{phase}_fraction": str(fraction)}
         self._change()
+
+    def stage_advanced(self, stage: str, fraction: float) -> None:
+        self.stage(stage, fraction)
 
     def planned(self, plan: Plan) -> None:
         self._record["shards_total"] = str(len(plan.shards))

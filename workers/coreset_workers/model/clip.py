@@ -130,7 +130,7 @@ def tower_names(module: nn.Module) -> list[str]:
     return [name for name, _ in module.named_parameters() if not name.startswith("text_decoder.")]
 
 
-class _Towers(nn.Module):
+class Towers(nn.Module):
     """Both towers and the scale in one call, whatever else the model's own forward method returns."""
 
     def __init__(self, clip: nn.Module) -> None:
@@ -217,7 +217,7 @@ class ClipModel:
             name: value.to(self.mean.dtype) if value.is_floating_point() else value for name, value in fixed.items()
         }
 
-        towers = _Towers(self.module)
+        towers = Towers(self.module)
 
         def encode(theta: Tensor, pairs: Pairs) -> Encoded:
             weights = self.layout.unflatten(theta.to(self.mean.dtype)) | others

@@ -59,12 +59,12 @@ def pairs_of_samples(samples: Sequence[Sample], view: str) -> Pairs:
 
 def _identities(samples: Iterable[Sample]) -> tuple[Tensor, Tensor]:
     samples = list(samples)
-    ids = torch.tensor([_number(s.uid) for s in samples], dtype=torch.int64)
-    captions = torch.tensor([_number(s.caption or "") for s in samples], dtype=torch.int64)
+    ids = torch.tensor([text_number(s.uid) for s in samples], dtype=torch.int64)
+    captions = torch.tensor([text_number(s.caption or "") for s in samples], dtype=torch.int64)
     return ids, captions
 
 
-def _number(text: str) -> int:
+def text_number(text: str) -> int:
     """Return 63 bits of a hash: equal texts, equal numbers."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

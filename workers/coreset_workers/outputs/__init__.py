@@ -1,5 +1,5 @@
 """Writers of a job's files: parts, thumbnails, report, shards."""
 
-from coreset_workers.outputs import parts, report, shards, thumbnails
+from coreset_workers.outputs import kept, parts, report, shards, thumbnails
 
-__all__ = ["parts", "report", "shards", "thumbnails"]
+__all__ = ["kept", "parts", "report", "shards", "thumbnails"]

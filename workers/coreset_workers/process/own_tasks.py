@@ -7,7 +7,7 @@ from rq.job import Job as Task
 from coreset.entry_points import PREFLIGHT_TASK, TASKS_MODULE
 from coreset_workers.process.server_leases import ServerLeases
 
-NAMES = ("prepare", "score", "merge", "finish", "trial", "conclude", "task_failed")
+NAMES = ("prepare", "train", "score", "merge", "finish", "trial", "conclude", "task_failed")
 OWN = frozenset({PREFLIGHT_TASK, *(f"{TASKS_MODULE}.{name}" for name in NAMES)})
 """Functions that a worker calls for a message."""
 

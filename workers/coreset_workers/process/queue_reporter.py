@@ -9,7 +9,7 @@ from coreset.schemas.plan import Plan
 from coreset_workers.process.lease import mark_progress
 
 UPDATE_SECONDS = 0.5
-"""Least time between two updates of a running shard or trial, and between two checks for a cancel."""
+"""Least time between two updates of a running shard, trial or training, and between two checks for a cancel."""
 
 
 class Cancelled(Exception):
@@ -41,6 +41,10 @@ class QueueReporter:
         mark_progress()
         self.check_cancelled()
         self._store.set_stage(self._job_id, stage, fraction)
+
+    def stage_advanced(self, stage: str, fraction: float) -> None:
+        if self._due():
+            self._store.set_stage(self._job_id, stage, fraction)
 
     def planned(self, plan: Plan) -> None:
         self._store.set_plan(self._job_id, plan.id, len(plan.shards))

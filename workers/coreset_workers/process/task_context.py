@@ -38,7 +38,7 @@ class TaskContext:
 
 
 def name_of(task: Task) -> str:
-    """Return the name of the task's function: prepare, score, merge, finish, trial, conclude or check."""
+    """Return the name of the task's function: prepare, train, score, merge, finish, trial, conclude or check."""
     return str(task.func_name).rsplit(".", 1)[-1]
 
 

@@ -108,8 +108,9 @@ def calibrate_checkpoints(
 
 
 def _prepared(problem: Problem, checkpoint: Checkpoint, traced: Traced, plan: Plan, index: int) -> Prepared:
-    centre, horizon = needs_centre(plan, index), traced.horizon.checkpoint
+    horizon = traced.horizon.checkpoint
     assert horizon is not None
+    centre = needs_centre(plan, index, horizon)
     if problem.estimators and index <= horizon:
         return prepare(problem, checkpoint, traced.directions[index], horizon + 1, centre)
     return Prepared({}, Stencil((CENTRE,) if centre else (), {}), {}, {}, {})

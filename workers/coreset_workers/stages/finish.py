@@ -14,10 +14,12 @@ from coreset.redaction import redact_model
 from coreset.schemas.job import Job
 from coreset.schemas.manifest import Environment, Manifest, Repairs
 from coreset.schemas.plan import Plan
+from coreset.schemas.training import TrainedRun
 from coreset.selection.agreement import compare_with_clip_score
 from coreset.selection.select import count_samples, save_selection, select
 from coreset.storage.layout import JobFolder, PlanFolder
 from coreset.storage.plan_files import complete_parts
+from coreset.storage.runs import find_run, load_training_plan
 from coreset.storage.storage import Storage
 from coreset.storage.verified import Damage, damaged, write_json
 from coreset_workers.data.oddities import duplicates_warning
@@ -75,6 +77,7 @@ def finish_job(
         environment=_environment(counts, preparation.precision),
         checkpoints=plan.checkpoints,
         horizon=preparation.horizon,
+        training=_training(storage, job),
         model=plan.model,
         parameters=plan.parameters,
         parameters_counted=preparation.parameters_counted,
@@ -95,6 +98,7 @@ def finish_job(
         warnings=_warnings(job, repaired or {}, [*preparation.warnings, *pool_warnings(counts, duplicates)], counts),
         comparisons=comparisons,
         parts=list(counts.parts.values()),
+        kept={kind: list(counts.kept.get(kind, {}).values()) for kind in job.spec.keep},
         selection=selection,
         report=None,
         seconds={**preparation.seconds, "score": counts.seconds, "finish": time.monotonic() - started},
@@ -108,6 +112,11 @@ def finish_job(
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
     write_json(storage, JobFolder(job.id).manifest, manifest.model_dump_json(indent=2))
     return manifest
+
+
+def _training(storage: Storage, job: Job) -> TrainedRun | None:
+    """Return the run that the job trained; None if it trained none, or if the run's files were removed since."""
+    return find_run(storage, load_training_plan(storage, job.id).id) if job.spec.train else None
 
 
 def _require_parts(storage: Storage, plan: Plan, counts: Counts) -> None:

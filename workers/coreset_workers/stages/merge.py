@@ -10,6 +10,7 @@ from coreset.schemas.manifest import File, ShardSummary
 from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedShard
 from coreset.spec.base import FrozenModel
+from coreset.spec.kept import KINDS_KEPT, Kept
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
 from coreset.storage.verified import damaged, load_json, write_json
@@ -27,6 +28,7 @@ class Counts(FrozenModel):
         short: number of announced samples that were missing, by URI of the shard.
         oddities: what was left aside or replaced, by OddityKind.
         parts: files of the parts, by index of the shard.
+        kept: files beside the parts, by kind and index of the shard.
         seconds: scoring time, summed over all workers.
         devices: number of shards scored, by device.
     """
@@ -42,6 +44,7 @@ class Counts(FrozenModel):
     short: dict[str, int] = Field(default_factory=dict)
     oddities: dict[str, Oddity] = Field(default_factory=dict[str, Oddity])
     parts: dict[int, File] = Field(default_factory=dict)
+    kept: dict[Kept, dict[int, File]] = Field(default_factory=dict[Kept, dict[int, File]])
     seconds: float = 0.0
     devices: dict[str, int] = Field(default_factory=dict)
 
@@ -62,6 +65,7 @@ class Counts(FrozenModel):
             short={shard.label: missing} if missing > 0 else {},
             oddities=summary.oddities,
             parts={shard.index: summary.part},
+            kept={kind: {shard.index: file} for kind, file in summary.kept.items()},
             seconds=summary.seconds,
             devices={summary.device: 1},
         )
@@ -95,6 +99,11 @@ def merge_counts(counts: Sequence[Counts]) -> Counts:
         short={uri: c.short[uri] for c in counts for uri in c.short},
         oddities=merged(c.oddities for c in counts),
         parts=dict(sorted((index, c.parts[index]) for c in counts for index in c.parts)),
+        kept={
+            kind: dict(sorted((i, file) for c in counts for i, file in c.kept.get(kind, {}).items()))
+            for kind in KINDS_KEPT
+            if any(kind in c.kept for c in counts)
+        },
         seconds=sum(c.seconds for c in counts),
         devices=_summed([c.devices for c in counts]),
     )

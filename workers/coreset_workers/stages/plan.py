@@ -19,6 +19,7 @@ from coreset_workers.checkpoints.run import PlannedRun, plan_checkpoints
 from coreset_workers.data.listing import ROWS, count_samples, list_shards
 from coreset_workers.model.limits import check_tag
 from coreset_workers.model.parameters import counted_parameters, trained_parameters
+from coreset_workers.outputs.kept import ShardOptions
 
 DEFAULT_CLUSTERS = 32
 SAMPLES_PER_CLUSTER = 8
@@ -29,11 +30,14 @@ INFLUENCE = {*ESTIMATORS, Score.SELF_INFLUENCE}
 """Scores that depend on learning rates, the optimizer and the parameters that count."""
 
 
-def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> tuple[Plan, list[str]]:
+def make_plan(
+    spec: JobSpec, heartbeat: Callable[[], object] = lambda: None, run: PlannedRun | None = None
+) -> tuple[Plan, list[str]]:
     """Return the plan and warnings for the user.
 
     Args:
         heartbeat: called as planning proceeds, from any thread.
+        run: a training run that is only foreseen; None reads the one that the spec names.
 
     Raises:
         InvalidInput: a shard or a checkpoint cannot be used; names it.
@@ -41,7 +45,7 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
     shards = list_shards(spec.pool, heartbeat)
     target = list_shards(spec.target.pool, heartbeat) if isinstance(spec.target, ValidationTarget) else []
     clip_model = _clip_model(spec.clip_model)
-    run = _run(spec, clip_model, heartbeat)
+    run = run or _run(spec, clip_model, heartbeat)
     trained = trained_parameters(run.model, run.locks)
     plan = Plan(
         shards=shards,
@@ -55,7 +59,7 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         target_shards=target,
         reference_size=spec.reference.size,
         reference_seed=spec.reference.seed,
-        n_samples=_n_samples(shards, heartbeat),
+        n_samples=count_pool(shards, heartbeat),
         scores=spec.scores,
         seed=spec.seed,
         part_version=PART_VERSION,
@@ -64,6 +68,7 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         trained=trained,
         horizon=_horizon(spec, run.checkpoints),
         captions=spec.pool.captions,
+        clip_checkpoint=_clip_checkpoint(spec, run.checkpoints),
     )
     return plan, run.warnings + _warnings(plan) + cautions(spec.select.by)
 
@@ -87,13 +92,37 @@ def _horizon(spec: JobSpec, checkpoints: list[PlannedCheckpoint]) -> Literal["au
         return None
     if wanted == "auto":
         return "auto" if isinstance(spec.target, ValidationTarget) and len(checkpoints) > 1 else None
+    return _step("checkpoints.horizon", wanted, checkpoints, "auto")
+
+
+def _clip_checkpoint(spec: JobSpec, checkpoints: list[PlannedCheckpoint]) -> Literal["horizon"] | int | None:
+    """Return the checkpoint behind the CLIP scores as the plan records it: None wherever it is the last one.
+
+    Raises:
+        InvalidSpec: no checkpoint has the step that the spec names, or there is no horizon.
+    """
+    wanted = spec.clip_model.checkpoint if spec.clip_model else None
+    if wanted in (None, "last"):
+        return None
+    if wanted == "horizon":
+        if not set(ESTIMATORS) & set(spec.scores):
+            raise InvalidSpec(
+                "clip_model.checkpoint is `horizon`, up to which influence is traced, and this job traces none; "
+                "expected a step or `last`, or an influence in `scores`",
+                field="clip_model.checkpoint",
+            )
+        return "horizon" if _horizon(spec, checkpoints) is not None else None
+    return _step("clip_model.checkpoint", int(wanted), checkpoints, "horizon")
+
+
+def _step(field: str, wanted: int, checkpoints: list[PlannedCheckpoint], other: str) -> int | None:
+    """Return the step of a checkpoint; None if it is the last one. Raises InvalidSpec if no checkpoint has it."""
     steps = [checkpoint.step.value for checkpoint in checkpoints]
     if wanted not in steps:
         named = ", ".join(f"{step:.0f}" for step in steps)
         raise InvalidSpec(
-            f"checkpoints.horizon is {wanted}, and no checkpoint has that step; expected one of {named}, `auto` or "
-            "`last`",
-            field="checkpoints.horizon",
+            f"{field} is {wanted}, and no checkpoint has that step; expected one of {named}, `{other}` or `last`",
+            field=field,
         )
     return None if wanted == steps[-1] else wanted
 
@@ -104,16 +133,17 @@ def save_plan(storage: Storage, plan: Plan, job_id: str, spec: JobSpec, join: Ca
     Args:
         join: registers the job as a user of the plan, before it relies on any file of it.
     """
-    reference = {"plan_id": plan.id, "thumbnails": spec.thumbnails}
-    write_json(storage, JobFolder(job_id).plan, json.dumps(reference))
+    options = ShardOptions(spec.thumbnails, tuple(spec.keep))
+    write_json(storage, JobFolder(job_id).plan, json.dumps({"plan_id": plan.id, **options._asdict()}))
     join()
     storage.write(PlanFolder(plan.id).plan, plan.model_dump_json(indent=2).encode())
 
 
-def load_job_plan(storage: Storage, job_id: str) -> tuple[str, bool]:
-    """Return the id of the job's plan, and whether its shards get thumbnails."""
+def load_job_plan(storage: Storage, job_id: str) -> tuple[str, ShardOptions]:
+    """Return the id of the job's plan, and what its score tasks write beside the parts."""
     reference = load_json(storage, JobFolder(job_id).plan, json.loads)
-    return reference["plan_id"], reference.get("thumbnails", False)
+    options = ShardOptions(reference.get("thumbnails", False), tuple(reference.get("keep", ())))
+    return reference["plan_id"], options
 
 
 def _clusters(spec: JobSpec) -> int:
@@ -125,7 +155,7 @@ def _clusters(spec: JobSpec) -> int:
 
 def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:
     """Return the architecture, with the activation and the preprocessing that a tag's weights were trained with."""
-    if spec is None:
+    if spec is None or spec.name is None or spec.pretrained is None:
         return None
     config, tag = registered(spec.name), open_clip.get_pretrained_cfg(spec.name, spec.pretrained)
     check_tag(spec.name, spec.pretrained)
@@ -136,7 +166,7 @@ def _clip_model(spec: ClipModelSpec | None) -> PlannedModel | None:
     return PlannedModel(name=spec.name, config=config, source="spec", preprocess=own, preprocess_source=source)
 
 
-def _n_samples(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> Sourced:
+def count_pool(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> Sourced:
     """Return N, at least 1: from the files beside the shards, else from the tar headers, else an estimate."""
     counts = [shard.expected for shard in shards]
     if all(count is not None for count in counts):

@@ -21,6 +21,7 @@ from coreset.schemas.preflight import (
     ShardsFound,
     TimeEstimate,
 )
+from coreset.schemas.training import TrainingFound
 from coreset.schemas.trials import ProxyPlan
 from coreset.selection.requirements import resolve_spec
 from coreset.selection.select import selection_id
@@ -29,14 +30,17 @@ from coreset.spec.pool import CaptionField
 from coreset.spec.scores import ESTIMATORS
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder, PlanFolder, summary_name
+from coreset.storage.runs import find_run
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
+from coreset_workers.checkpoints.run import PlannedRun
 from coreset_workers.data.decode import Sample, ViewFunctions, decode, note_unusable_uids
 from coreset_workers.data.listing import ROWS
 from coreset_workers.data.shards import open_shard
 from coreset_workers.data.tar import RawSample
 from coreset_workers.estimates.memory import MemoryPlan
 from coreset_workers.estimates.time import time_estimate
+from coreset_workers.estimates.training import foreseen_run, price_training
 from coreset_workers.evaluation.plan import plan_proxies
 from coreset_workers.influence.horizon import describe_unmeasured
 from coreset_workers.influence.prepared_files import load_preparation
@@ -44,6 +48,7 @@ from coreset_workers.model.clip import ClipModel, view_functions
 from coreset_workers.model.device import compute_device
 from coreset_workers.model.inputs import RUN, load_clip_weights
 from coreset_workers.stages.plan import make_plan
+from coreset_workers.stages.train_run import new_training_plan, with_trained_run
 
 SAMPLES_CHECKED = 32
 """Samples of the first shard that are decoded; if none of them can be scored, the pool is rejected."""
@@ -56,16 +61,22 @@ COUNTED = ("files beside the shards", "tar headers", ROWS)
 """Sources of N that are counts, not estimates."""
 
 
-def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) -> Preflight:
+UNTRAINED = "UNTRAINED"
+"""Id of a plan whose run is still to be trained, in paths, too."""
+
+
+def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object], max_training_samples: int) -> Preflight:
     """Plan the job and check its inputs, without starting it.
 
     Args:
         heartbeat: called as the preflight proceeds, from any thread.
+        max_training_samples: largest number of samples seen by a training that the operator allows.
 
     Raises:
         InvalidInput: a shard, a sample or a checkpoint cannot be used; names it.
     """
-    plan, warnings = make_plan(spec, heartbeat)
+    training, spec, foreseen = _training(spec, storage, heartbeat, max_training_samples)
+    plan, warnings = make_plan(spec, heartbeat, foreseen)
     _require_k(plan, spec.select)
     scored = plan
     proxies = plan_proxies(spec.evaluate, plan, heartbeat) if spec.evaluate else None
@@ -73,7 +84,8 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
     model = ClipModel.build(plan.model, compute_device(), counted=plan.parameters)
     first, doubts = _first_readable(plan, {RUN: view_functions(plan.model, model.cfg)}, spec.max_failed_shards)
     warnings += doubts
-    _require_fit(plan, model, heartbeat)
+    if foreseen is None:
+        _require_fit(plan, model, heartbeat)
     horizon = _horizon(plan, storage)
     if horizon is not None and horizon.step is not None:  # the plan as it will be scored, for the estimates
         scored = plan.model_copy(update={"horizon": int(horizon.step)})
@@ -82,9 +94,10 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
     if memory.device_bytes > memory.free_bytes:
         needed, free = (f"{value / 1e9:,.1f} GB" for value in (memory.device_bytes, memory.free_bytes))
         warnings.append(f"memory: the job needs about {needed} on {memory.device}, of which {free} are free")
-    outputs = _outputs(plan, spec.select, storage)
+    plan_id = UNTRAINED if foreseen else plan.id
+    outputs = _outputs(plan, plan_id, spec.select, storage)
     return Preflight(
-        plan_id=plan.id,
+        plan_id=plan_id,
         shards=_shards(plan.shards),
         target_shards=_shards(plan.target_shards) if plan.target_shards else None,
         first_shard=first,
@@ -101,8 +114,25 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
         memory=memory,
         time=_remaining(time_estimate(scored, model, memory.batch_size), outputs, len(plan.shards)),
         evaluation=_evaluation(spec, proxies),
+        training=training,
         outputs=outputs,
     )
+
+
+def _training(
+    spec: JobSpec, storage: Storage, heartbeat: Callable[[], object], most: int
+) -> tuple[TrainingFound | None, JobSpec, PlannedRun | None]:
+    """Return what training costs, the spec, with the run if it is trained already, and else the run as foreseen."""
+    if spec.train is None:
+        return None, spec, None
+    device = compute_device()
+    plan = new_training_plan(spec, device, most, heartbeat)
+    run = find_run(storage, plan.id)
+    found = price_training(plan, storage, run, device)
+    heartbeat()
+    if run is not None:
+        return found, with_trained_run(spec, storage, plan.id), None
+    return found, spec, foreseen_run(plan, storage)
 
 
 def _horizon(plan: Plan, storage: Storage) -> Horizon | None:
@@ -224,8 +254,9 @@ def _remaining(time: TimeEstimate, outputs: Outputs, shards: int) -> TimeEstimat
     return time.model_copy(update={"prepare_seconds": prepare, "score_seconds": round(time.score_seconds * left, 1)})
 
 
-def _outputs(plan: Plan, select: SelectSpec, storage: Storage) -> Outputs:
-    folder, job = PlanFolder(plan.id), JobFolder("ID")
+def _outputs(plan: Plan, plan_id: str, select: SelectSpec, storage: Storage) -> Outputs:
+    folder, job = PlanFolder(plan_id), JobFolder("ID")
+    selection = UNTRAINED if plan_id == UNTRAINED else selection_id(plan, resolve_spec(plan, select))
     names = set(storage.names(folder.parts))
     done = sum(summary_name(shard.index) in names for shard in plan.shards)
     return Outputs(
@@ -233,7 +264,7 @@ def _outputs(plan: Plan, select: SelectSpec, storage: Storage) -> Outputs:
         parts=storage.uri(folder.parts),
         result=storage.uri(job.manifest),
         report=storage.uri(job.report),
-        selection=storage.uri(job.selection(selection_id(plan, resolve_spec(plan, select))).root),
+        selection=storage.uri(job.selection(selection).root),
         prepared=load_preparation(storage, plan) is not None,
         parts_existing=done,
     )

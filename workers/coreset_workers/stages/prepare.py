@@ -16,6 +16,7 @@ from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.influence.clusters import nearest, store_centroids
+from coreset_workers.influence.horizon import clip_checkpoint
 from coreset_workers.influence.trace import Drawn, Progress, draw_samples
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import CLIP, RUN, load_clip_weights, pairs_of_samples
@@ -50,8 +51,10 @@ def prepare_plan(plan: Plan, storage: Storage, loader: Loader, device: torch.dev
     warnings = drawn.warnings + calibration.traced.warnings + calibration.warnings
     if plan.clusters:
         if embeddings is None:
-            last = calibration.checkpoints[-1]
-            embeddings = _embed(last.samples, last.theta, _target_pairs(drawn.target, RUN, device))
+            horizon = calibration.traced.horizon.checkpoint
+            assert horizon is not None
+            own = calibration.checkpoints[clip_checkpoint(plan, horizon)]
+            embeddings = _embed(own.samples, own.theta, _target_pairs(drawn.target, RUN, device))
         warnings += _store_clusters(plan, storage, embeddings)
     model = calibration.traced.model
     prepared.save_preparation(

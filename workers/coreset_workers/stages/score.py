@@ -17,6 +17,7 @@ from coreset_workers.data.listing import changed
 from coreset_workers.data.loader import Loader
 from coreset_workers.data.shards import open_shard
 from coreset_workers.model.device import device_name
+from coreset_workers.outputs.kept import PART_ALONE, Beside, ShardOptions
 from coreset_workers.outputs.parts import part_table
 from coreset_workers.outputs.thumbnails import write_thumbnails
 from coreset_workers.process.activity import activity
@@ -24,9 +25,9 @@ from coreset_workers.stages.scorer import Beat, Scorer
 
 
 def score_shard(
-    scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat, thumbnails: bool = False
+    scorer: Scorer, loader: Loader, shard: PlannedShard, beat: Beat, options: ShardOptions = PART_ALONE
 ) -> ShardSummary:
-    """Score a shard and write its thumbnails, if wanted, its part, then its summary, which says that it is complete.
+    """Score a shard and write what is wanted beside its part, its part, then its summary: the shard is complete.
 
     Raises:
         ShardUnreadable: the shard cannot be opened, is no tar, or is not the one that was planned.
@@ -36,13 +37,16 @@ def score_shard(
         raise ShardUnreadable(f"{shard.uri} {why}; post the spec again to score it as it is now", uri=shard.uri)
     reader = open_shard(shard)
     tables, samples = [], list[Sample]()
+    thumbnails, beside = options.thumbnails, Beside(options.keep)
     for block in activity.waiting(loader.blocks(reader, scorer.batches.size, scorer.block_samples, thumbnails)):
         with activity.doing("model"):
-            columns = scorer.score(block, beat) if block.good else {}
+            columns = scorer.score(block, beat, options.keep) if block.good else {}
+        beside.take(block, columns)
         tables.append(part_table(plan, shard.name, block.samples, block.good, columns))
         samples += block.samples if thumbnails else []
         note_unusable_uids(reader.oddities, shard.label, block.samples)
     table = pa.concat_tables(tables) if tables else part_schema(plan).empty_table()
+    kept = beside.write(scorer.storage, plan, shard.index, table)
     if thumbnails:
         write_thumbnails(scorer.storage, plan, shard.index, samples)
     part = scorer.storage.write_with(
@@ -62,6 +66,7 @@ def score_shard(
         expected=shard.expected,
         damage=reader.damage,
         oddities=reader.oddities.as_dict(),
+        kept=kept,
         seconds=time.monotonic() - started,
         device=device_name(scorer.device),
     )

@@ -1,6 +1,6 @@
 """Scores of samples: forward passes at every point of every checkpoint, and weighted sums of their losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -10,12 +10,14 @@ from torch import Tensor
 
 from coreset.schemas.plan import Plan
 from coreset.spec.columns import CLUSTER
+from coreset.spec.kept import Kept
 from coreset.spec.scores import Score
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.loader import Block
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.influence.clusters import load_centroids, nearest
+from coreset_workers.influence.horizon import clip_checkpoint
 from coreset_workers.influence.passes import Columns, Passes, block_samples
 from coreset_workers.influence.self_influence import frame, self_influence
 from coreset_workers.model.batch_size import batch_size, held_bytes
@@ -23,12 +25,18 @@ from coreset_workers.model.batches import Batches
 from coreset_workers.model.clip import ClipModel, Weights
 from coreset_workers.model.inputs import CLIP, RUN, load_clip_weights, pairs_of_block
 from coreset_workers.model.precision import PRECISIONS
+from coreset_workers.outputs.kept import KEPT_COLUMNS
 from diffin.contrastive import Encoded, Pairs, cosine, neg_clip_loss
 from diffin.self_influence import SIGN, named
 from diffin.stencil import CENTRE, Stencil
 
 OF_EMBEDDINGS = (Score.CLIP_SCORE, Score.NEG_CLIP_LOSS, CLUSTER)
 """Columns made of the embeddings of the CLIP-score model."""
+
+EMBEDDINGS = KEPT_COLUMNS["embeddings"]
+
+COSINE = "cosine"
+"""Name of the column of cosines at a checkpoint."""
 
 Beat = Callable[[float], None]
 """Called after each batch with the share of the block that is done; raises to stop."""
@@ -46,6 +54,12 @@ class Scorer:
     @cached_property
     def preparation(self) -> prepared.Preparation:
         return prepared.require_preparation(self.storage, self.plan)
+
+    @cached_property
+    def clip_index(self) -> int:
+        """The checkpoint behind the CLIP scores, if no other model is."""
+        horizon = self.preparation.horizon.checkpoint if self.preparation.horizon else None
+        return clip_checkpoint(self.plan, len(self.plan.checkpoints) - 1 if horizon is None else horizon)
 
     @cached_property
     def model(self) -> ClipModel:
@@ -109,25 +123,30 @@ class Scorer:
             self._held[index] = found
         return found
 
-    def score(self, block: Block, beat: Beat) -> dict[str, Tensor]:
-        """Return the columns of a block's good samples: scores (n,), and by estimator the terms (n, m)."""
+    def score(self, block: Block, beat: Beat, keep: Collection[Kept] = ()) -> dict[str, Tensor]:
+        """Return the columns of a block's good samples: scores (n,), and by estimator the terms (n, m).
+
+        Args:
+            keep: kinds of columns (n, d) to return besides (coreset_workers.outputs.kept).
+        """
         pairs = pairs_of_block(block, RUN if self.plan.checkpoints else CLIP)
         columns: dict[str, Tensor] = {}
         terms: dict[str, list[Tensor]] = {}
-        losses: list[Tensor] = []
+        losses, cosines = list[Tensor](), list[Tensor]()
         total = len(self.plan.checkpoints) + (1 if self.plan.clip_model else 0)
         nothing, no_columns = torch.zeros(len(pairs), dtype=torch.float64), torch.zeros(len(pairs), 0).double()
         for index, stencil in enumerate(self.stencils):
             found: Columns = {}
             if stencil.columns:  # else the checkpoint is not even read
-                found = self._checkpoint_columns(index, pairs, lambda f, i=index: beat((i + f) / total))
+                found = self._checkpoint_columns(index, pairs, lambda f, i=index: beat((i + f) / total), keep)
             for name, row in stencil.weights.items():
                 table = torch.stack([found[c] for c in stencil.columns], 1) if stencil.columns else no_columns
                 terms.setdefault(name, []).append(table @ table.new_tensor(row))
             losses += [found[CENTRE]] if CENTRE in found else []
-            columns |= {name: found[name] for name in OF_EMBEDDINGS if name in found}
+            cosines += [found[COSINE]] if COSINE in found else []
+            columns |= {name: found[name] for name in (*OF_EMBEDDINGS, *EMBEDDINGS) if name in found}
         if self.plan.clip_model is not None:
-            columns |= self._clip_scores(pairs_of_block(block, CLIP), lambda f: beat((total - 1 + f) / total))
+            columns |= self._clip_scores(pairs_of_block(block, CLIP), lambda f: beat((total - 1 + f) / total), keep)
         if Score.SELF_INFLUENCE in self.plan.scores:
             columns[Score.SELF_INFLUENCE] = self_influence(self.plan, terms)
         for name, each in terms.items():
@@ -138,22 +157,32 @@ class Scorer:
             columns |= {name: stacked.sum(1), f"{name}_by_checkpoint": stacked}
         if Score.LOSS in self.plan.scores:
             columns[Score.LOSS] = -torch.stack(losses).mean(0)
+        if "losses" in keep:
+            stacks = torch.stack(losses, 1), torch.stack(cosines, 1)
+            columns |= dict(zip(KEPT_COLUMNS["losses"], stacks, strict=True))
         return columns
 
-    def _checkpoint_columns(self, index: int, pairs: Pairs, beat: Beat) -> Columns:
-        """Return the columns (n,) of a checkpoint's stencil, and CLIP scores by name if it is the last one."""
-        last = index == len(self.plan.checkpoints) - 1 and self.plan.clip_model is None
-        at_centre = self._clip_columns if last else lambda encoded, reference, batch: {}
+    def _checkpoint_columns(self, index: int, pairs: Pairs, beat: Beat, keep: Collection[Kept]) -> Columns:
+        """Return the columns (n,) of a checkpoint's stencil, and CLIP scores by name if they are this one's."""
+        own = self.plan.clip_model is None and index == self.clip_index
+
+        def at_centre(encoded: Encoded, reference: Encoded, batch: Pairs) -> Columns:
+            columns: Columns = {COSINE: cosine(encoded)} if "losses" in keep else {}
+            return columns | (self._clip_columns(encoded, reference, batch, keep) if own else {})
+
         groups = Passes(self.model, *self.checkpoint(index), self.reference, at_centre).groups()
         columns: Columns = {}
         for number, make in enumerate(groups):
             columns |= self._mapped(make(), pairs, lambda f, n=number: beat((n + f) / len(groups)))
         return columns
 
-    def _clip_scores(self, pairs: Pairs, beat: Beat) -> dict[str, Tensor]:
+    def _clip_scores(self, pairs: Pairs, beat: Beat, keep: Collection[Kept]) -> dict[str, Tensor]:
         model, weights, reference = self.clip
         encode = model.encoder(weights.fixed)
-        columns = lambda batch: self._clip_columns(encode(weights.theta, batch).double(), reference, batch)  # noqa: E731
+
+        def columns(batch: Pairs) -> Columns:
+            return self._clip_columns(encode(weights.theta, batch).double(), reference, batch, keep)
+
         return self._mapped(columns, pairs, beat)
 
     def _mapped(self, run: Callable[[Pairs], dict[Any, Tensor]], pairs: Pairs, beat: Beat) -> dict[Any, Tensor]:
@@ -163,8 +192,10 @@ class Scorer:
             batches = self.batches.map(pairs, on_cpu, beat)
         return {name: torch.cat([batch[name] for batch in batches])[: len(pairs)] for name in batches[0]}
 
-    def _clip_columns(self, encoded: Encoded, reference: Encoded, batch: Pairs) -> Columns:
+    def _clip_columns(self, encoded: Encoded, reference: Encoded, batch: Pairs, keep: Collection[Kept]) -> Columns:
         columns: Columns = {}
+        if "embeddings" in keep:
+            columns |= dict(zip(EMBEDDINGS, (encoded.image.half(), encoded.text.half()), strict=True))
         if Score.CLIP_SCORE in self.plan.scores:
             columns[Score.CLIP_SCORE] = cosine(encoded)
         if Score.NEG_CLIP_LOSS in self.plan.scores:

@@ -1,6 +1,6 @@
 """Samples of a pool in memory at a proxy's resolution: decoded once, trained on many times."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +32,27 @@ class DecodedSamples:
     def __len__(self) -> int:
         return len(self.uids)
 
+    def take(self, rows: slice | Sequence[int]) -> "DecodedSamples":
+        """Return some of the samples, in the order of the rows; a slice shares their memory."""
+        if isinstance(rows, slice):
+            return DecodedSamples(self.uids[rows], self.captions[rows], self.images[rows], self.tokens[rows])
+        of = torch.tensor(rows, dtype=torch.int64)
+        uids, captions = [self.uids[row] for row in rows], [self.captions[row] for row in rows]
+        return DecodedSamples(uids, captions, self.images[of], self.tokens[of])
+
     def without(self, uids: Collection[str]) -> "DecodedSamples":
         """Return the samples with other uids."""
-        rows = [row for row, uid in enumerate(self.uids) if uid not in uids]
-        of = torch.tensor(rows, dtype=torch.int64)
-        kept = [self.uids[row] for row in rows], [self.captions[row] for row in rows]
-        return DecodedSamples(*kept, self.images[of], self.tokens[of])
+        return self.take([row for row, uid in enumerate(self.uids) if uid not in uids])
+
+
+def concatenated(pieces: Sequence[DecodedSamples]) -> DecodedSamples:
+    """Return the samples of all pieces, none of which is empty."""
+    return DecodedSamples(
+        [uid for piece in pieces for uid in piece.uids],
+        [caption for piece in pieces for caption in piece.captions],
+        torch.cat([piece.images for piece in pieces]),
+        torch.cat([piece.tokens for piece in pieces]),
+    )
 
 
 def decode_shards(
@@ -57,5 +72,7 @@ def decode_shards(
             advance()
             if sample.status is SampleStatus.OK:
                 found.setdefault(sample.uid, (sample.caption or "", sample.images[RUN], sample.tokens[RUN]))
-    captions, images, tokens = zip(*found.values(), strict=True) if found else ((), (), ())
+    if not found:
+        return DecodedSamples([], [], torch.zeros(0, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+    captions, images, tokens = zip(*found.values(), strict=True)
     return DecodedSamples(list(found), list(captions), *(torch.from_numpy(np.stack(a)) for a in (images, tokens)))
