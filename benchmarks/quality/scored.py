@@ -24,10 +24,10 @@ from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files
 from coreset_workers.data.listing import list_shards
 from coreset_workers.data.loader import Loader
-from coreset_workers.evaluation.decoded import decode_shards
 from coreset_workers.local.job import run_job
 from coreset_workers.model.clip import ClipModel
 from coreset_workers.model.inputs import RUN, view_of
+from coreset_workers.training.decoded import decode_shards
 from demo.train import Training, train
 
 REFERENCE = 128

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from coreset.schemas.plan import PlannedModel, PlannedShard
 from coreset.spec.base import FrozenModel
+from coreset.spec.pool import CaptionField
 
 TRAINING_VERSION = 1
 """Version of trained runs; raise it with every change that changes a weight, so that no older run is reused."""
@@ -18,7 +19,7 @@ class Validation(FrozenModel):
     """A validation pool, of which samples are drawn to measure the held-out loss."""
 
     shards: list[PlannedShard]
-    caption_field: str | None
+    caption_field: CaptionField
     size: int
     seed: int
 
@@ -36,7 +37,7 @@ class TrainingPlan(FrozenModel):
 
     version: int = TRAINING_VERSION
     shards: list[PlannedShard]
-    caption_field: str | None
+    caption_field: CaptionField
     validation: Validation | None
     model: PlannedModel
     samples: int
