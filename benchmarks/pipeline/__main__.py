@@ -37,6 +37,7 @@ from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.model.batch_size import LARGEST_BATCH
 from coreset_workers.model.clip import view_functions
 from coreset_workers.model.inputs import RUN, views
+from coreset_workers.outputs.kept import ShardOptions
 from coreset_workers.stages.score import score_shard
 from diffin.stencil import first_difference
 
@@ -102,7 +103,9 @@ class Case:
         clock = Clock()
         loader.clock = self.scorer.clock = clock
         WatchedStorage.clock = clock
-        clock.call("all", lambda: score_shard(self.scorer, loader, self.shard, lambda share: None, thumbnails))
+        clock.call(
+            "all", lambda: score_shard(self.scorer, loader, self.shard, lambda share: None, ShardOptions(thumbnails))
+        )
         return dict(clock.seconds)
 
 

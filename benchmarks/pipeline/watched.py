@@ -2,12 +2,13 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeVar
 
 from torch import Tensor
 
+from coreset.spec.kept import Kept
 from coreset.storage.storage import File, Storage
 from coreset_workers.data.decode import Sample, ViewFunctions, decode
 from coreset_workers.data.loader import BLOCK_SAMPLES, Block, Loader, View
@@ -77,8 +78,8 @@ class WatchedScorer(Scorer):
 
     clock = Clock()
 
-    def score(self, block: Block, beat: Beat) -> dict[str, Tensor]:
-        return self.clock.call("forward", lambda: super(WatchedScorer, self).score(block, beat))
+    def score(self, block: Block, beat: Beat, keep: Collection[Kept] = ()) -> dict[str, Tensor]:
+        return self.clock.call("forward", lambda: super(WatchedScorer, self).score(block, beat, keep))
 
 
 class WatchedStorage(Storage):
