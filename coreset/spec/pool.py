@@ -22,7 +22,8 @@ class PoolSpec(FrozenModel):
     """A pool of image-text pairs in WebDataset shards.
 
     Attributes:
-        shards: shard URIs, each with optional brace ranges (`{000000..000123}`) and `a::b` concatenation.
+        shards: shard URIs, each with optional brace ranges (`{000000..000123}`) and `a::b` concatenation. One that ends
+            in `.json` is an index of shards, as webdataset's `widsindex` writes it, whose sizes and counts are taken.
         caption_field: take the caption from this field of the json member, not from the txt member.
     """
 

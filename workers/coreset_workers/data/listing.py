@@ -1,4 +1,4 @@
-"""The shards of a pool: URIs with braces, `::`, `*` and folders expanded, with sizes and announced samples."""
+"""The shards of a pool: URIs with braces, `::`, `*`, folders and indexes expanded, with sizes and announced samples."""
 
 import tarfile
 from collections import Counter
@@ -11,13 +11,16 @@ from coreset.errors import ShardUnreadable, Unavailable
 from coreset.schemas.plan import PlannedShard
 from coreset.spec import shard_uris
 from coreset.spec.pool import PoolSpec
-from coreset_workers.data.announced import AnnouncedSamples
+from coreset_workers.data.announced import AnnouncedSamples, most_samples
+from coreset_workers.data.folders import FolderListings
 from coreset_workers.data.opening import REFUSALS, file_info, matching, open_file
+from coreset_workers.data.shard_index import SOURCE, FoundShard, is_index, read_index
 from coreset_workers.data.tar import sample_member
 from coreset_workers.data.tar_stream import DAMAGE, Header, headers
 
 MAX_NAMED = 10
-REQUEST_THREADS = 16
+REQUEST_THREADS = 64
+"""Requests that are under way at the same time; they wait for the storage and take little of the processor."""
 
 Heartbeat = Callable[[], object]
 """Called after each answer of a storage, so that a worker shows that it is alive."""
@@ -27,7 +30,7 @@ A = TypeVar("A")
 
 
 def expand(uris: list[str]) -> list[str]:
-    """Return the shards that the URIs name, in order: `a::b`, brace ranges, `*` and local folders expanded.
+    """Return the shards that the URIs name, in order: `a::b`, brace ranges, `*`, local folders and indexes expanded.
 
     A folder stands for its *.tar files, sorted. Relative local paths become absolute.
 
@@ -36,11 +39,18 @@ def expand(uris: list[str]) -> list[str]:
             that is listed twice.
         LocationForbidden: one is not allowed.
     """
-    expanded = [name for uri in shard_uris.expand_uris(uris) for name in _matching(uri)]
-    twice = sorted(uri for uri, times in Counter(expanded).items() if times > 1)
+    return [shard.uri for shard in _find(uris)]
+
+
+def _find(uris: list[str]) -> list[FoundShard]:
+    """Return what `expand` does, with what indexes say of the shards."""
+    found: list[FoundShard] = []
+    for uri in shard_uris.expand_uris(uris):
+        found += read_index(uri) if is_index(uri) else map(FoundShard, _matching(uri))
+    twice = sorted(uri for uri, times in Counter(shard.uri for shard in found).items() if times > 1)
     if twice:
         raise ShardUnreadable(f"shards are listed twice: {_some(twice)}", shards=twice[:MAX_NAMED])
-    return expanded
+    return found
 
 
 def _matching(uri: str) -> list[str]:
@@ -66,24 +76,39 @@ def list_shards(pool: PoolSpec, heartbeat: Heartbeat = lambda: None) -> list[Pla
     Raises:
         ShardUnreadable: names the shards, ten at most, that are missing or cannot be listed.
     """
-    uris = expand(pool.shards)
-    entries = _each(_info, uris, heartbeat)
-    missing = [f"{uri} ({entry})" for uri, entry in zip(uris, entries, strict=True) if isinstance(entry, str)]
-    infos = [entry for entry in entries if not isinstance(entry, str)]
+    found = _find(pool.shards)
+    asked = [shard.uri for shard in found if shard.size is None]
+    folders = FolderListings(asked, heartbeat)
+    entries = dict(zip(asked, _each(lambda uri: folders.entry(uri) or _info(uri), asked, heartbeat), strict=True))
+    missing = [f"{uri} ({entry})" for uri, entry in entries.items() if isinstance(entry, str)]
     if missing:
         raise ShardUnreadable(
-            f"{len(missing)} of {len(uris)} shards cannot be opened: {_some(missing)}. "
+            f"{len(missing)} of {len(found)} shards cannot be opened: {_some(missing)}. "
             "Give URIs that the workers can read; a brace range must not reach past the last shard. For all shards of "
             "a remote folder, write FOLDER/*.tar.",
             shards=missing[:MAX_NAMED],
         )
-    sizes = [int(info["size"] or 0) for info in infos]
-    with closing(AnnouncedSamples()) as announced:
-        expected = _each(lambda shard: announced.of(*shard), list(zip(uris, sizes, strict=True)), heartbeat)
-    found = zip(uris, sizes, infos, expected, strict=True)
+    infos = {uri: entry for uri, entry in entries.items() if not isinstance(entry, str)}
+    sizes = [int(infos[shard.uri]["size"] or 0) if shard.size is None else shard.size for shard in found]
+    with closing(AnnouncedSamples(folders.has)) as announced:
+
+        def expected(question: tuple[FoundShard, int]) -> tuple[int | None, str | None]:
+            shard, size = question
+            if shard.samples is not None:
+                return (shard.samples, SOURCE) if shard.samples <= most_samples(shard.uri, size) else (None, None)
+            return announced.of(shard.uri, size)
+
+        counts = _each(expected, list(zip(found, sizes, strict=True)), heartbeat)
     return [
-        PlannedShard(index=index, uri=uri, size=size, etag=_etag(info), expected=count, expected_source=source)
-        for index, (uri, size, info, (count, source)) in enumerate(found)
+        PlannedShard(
+            index=index,
+            uri=shard.uri,
+            size=size,
+            etag=_etag(infos.get(shard.uri, {})),
+            expected=count,
+            expected_source=source,
+        )
+        for index, (shard, size, (count, source)) in enumerate(zip(found, sizes, counts, strict=True))
     ]
 
 
