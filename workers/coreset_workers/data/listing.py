@@ -91,14 +91,9 @@ def list_shards(pool: PoolSpec, heartbeat: Heartbeat = lambda: None) -> list[Pla
     infos = {uri: entry for uri, entry in entries.items() if not isinstance(entry, str)}
     sizes = [int(infos[shard.uri]["size"] or 0) if shard.size is None else shard.size for shard in found]
     with closing(AnnouncedSamples(folders.has)) as announced:
-
-        def expected(question: tuple[FoundShard, int]) -> tuple[int | None, str | None]:
-            shard, size = question
-            if shard.samples is not None:
-                return (shard.samples, SOURCE) if shard.samples <= most_samples(shard.uri, size) else (None, None)
-            return announced.of(shard.uri, size)
-
-        counts = _each(expected, list(zip(found, sizes, strict=True)), heartbeat)
+        asked_counts = [(shard.uri, size) for shard, size in zip(found, sizes, strict=True) if shard.samples is None]
+        answers = iter(_each(lambda question: announced.of(*question), asked_counts, heartbeat))
+    counts = [next(answers) if s.samples is None else _indexed(s, size) for s, size in zip(found, sizes, strict=True)]
     return [
         PlannedShard(
             index=index,
@@ -110,6 +105,12 @@ def list_shards(pool: PoolSpec, heartbeat: Heartbeat = lambda: None) -> list[Pla
         )
         for index, (shard, size, (count, source)) in enumerate(zip(found, sizes, counts, strict=True))
     ]
+
+
+def _indexed(shard: FoundShard, size: int) -> tuple[int | None, str | None]:
+    """Return the number of samples that an index says, unless the shard's bytes cannot have so many."""
+    assert shard.samples is not None
+    return (shard.samples, SOURCE) if shard.samples <= most_samples(shard.uri, size) else (None, None)
 
 
 def _each(ask: Callable[[Q], A], questions: Sequence[Q], heartbeat: Heartbeat) -> list[A]:

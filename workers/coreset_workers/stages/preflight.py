@@ -32,8 +32,9 @@ from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.decode import Sample, ViewFunctions, decode, note_unusable_uids
 from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.estimates.cheaper import cheaper_changes
 from coreset_workers.estimates.memory import MemoryPlan
-from coreset_workers.estimates.time import time_estimate
+from coreset_workers.estimates.time import measure_speed, time_estimate
 from coreset_workers.evaluation.plan import plan_proxies
 from coreset_workers.influence.horizon import describe_unmeasured
 from coreset_workers.influence.prepared_files import load_preparation
@@ -80,6 +81,9 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
         needed, free = (f"{value / 1e9:,.1f} GB" for value in (memory.device_bytes, memory.free_bytes))
         warnings.append(f"memory: the job needs about {needed} on {memory.device}, of which {free} are free")
     outputs = _outputs(plan, spec.select, storage)
+    speed = measure_speed(scored, model, memory.batch_size)
+    time = time_estimate(scored, speed)
+    begun = outputs.prepared or outputs.parts_existing
     return Preflight(
         plan_id=plan.id,
         shards=_shards(plan.shards),
@@ -96,7 +100,8 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object]) 
         scores=plan.scores,
         warnings=warnings,
         memory=memory,
-        time=_remaining(time_estimate(scored, model, memory.batch_size), outputs, len(plan.shards)),
+        time=_remaining(time, outputs, len(plan.shards)),
+        cheaper=[] if begun else cheaper_changes(scored, model, memory.batch_size, speed, time),
         evaluation=_evaluation(spec, proxies),
         outputs=outputs,
     )
