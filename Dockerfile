@@ -8,8 +8,10 @@
 # --build-arg UV_TORCH_BACKEND=cpu builds a much smaller worker that cannot use a GPU.
 
 FROM python:3.11-slim-bookworm AS python
+# PYTHONSAFEPATH: `python -m` does not import files of the current folder.
 ENV VIRTUAL_ENV=/opt/venv \
     PATH=/opt/venv/bin:$PATH \
+    PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1
 # /data is made here so that a new volume there belongs to the user.
 RUN python -m venv --without-pip /opt/venv \

@@ -40,7 +40,7 @@ OWN_SHARDS = 3
 
 def flipped(data: Path, share: float) -> list[Pair]:
     """CIFAR-10's pool with so large a share of class names replaced by another one, each other as likely."""
-    pairs, draws = POOLS["cifar_clean"](data)["pool"], np.random.default_rng(3)
+    pairs, draws = POOLS["cifar_clean"](data, 0)["pool"], np.random.default_rng(3)
     chosen = {int(i) for i in draws.permutation(len(pairs))[: round(share * len(pairs))]}
     return [_other_class(pair, draws) if i in chosen else pair for i, pair in enumerate(pairs)]
 
@@ -52,7 +52,7 @@ def _other_class(pair: Pair, draws: np.random.Generator) -> Pair:
 
 
 def _pool(data: Path, name: str) -> list[Pair]:
-    return POOLS[name](data)["pool"]
+    return POOLS[name](data, 0)["pool"]
 
 
 CASES: dict[str, Callable[[Path], list[Pair]]] = {

@@ -51,8 +51,8 @@ def row(wanted: str, packages: Path, wheels: list[Path]) -> str:
     ours = ", ".join(f"`{name}`" for name in sorted(names) if not name.endswith(".dist-info"))
     sizes = {entry.name: megabytes(entry) for entry in packages.iterdir() if not entry.name.endswith(".dist-info")}
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:LARGEST]
-    told = ", ".join(f"{name} {size:,.0f}" for name, size in largest)
-    return f"| `{wanted}` | {ours} | {distributions} | {sum(sizes.values()):,.0f} MB | {told} |"
+    given = ", ".join(f"{name} {size:,.0f}" for name, size in largest)
+    return f"| `{wanted}` | {ours} | {distributions} | {sum(sizes.values()):,.0f} MB | {given} |"
 
 
 def main() -> None:

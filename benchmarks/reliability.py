@@ -184,7 +184,7 @@ def main() -> None:
     console = Console()
     rows: dict[str, Any] = json.loads(options.json.read_text())["rows"] if options.json.exists() else {}
     for name in options.pools:
-        make_pool(lambda name=name: POOLS[name](options.data), options.work / name)
+        make_pool(lambda name=name: POOLS[name](options.data, 0), options.work / name)
         pool = Pool.of(options.work / name)
         for horizon in options.horizons:
             for choice in options.choices:

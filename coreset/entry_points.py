@@ -17,6 +17,9 @@ LOCAL_MODULE = "coreset_workers.local"
 UNLEARNING_MODULE = "coreset_workers.unlearning"
 """`python -m` this removes samples from trained weights."""
 
+CONVERSION_MODULE = "coreset_workers.conversion"
+"""`python -m` this writes a pool as WebDataset shards."""
+
 TASKS_MODULE = "coreset_workers.tasks"
 """Module of the functions that RQ messages name."""
 

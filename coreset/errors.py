@@ -15,6 +15,7 @@ CoresetError
 ├── Conflict                409  the job's state does not allow it
 ├── TooManyRequests         429  come back later
 │   ├── TooManyOpenJobs     429  as many jobs of this key are open as may be
+│   ├── StoredSpecsFull     429  the specs of this key's jobs, the ended ones too, have as many bytes as they may
 │   └── QueueFull           429  as many tasks wait as may wait
 ├── DamagedFile             500  a stored file is not what was written
 └── Unavailable             503  Redis or the storage does not answer
@@ -91,6 +92,10 @@ class TooManyRequests(CoresetError):
 
 class TooManyOpenJobs(TooManyRequests):
     type, title = "too-many-open-jobs", "Too many jobs of this key are open"
+
+
+class StoredSpecsFull(TooManyRequests):
+    type, title = "stored-specs-full", "The jobs of this key have too many bytes of specs"
 
 
 class QueueFull(TooManyRequests):

@@ -44,6 +44,7 @@ class ServiceSettings(Settings):
             X-Forwarded-Proto are believed. Empty believes none: every caller could send these headers.
         rate_per_minute: requests a key may make, or an address without a valid one.
         max_open_jobs: jobs of a key that have not ended.
+        max_spec_bytes: of the specs of a key's jobs, the ended ones too until they are deleted; 4 KiB at least each.
         max_waiting_tasks: no new job is taken while so many tasks wait.
         max_body_bytes: larger request bodies are refused with 413.
         redis_patience: tries, at most 2 s apart, before a lost Redis is answered with 503.
@@ -62,6 +63,7 @@ class ServiceSettings(Settings):
     trusted_proxies: str = ""
     rate_per_minute: int = Field(default=600, ge=1)
     max_open_jobs: int = Field(default=100, ge=1)
+    max_spec_bytes: int = Field(default=256 * 1024 * 1024, ge=4096)
     max_waiting_tasks: int = Field(default=200_000, ge=1)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     redis_patience: int = Field(default=2, ge=0)

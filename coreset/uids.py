@@ -65,7 +65,7 @@ def read_uids(path: Path) -> list[str]:
         InvalidInput: no such file, no uids in it, or a line that is no uid.
     """
     try:
-        found = _read_subset(path) if path.suffix == ".npy" else _read_lines(path)
+        found = from_subset(read_subset(path)) if path.suffix == ".npy" else _read_lines(path)
     except (OSError, EOFError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is neither text nor a .npy file"
         raise InvalidInput(f"{path} cannot be read: {reason}") from error
@@ -74,18 +74,26 @@ def read_uids(path: Path) -> list[str]:
     return found
 
 
-def _read_subset(path: Path) -> list[str]:
+def read_subset(path: Path) -> "npt.NDArray[np.void]":
+    """Return the array of a DataComp subset file (k,), dtype u8,u8.
+
+    Raises:
+        InvalidInput: no such file, or not a row of u8,u8; numpy is not installed.
+    """
     with needs_extra("scores", f"reading {path}"):
         import numpy as np
     try:
         subset = np.load(path, allow_pickle=False)
+    except (OSError, EOFError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is neither text nor a .npy file"
+        raise InvalidInput(f"{path} cannot be read: {reason}") from error
     except ValueError as error:
         raise InvalidInput(f"{path} is not a .npy file of numbers") from error
     if subset.dtype != SUBSET_DTYPE or subset.ndim != 1:
         raise InvalidInput(
             f"{path} holds {subset.dtype} of shape {subset.shape}, not a row of u8,u8 as DataComp's files"
         )
-    return from_subset(subset)
+    return subset
 
 
 def _read_lines(path: Path) -> list[str]:

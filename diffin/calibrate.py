@@ -66,7 +66,7 @@ def calibrate(
         error: stencil -> relative error; inf or nan counts as worse than anything.
         start: a step of about the right size.
         attainable: the error that round-off allows. While the curve's bend rules, the error is proportional to
-            step^2, so one measured error tells how much shorter the step must be for it.
+            step^2, so one measured error gives how much shorter the step must be for it.
     """
     at = _Tried(make, error)
     step = start

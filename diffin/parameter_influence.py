@@ -105,13 +105,13 @@ def parameter_influence(
     influence = torch.zeros_like(segments[0].theta)
     products = itertools.count()
     expected = 2 * steps * sum(len(segment.minibatches) for segment in segments)
-    tell = lambda: progress(min(1.0, next(products) / expected))  # noqa: E731
+    count_product = lambda: progress(min(1.0, next(products) / expected))  # noqa: E731
     for segment, loss in zip(segments, removed, strict=True):
-        influence = _over(segment, influence, loss.gradient(segment.theta), steps, tell)
+        influence = _over(segment, influence, loss.gradient(segment.theta), steps, count_product)
     return influence
 
 
-def _over(segment: Segment, start: Tensor, push: Tensor, steps: int, tell: Callable[[], None]) -> Tensor:
+def _over(segment: Segment, start: Tensor, push: Tensor, steps: int, count_product: Callable[[], None]) -> Tensor:
     """Return I_end (p,) of one segment, given I_start and g (p,)."""
     root = torch.ones_like(start) if segment.preconditioner is None else segment.preconditioner.sqrt()
     share = segment.lr_sum / len(segment.minibatches)
@@ -119,7 +119,7 @@ def _over(segment: Segment, start: Tensor, push: Tensor, steps: int, tell: Calla
     for minibatch in segment.minibatches:
 
         def matvec(vector: Tensor, minibatch: BatchLoss = minibatch) -> Tensor:
-            tell()
+            count_product()
             return root * minibatch.hvp(segment.theta, root * vector)
 
         kept = exp_and_phi(matvec, current, share, steps).decayed

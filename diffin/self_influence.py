@@ -106,7 +106,7 @@ def _by_closed_forms(differences: "_Differences", checkpoints: Sequence[Checkpoi
 @dataclass
 class _Differences:
     """Directional derivatives of all samples' losses. Steps are calibrated along the first xi, and kept for the
-    others: they are alike but for the draw."""
+    others, which differ only by their draw."""
 
     problem: Problem
     batches: Sequence[Any]
@@ -167,7 +167,7 @@ SIGN = "sign/"
 """Prefix of the names under which a stencil has the vectors of a frame as directions, and the slopes along them."""
 
 GATED = 2
-"""Vectors along which the fast slopes are compared with the exact ones: all are alike but for the draw."""
+"""Vectors along which the fast slopes are compared with the exact ones; vectors differ only by their draw."""
 
 
 @dataclass(frozen=True)

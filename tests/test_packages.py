@@ -73,9 +73,9 @@ def without_extras(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_versions_of_the_distributions_agree() -> None:
     for name in ("coreset-service", "coreset-workers"):
-        told = project(PROJECTS[name])
-        assert told["version"] == __version__
-        assert f"coreset[engine]=={__version__}" in told["dependencies"]
+        reported = project(PROJECTS[name])
+        assert reported["version"] == __version__
+        assert f"coreset[engine]=={__version__}" in reported["dependencies"]
 
 
 def test_what_the_client_depends_on_is_small() -> None:
@@ -160,6 +160,7 @@ def test_wheels_hold_nothing_generic_and_a_client_installs_alone(tmp_path: Path)
         (wheels[name],) = out.glob("*.whl")
     for name, wheel in wheels.items():
         members = zipfile.ZipFile(wheel).namelist()
+        assert any(member.endswith("licenses/LICENSE") for member in members), name
         modules = {member.partition("/")[0] for member in members}
         modules = {module for module in modules if not module.endswith(".dist-info")}
         assert modules == TOP_LEVEL[name]

@@ -1,13 +1,14 @@
-"""`python -m benchmarks.quality.tables JSON`: the tables of docs/quality.md, as Markdown."""
+"""`python -m benchmarks.quality.tables JSON [--by-kind SPLIT]`: the tables of docs/quality.md, as Markdown."""
 
 import argparse
 import json
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.quality.rules import CLIP_SCORE, DEFAULT, FULL, RANDOM
-from benchmarks.quality.table import Row
+from benchmarks.quality.rules import CLIP_SCORE, DEFAULT, FULL, RANDOM, SHELL
+from benchmarks.quality.table import KINDS, Row, by_kind, on_split
 
 NAMES = {
     "cifar_clean": "CIFAR-10, right labels",
@@ -21,21 +22,33 @@ NAMES = {
     "mixed_photos": "mixed, V and test photos",
     "mixed_classes": "mixed, V and test class-named",
     "mixed_scenes": "mixed, V and test drawn scenes",
+    "cifar_longtail": "CIFAR-10, long-tailed classes",
+    "flickr_boilerplate": "Flickr8k, 50 % boilerplate captions",
 }
-KINDS = ("cifar", "flickr", "mixed")
+
+
+RIVAL_RULES = (CLIP_SCORE, SHELL)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.tables", description=__doc__)
     parser.add_argument("json", type=Path)
-    rows = json.loads(parser.parse_args().json.read_text())["rows"]
+    parser.add_argument("--by-kind", choices=["explore", "test"], help="the tables of rules measured by scoring run")
+    options = parser.parse_args()
+    rows = json.loads(options.json.read_text())["rows"]
+    if options.by_kind:
+        found = on_split(rows, options.by_kind)
+        print(
+            "\n".join(points_table(found)), *("\n".join(kinds_table(found, rival)) for rival in RIVAL_RULES), sep="\n\n"
+        )
+        return
     print("\n".join(by_pool(rows)), *(f"\n{text}" for text in by_rule(rows)), sep="\n")
 
 
 def by_pool(rows: Sequence[Row]) -> Iterable[str]:
     """Yield a line for every pool and size: the default, chance and CLIP score."""
     found = {(row["pool"], row["rule"], row["fraction"]): row for row in rows}
-    yield "| pool | full | kept | random | CLIP score | recipe | above CLIP score (95 %) | above random |"
+    yield "| pool | full | kept | random | CLIP score | default | above CLIP score (95 %) | above random |"
     yield "|---|---|---|---|---|---|---|---|"
     for pool, name in NAMES.items():
         for place, fraction in enumerate(sorted(f for p, rule, f in found if (p, rule) == (pool, DEFAULT))):
@@ -73,6 +86,37 @@ def _table(rows: Sequence[Row], rules: Sequence[str]) -> Iterable[str]:
         place = f"{gains[worst]:+.1f} ({worst[0]}, {worst[1]:.0%})"
         lines[rule] = f"| {rule} | {' | '.join(by_kind)} | **{means[rule]:+.1f}** | {place} | {share} |"
     yield from (lines[rule] for rule in sorted(rules, key=means.__getitem__, reverse=True))
+
+
+def points_table(rows: Sequence[Row]) -> Iterable[str]:
+    """Yield a line for every rule: its mean points on every pool, over sizes, runs and seeds."""
+    pools = [pool for pool in NAMES if any(row["pool"] == pool for row in rows)]
+    yield f"| rule | {' | '.join(NAMES[pool] for pool in pools)} |"
+    yield f"|---{'|---' * len(pools)}|"
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        cells = [[row["points"]["mean"] for row in rows if (row["pool"], row["rule"]) == (p, rule)] for p in pools]
+        yield f"| {rule} | {' | '.join(f'{statistics.fmean(each):.1f}' if each else '' for each in cells)} |"
+
+
+def kinds_table(rows: Sequence[Row], rival: str) -> Iterable[str]:
+    """Yield a line for every rule: how far it is above a rival, by kind of pool, with 95 % intervals."""
+    yield f"| above {rival} | CIFAR-10 | Flickr8k | mixed | all pools | least visible | pools, runs, seeds |"
+    yield "|---|---|---|---|---|---|---|"
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        found = by_kind(rows, rule, rival)
+        if found and rule not in (rival, FULL):
+            whole = found["all"]
+            least = "" if whole["minimal_difference"] is None else f"{whole['minimal_difference']:.1f}"
+            counts = f"{whole['pools']}, {whole['runs']}, {whole['seeds']}"
+            cells = " | ".join(_with_interval(found.get(kind)) for kind in (*KINDS, "all"))
+            yield f"| {rule} | {cells} | {least} | {counts} |"
+
+
+def _with_interval(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    whole = f"{found['mean']:+.1f}"
+    return whole if found["low"] is None else f"{whole} ({found['low']:+.1f} to {found['high']:+.1f})"
 
 
 def _mean(gains: Iterable[float]) -> str:

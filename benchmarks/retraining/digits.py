@@ -83,10 +83,10 @@ def digits(training: Training) -> DigitsProblem:
     order = torch.randperm(len(classes), generator=numbers)[: training.samples + VALIDATION]
     whole = Labelled(pixels[order] / 16, classes[order])
     wrong = torch.rand(training.samples, generator=numbers) < WRONG
-    told = whole.classes[: training.samples].clone()
-    told[wrong] = torch.randint(WIDTHS[-1], (int(wrong.sum()),), generator=numbers)
-    pool = Labelled(whole.images[: training.samples], told)
-    wrong = told != whole.classes[: training.samples]
+    given = whole.classes[: training.samples].clone()
+    given[wrong] = torch.randint(WIDTHS[-1], (int(wrong.sum()),), generator=numbers)
+    pool = Labelled(whole.images[: training.samples], given)
+    wrong = given != whole.classes[: training.samples]
     return DigitsProblem(training, _start(numbers), pool, whole[training.samples :], wrong)
 
 

@@ -24,7 +24,7 @@ AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Choice:
-    """What `diffin` is told; as it stands here, what a job tells it.
+    """Settings of `diffin`; the defaults are those of a job.
 
     Attributes:
         checkpoints: m, evenly apart.

@@ -50,11 +50,11 @@ def _pairs(training: Training) -> tuple[Pairs, Pairs, Tensor]:
     large = images.repeat_interleave(SIDE // 8, 2).repeat_interleave(SIDE // 8, 3).expand(-1, 3, -1, -1)
     ids = torch.arange(training.samples)
     swapped = torch.nonzero(torch.rand(training.samples, generator=numbers) < MISMATCHED)[:, 0]
-    told = tokens.clone()
-    told[swapped] = tokens[swapped[torch.randperm(len(swapped), generator=numbers)]]
-    halves = zip(large.split(training.samples), told.split(training.samples), strict=True)
+    given = tokens.clone()
+    given[swapped] = tokens[swapped[torch.randperm(len(swapped), generator=numbers)]]
+    halves = zip(large.split(training.samples), given.split(training.samples), strict=True)
     pool, validation = (Pairs(image, text, ids, _alike(text)) for image, text in halves)
-    return pool, validation, (told != tokens)[: training.samples].any(1)
+    return pool, validation, (given != tokens)[: training.samples].any(1)
 
 
 def _captions(images: Tensor, classes: Tensor) -> Tensor:

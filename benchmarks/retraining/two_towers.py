@@ -43,11 +43,11 @@ def two_towers(training: Training) -> ContrastiveProblem:
     captions = _captions(images, classes[order], numbers)
     pool, validation = images.split(training.samples), captions.split(training.samples)
     swapped = torch.rand(training.samples, generator=numbers) < MISMATCHED
-    told = validation[0].clone()
-    told[swapped] = told[swapped][torch.randperm(int(swapped.sum()), generator=numbers)]
+    given = validation[0].clone()
+    given[swapped] = given[swapped][torch.randperm(int(swapped.sum()), generator=numbers)]
     ids = torch.arange(training.samples)
-    pairs = (Pairs(pool[0], told, ids, ids), Pairs(pool[1], validation[1], ids, ids))
-    wrong = (told != validation[0]).any(1)
+    pairs = (Pairs(pool[0], given, ids, ids), Pairs(pool[1], validation[1], ids, ids))
+    wrong = (given != validation[0]).any(1)
     return ContrastiveProblem(training, encode, _start(training.seed), *pairs, wrong)
 
 

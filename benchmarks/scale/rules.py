@@ -31,12 +31,13 @@ from coreset.storage.verified import write_json
 SHARDS, ROWS = 100, 10_000
 WORDS = np.array(["a", "red", "bicycle", "in", "front", "of", "the", "old", "station", "at", "night"])
 
+BOTH = {"diffin": 1, "clip_score": 1}
 SPECS: dict[str, dict[str, Any]] = {
-    "a mix of ranks": {},
+    "a mix of ranks": {"recipe": "target_balanced"},
     "one score": {"by": "clip_score"},
-    "an intersection": {"combine": "intersection"},
+    "an intersection": {"by": BOTH, "combine": "intersection"},
     "a threshold": {"fraction": None, "threshold": 0.25, "by": "clip_score", "scale": "raw"},
-    "winsorised z-scores": {"scale": "zscore", "winsorise": 0.01},
+    "winsorised z-scores": {"by": BOTH, "scale": "zscore", "winsorise": 0.01},
     "without the worst tenth": {"by": "clip_score", "filters": {"diffin": {"min_rank": 0.1}}},
     "filters of captions and sizes": {
         "filters": {

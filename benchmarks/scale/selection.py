@@ -112,7 +112,7 @@ def main(root: str, shards: int, way: str = "columns") -> None:
         run.LARGE_POOL = sys.maxsize
     storage, plan = Storage(root), plan_of(shards)
     before, started, worked = peak_bytes(), time.monotonic(), time.process_time()
-    selection = select(storage, plan, f"job-{way}", SelectSpec(fraction=FRACTION))
+    selection = select(storage, plan, f"job-{way}", SelectSpec(fraction=FRACTION, recipe="target_balanced"))
     found = {
         "way": way,
         "k": selection.k,

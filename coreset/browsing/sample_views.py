@@ -1,7 +1,6 @@
 """SampleViews of samples for people to browse, from rows of a plan's parts and their thumbnails."""
 
 import base64
-import posixpath
 from typing import Any
 
 from coreset.schemas.part import SampleStatus
@@ -19,8 +18,7 @@ class SampleViews:
         self._storage, self._plan = storage, plan
         self._uris: dict[str, str | None] = {}
         for shard in plan.shards:
-            name = posixpath.basename(shard.uri)
-            self._uris[name] = None if name in self._uris else shard.uri
+            self._uris[shard.name] = None if shard.name in self._uris else shard.uri
 
     def __call__(self, rows: list[dict[str, Any]]) -> list[SampleView]:
         """Return the views of rows of parts that also have `kept`, with the thumbnails that exist."""

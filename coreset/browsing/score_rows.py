@@ -40,7 +40,7 @@ def _shards(plan: Plan, wanted: ScoreQuery) -> list[int] | None:
     """Return the shards to read, None for all. Raises NotFound if no shard has that name."""
     if wanted.shard is None:
         return None
-    indices = [shard.index for shard in plan.shards if shard.uri.rsplit("/", 1)[-1] == wanted.shard]
+    indices = [shard.index for shard in plan.shards if shard.name == wanted.shard]
     if not indices:
         raise NotFound(f"the pool has no shard {wanted.shard}", shard=wanted.shard)
     return indices

@@ -2,6 +2,7 @@
 
 import typer
 
+from coreset.cli.convert import convert
 from coreset.cli.doctor import doctor
 from coreset.cli.evaluate import evaluate
 from coreset.cli.forget import forget
@@ -29,6 +30,12 @@ app.command(rich_help_panel=HERE, epilog=examples("coreset up --port 8000 --data
 app.command(rich_help_panel=HERE, epilog=examples("coreset demo", "coreset demo --keep"))(demo)
 app.command(rich_help_panel=HERE, epilog=examples("coreset score job.json --out results"))(score)
 app.command(rich_help_panel=HERE, epilog=examples("coreset forget job.json --uids uids.txt --out forgotten.pt"))(forget)
+app.command(
+    rich_help_panel=HERE,
+    epilog=examples(
+        "coreset convert photos/metadata.csv --out shards", "coreset convert 'laion/*.parquet' --out s3://b/x"
+    ),
+)(convert)
 app.command(rich_help_panel=HERE)(version)
 app.add_typer(key, name="key", rich_help_panel=HERE)
 

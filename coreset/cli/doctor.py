@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Url
-from coreset.cli.output import JOB_FAILED, error_reporting, out, print_json
+from coreset.cli.output import JOB_FAILED, err, error_reporting, out, print_json
 from coreset.client import Client
 from coreset.schemas.diagnosis import Diagnosis, Finding
 
@@ -21,10 +21,20 @@ def doctor(
     Exit code 1 if a fault remains.
     """
     with error_reporting(), Client(url, api_key) as client:
-        found = client.mend(job_id) if mend else client.diagnosis(job_id)
+        found = _complete_diagnosis(client, job_id)
+        found = client.mend(job_id) if mend else found
     print_json(found) if as_json else _show(found, mend)
     if any(not (mend and finding.mendable) for finding in found.findings):
         raise typer.Exit(JOB_FAILED)
+
+
+def _complete_diagnosis(client: Client, job_id: str) -> Diagnosis:
+    """Ask until all files are checked, or an answer gets no further: replicas remember each their own."""
+    found, checked = client.diagnosis(job_id), -1
+    while checked < found.files_checked < found.files:
+        err.print(f"checked {found.files_checked:,} of {found.files:,} files", highlight=False)
+        found, checked = client.diagnosis(job_id), found.files_checked
+    return found
 
 
 def _show(found: Diagnosis, mended: bool) -> None:
@@ -33,6 +43,8 @@ def _show(found: Diagnosis, mended: bool) -> None:
     tasks = ", ".join(f"{count:,} {state}" for state, count in found.tasks.items())
     out.print(f"{found.id}: {found.status.value}; tasks: {tasks or 'none'}", highlight=False)
     out.print(f"{found.parts:,} of {found.shards:,} parts are complete", highlight=False)
+    if found.files_checked < found.files:
+        out.print(f"only {found.files_checked:,} of {found.files:,} files were checked; ask again", highlight=False)
     if not found.findings:
         out.print("no fault found", highlight=False)
 

@@ -1,71 +1,32 @@
 """`coreset select`: a further coreset from a job's scores."""
 
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import typer
-
+from coreset.cli import selection_options as options
 from coreset.cli.options import DEFAULT_URL, AsJson, JobId, Key, Out, Url
 from coreset.cli.output import error_reporting, print_json
 from coreset.cli.results import save
+from coreset.cli.selection_options import conditions, given, group_limit, groupings, read_selection, weights
 from coreset.cli.tables import show_selection
 from coreset.client import Client
-from coreset.errors import InvalidInput
-from coreset.spec.json_text import parse_json
-from coreset.spec.selection import Recipe
-
-RULE = re.compile(r"(?P<field>[\w-]+)\.(?P<rule>\w+)=(?P<value>.*)")
 
 
 def select(
     job_id: JobId,
-    k: Annotated[int | None, typer.Option("--k", min=1, help="number of samples to keep")] = None,
-    fraction: Annotated[float | None, typer.Option(help="share of the rankable samples to keep")] = None,
-    threshold: Annotated[float | None, typer.Option(help="lowest ranking value to keep")] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            help="a score, or weights: diffin=1,clip_score=1",
-            show_default=False,
-        ),
-    ] = None,
-    recipe: Annotated[
-        Recipe | None,
-        typer.Option(
-            help="a rule by its name; the default without --by, --combine, --scale and --within", show_default=False
-        ),
-    ] = None,
-    combine: Annotated[
-        Literal["mix", "intersection", "union"] | None, typer.Option(help="how several scores are combined")
-    ] = None,
-    within: Annotated[
-        str | None, typer.Option(metavar="SCORE=COLUMN,...", help="rank a score within groups; '': among all samples")
-    ] = None,
-    scale: Annotated[
-        Literal["rank", "zscore", "raw"] | None, typer.Option(help="what is combined: ranks, z-scores or raw scores")
-    ] = None,
-    winsorise: Annotated[float | None, typer.Option(help="share of each score's extremes to clip")] = None,
-    filters: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filter",
-            metavar="COLUMN.RULE=VALUE",
-            help="condition on a column: min, max, min_rank, max_rank, any_of, none_of; may be repeated",
-        ),
-    ] = None,
-    quota: Annotated[
-        str | None,
-        typer.Option(metavar="FIELD.RULE=VALUE", help="limit per group: max, max_share, balance, shares (a:0.5,b:0.2)"),
-    ] = None,
-    distinct: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="deduplicate: one sample of each label before a second of any"),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="sample at random, at this temperature")] = None,
-    max_repeats: Annotated[int | None, typer.Option(min=1, help="largest number of draws of one sample")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="seed of the sampling")] = None,
-    spec: Annotated[Path | None, typer.Option(help="selection as a JSON file; other options override it")] = None,
+    k: options.Size = None,
+    fraction: options.Fraction = None,
+    threshold: options.Threshold = None,
+    by: options.By = None,
+    recipe: options.Recipe = None,
+    combine: options.Combine = None,
+    within: options.Within = None,
+    scale: options.Scale = None,
+    winsorise: options.Winsorise = None,
+    filters: options.Filters = None,
+    quota: options.Quota = None,
+    distinct: options.Distinct = None,
+    temperature: options.Temperature = None,
+    max_repeats: options.MaxRepeats = None,
+    seed: options.Seed = None,
+    spec: options.SpecFile = None,
     out: Out = None,
     url: Url = DEFAULT_URL,
     api_key: Key = None,
@@ -73,91 +34,21 @@ def select(
 ) -> None:
     """Select a further coreset from a job's scores, in seconds and without a GPU. All ways: docs/selection.md."""
     with error_reporting(), Client(url, api_key) as client:
-        sampling = _given(temperature=temperature, max_repeats=max_repeats, seed=seed)
-        wanted = _read(spec) | _given(
+        wanted = read_selection(spec) | given(
             k=k,
             fraction=fraction,
             threshold=threshold,
-            by=_weights(by) if by is not None else None,
+            by=weights(by) if by is not None else None,
             recipe=recipe,
             combine=combine,
             scale=scale,
-            within=_within(within) if within is not None else None,
+            within=groupings(within) if within is not None else None,
             winsorise=winsorise,
-            filters=_filters(filters) if filters else None,
+            filters=conditions(filters) if filters else None,
             distinct=distinct,
-            quota=_quota(quota) if quota else None,
-            sampling=sampling or None,
+            quota=group_limit(quota) if quota else None,
+            sampling=given(temperature=temperature, max_repeats=max_repeats, seed=seed) or None,
         )
         selection = client.select(job_id, wanted)
         save(client, selection, out)
         print_json(selection) if as_json else show_selection(selection)
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _read(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return dict(parse_json(path.read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidInput(f"--spec {path} is not a file with a JSON object: {error}") from error
-
-
-def _weights(text: str) -> dict[str, float]:
-    """Read `diffin=1,clip_score=0.5`; a score without a weight counts 1. Raises InvalidInput."""
-    weights: dict[str, float] = {}
-    for item in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, weight = item.partition("=")
-        try:
-            weights[name.strip()] = float(weight) if weight else 1.0
-        except ValueError as error:
-            raise InvalidInput(
-                f"--by has the weight {weight!r}; expected a number, as in diffin=1,clip_score=1"
-            ) from error
-    return weights
-
-
-def _within(text: str) -> dict[str, str]:
-    """Read `clip_score=cluster,loss=cluster`; an empty text is no grouping at all. Raises InvalidInput."""
-    pairs = [item.partition("=") for item in text.split(",")] if text.strip() else []
-    if not all(score and column for score, _, column in pairs):
-        raise InvalidInput(f"unknown --within {text!r}; expected SCORE=COLUMN,..., for example clip_score=cluster")
-    return {score.strip(): column.strip() for score, _, column in pairs}
-
-
-def _filters(texts: list[str]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for text in texts:
-        field, rule, value = _split("--filter", text)
-        labels = rule in ("any_of", "none_of")
-        found.setdefault(field, {})[rule] = value.split(",") if labels else _value(value)
-    return found
-
-
-def _quota(text: str) -> dict[str, Any]:
-    field, rule, value = _split("--quota", text)
-    if rule != "shares":
-        return {"field": field, rule: _value(value)}
-    pairs = (pair.rpartition(":") for pair in value.split(","))
-    return {"field": field, rule: {label: _value(share) for label, _, share in pairs}}
-
-
-def _split(option: str, text: str) -> tuple[str, str, str]:
-    found = RULE.fullmatch(text)
-    if found is None:
-        raise InvalidInput(f"unknown {option} {text!r}; expected COLUMN.RULE=VALUE, for example clip_score.min=0.2")
-    return found["field"], found["rule"], found["value"]
-
-
-def _value(text: str) -> float | int | str:
-    """Return a number, or the text unchanged: the service validates it."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -81,7 +81,7 @@ def samples_text(scored: int, read: int, duplicates: int, bad: dict[str, int]) -
 
 
 def show_jobs(jobs: list[Job]) -> None:
-    """Print two lines per job: its state, and what tells it from the others."""
+    """Print two lines per job: its state, and what distinguishes it."""
     for job in jobs:
         state = f"  {job.progress.fraction:.0%}  {local_time(job.created_at)}  {job_line(job)}"
         out.print(Text.assemble(job.id, "  ", _coloured(job.status), state), soft_wrap=True)

@@ -71,6 +71,10 @@ class EmbeddedRedis:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def log(self) -> Path:
+        return self.data / "redis.log"
+
+    @property
     def url(self) -> str:
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
@@ -79,7 +83,7 @@ class EmbeddedRedis:
         lock = self._lock()
         command = [find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.data)]
         command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no", "-"]
-        with (self.data / "redis.log").open("ab") as log:
+        with self.log.open("ab") as log:
             # A session of its own: Ctrl-C must not end Redis before the workers have saved their state.
             self._process = subprocess.Popen(
                 command,
@@ -151,7 +155,7 @@ class EmbeddedRedis:
             while not _answers(client):
                 if not self.alive() or time.monotonic() > deadline:
                     self.stop()
-                    raise Unavailable(f"the embedded Redis did not start; see {self.data / 'redis.log'}")
+                    raise Unavailable(f"the embedded Redis did not start; see {self.log}")
                 time.sleep(0.02)
         finally:
             client.close()

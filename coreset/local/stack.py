@@ -1,7 +1,7 @@
 """Local stack: Redis, the HTTP service and workers on one machine, as child processes that are restarted when they die.
 
 data/redis/   the embedded Redis's append-only file
-data/logs/    one log file per process
+data/logs/    one log file per process, and its older lines (coreset.local.log_files)
 data/plans/, data/jobs/   results (coreset.storage.storage), unless another storage is given
 """
 
@@ -19,6 +19,7 @@ import httpx
 
 from coreset.entry_points import SERVICE_MODULE, WORKER_MODULE, module_command
 from coreset.errors import InvalidInput, Unavailable
+from coreset.local.log_files import rotate
 from coreset.local.redis_server import EmbeddedRedis, free_port
 
 HOST = "127.0.0.1"
@@ -248,6 +249,9 @@ class LocalStack:
                 self.redis.restart()
             for child in self.children:
                 child.keep_alive()
+                rotate(child.log)
+            if self.redis is not None:
+                rotate(self.redis.log)
 
 
 def _ready(url: str) -> dict[str, Any]:

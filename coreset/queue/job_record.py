@@ -83,10 +83,13 @@ def _unreadable(record: dict[str, str], error: Exception) -> Job:
 
 
 def _cause(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return f"{type(error).__name__}: {error}"[:300]
-    mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()[:3]]
-    return "; ".join(mistakes)[:300]
+    return mistakes(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"[:300]
+
+
+def mistakes(error: ValidationError) -> str:
+    """Return the first mistakes of a spec or record, each with its field, in 300 characters at most."""
+    first = [f"{'.'.join(map(str, mistake['loc'])) or 'spec'}: {mistake['msg']}" for mistake in error.errors()[:3]]
+    return "; ".join(first)[:300]
 
 
 def _readable_part(text: str) -> JobSpec:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from coreset.errors import Conflict, InvalidInput, NotFound, TooManyOpenJobs
+from coreset.errors import Conflict, InvalidInput, NotFound, StoredSpecsFull, TooManyOpenJobs
 from coreset.logs import request_id
 from coreset.queue.event_entries import MAX_EVENTS, EventBatch, read_entry, status_entry, warning_entry
 from coreset.queue.job_listing import JobListing
@@ -31,6 +31,7 @@ from coreset.redis.keys import (
     OPEN_JOBS,
     PROBE,
     REMOVALS,
+    SPEC_BYTES,
     job_keys,
 )
 from coreset.redis.locks import Locks
@@ -39,6 +40,9 @@ from coreset.spec.job import JobSpec
 
 IDEMPOTENCY_SECONDS = 24 * 3600
 """How long an idempotency key is remembered."""
+
+LEAST_SPEC_BYTES = 4096
+"""Bytes that a spec counts for at least: a job's other keys take some kilobytes of Redis, however short its spec is."""
 
 _TIME_FIELD = {JobStatus.PREPARING: "started_at", JobStatus.SCORING: "scoring_at", JobStatus.REDUCING: "reducing_at"}
 
@@ -49,8 +53,11 @@ def new_job_id() -> str:
 
 
 def fingerprint(spec: JobSpec) -> str:
-    """Return a hash of the spec with its defaults filled in, which does not depend on the order of its fields."""
-    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+    """Return a hash of the spec without what has its default, which does not depend on the order of its fields.
+
+    So a version with more fields gives the same hash, and an Idempotency-Key outlives the upgrade.
+    """
+    canonical = json.dumps(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -60,10 +67,12 @@ class Caller(NamedTuple):
     Attributes:
         name: of the API key.
         max_open_jobs: largest number of jobs under that name that have not ended.
+        max_spec_bytes: largest sum of the specs of all its jobs, each counted as LEAST_SPEC_BYTES at least.
     """
 
     name: str
     max_open_jobs: int
+    max_spec_bytes: int
 
 
 class JobStore:
@@ -99,6 +108,7 @@ class JobStore:
 
         Raises:
             TooManyOpenJobs: the caller has its largest number of open jobs.
+            StoredSpecsFull: the specs of the caller's jobs have their largest number of bytes.
             InvalidInput: the key was used with another spec.
             Conflict: the id exists, or the job of this key was deleted.
         """
@@ -111,15 +121,26 @@ class JobStore:
             open_jobs = OPEN_JOBS.format(name=caller.name)
         mark = fingerprint(spec)
         event = [*status_entry(JobStatus.QUEUED), MAX_EVENTS]
+        text = spec.model_dump_json()
         limit = [caller.max_open_jobs if caller else 0, JOB_PREFIX, ",".join(["", *TERMINAL, ""])]
-        arguments = [job_id, spec.model_dump_json(), mark, IDEMPOTENCY_SECONDS, spec.priority, *event, *limit]
+        size = max(len(text.encode()), LEAST_SPEC_BYTES)
+        limit += [caller.name, size, caller.max_spec_bytes] if caller else ["", 0, 0]
+        arguments = [job_id, text, mark, IDEMPOTENCY_SECONDS, spec.priority, *event, *limit]
         answer = self._scripts.run(
-            "create_job", [keys.record, JOBS, keys.events, idempotency, open_jobs], [*arguments, *_record_fields(spec)]
+            "create_job",
+            [keys.record, JOBS, keys.events, idempotency, open_jobs, SPEC_BYTES],
+            [*arguments, *_record_fields(spec)],
         )
         if answer == "full" and caller is not None:
             raise TooManyOpenJobs(
                 f"{caller.max_open_jobs} jobs of {caller.name} are open; wait until one has ended, or cancel one",
                 retry_after=60,
+            )
+        if answer == "stored" and caller is not None:
+            raise StoredSpecsFull(
+                f"the specs of {caller.name}'s jobs, of ended ones too, would have more than "
+                f"{caller.max_spec_bytes:,} bytes; delete ended jobs, or give new ones `ttl_seconds_after_finished`",
+                retry_after=3600,
             )
         if answer == "exists":
             raise Conflict(f"job {job_id} exists", id=job_id)
@@ -234,7 +255,7 @@ class JobStore:
             Conflict: it has not ended.
         """
         record, *others = job_keys(job_id)
-        keys = [record, JOBS, REMOVALS, EXPIRIES, *others]
+        keys = [record, JOBS, REMOVALS, EXPIRIES, SPEC_BYTES, *others]
         legal = [status.value for status in TERMINAL]
         if self.get(job_id).status is JobStatus.UNREADABLE:
             legal.append(self._scripts.field(job_id, "status") or "")

@@ -18,6 +18,12 @@ class WorkerCensus:
         with translate_redis_errors():
             return Worker.count(connection=self._queues.redis)
 
+    def names(self) -> list[str]:
+        """Return the names of the live workers."""
+        with translate_redis_errors():
+            keys = worker_registration.get_keys(connection=self._queues.redis)
+            return sorted(key.rsplit(":", 1)[-1] for key in keys if self._queues.redis.exists(key))
+
     def states(self) -> dict[str, str]:
         """Return `busy` or `idle` by the worker's name."""
         return {name: "busy" if state == "busy" else "idle" for name, state in self._fields("state").items()}

@@ -16,6 +16,7 @@
     delivery:{id}      hash    none   job_id, url, at, data (status, reason), attempts  job_store      Outbox
     idempotency:{key}  string  24 h   "job-id fingerprint"                              job_store      job_store
     open:{name}        set     none   ids of a caller's jobs; create drops ended ones   job_store      job_store
+    spec_bytes         hash    none   bytes of the stored specs of each caller          job_store      job_store
     turn:{name}        string  short  a lock that expires by itself                     locks          locks
     probe              string  60 s   shows that Redis takes writes                     job_store      -
     checks             zset    none   `id caller` of waited-for checks by last poll     preflight_queuepreflight_queue
@@ -25,7 +26,8 @@
 Fields of the record: id, status, reason_code, reason_message, spec, priority, request_id, plan_id, created_at,
 started_at, scoring_at, reducing_at, ended_at (seconds of the server's clock), stage, prepare_fraction, reduce_fraction,
 tasks, trials, evaluates, shards_total, shards_done, shards_failed, shards_resumed, samples_read, samples_scored,
-samples_resumed, samples_duplicates, bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, version.
+samples_resumed, samples_duplicates, bad:{sample status}, ttl, expires_at, webhook_url, webhook_on, owner,
+spec_bytes, version.
 Nothing here is needed to find results again: they are in the storage.
 """
 
@@ -38,6 +40,7 @@ REMOVALS = "coreset:removals"
 DELIVERIES = "coreset:deliveries"
 DELIVERY = "coreset:delivery:{id}"
 OPEN_JOBS = "coreset:open:{name}"
+SPEC_BYTES = "coreset:spec_bytes"
 IDEMPOTENCY = "coreset:idempotency:{key}"
 LOCK = "coreset:turn:{name}"
 PROBE = "coreset:probe"

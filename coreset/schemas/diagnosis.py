@@ -28,6 +28,9 @@ class Diagnosis(FrozenModel):
     Attributes:
         tasks: number by state: waiting, running, deferred, ended, failed, gone (the queue has no record of them).
         parts: number of shards with a part and a summary.
+        files: number of stored files that have a recorded sha256: a part with its summary is one.
+        files_checked: number of those that were compared with it. One call compares for 10 s and the next continues,
+            so ask again until all are; a service remembers the whole ones.
         findings: the faults; a healthy job has none.
     """
 
@@ -36,4 +39,6 @@ class Diagnosis(FrozenModel):
     tasks: dict[str, int]
     shards: int
     parts: int
+    files: int = 0
+    files_checked: int = 0
     findings: list[Finding] = Field(default_factory=list[Finding])

@@ -118,7 +118,7 @@ class Evaluation(FrozenModel):
     job_id: str
     plan_id: str
     measured: Measured | None
-    confidence: str = "95 %, Student's t over the seeds: it tells how much another seed changes, not another test"
+    confidence: str = "95 %, Student's t over the seeds: it shows how much another seed changes, not another test"
     rules: dict[str, Rule]
     cuts: list[EvaluatedCut]
     seeds: int

@@ -1,7 +1,8 @@
 """The result of a job: summaries of shards, selections, and the manifest that lists every file."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -15,6 +16,9 @@ from coreset.spec.selection import SelectSpec
 
 SUSPECTS = "suspects.parquet"
 """Name of the file that lists the suspects, in the selection of a job that cleans."""
+
+MAX_NAMED_REPAIRS = 100
+"""Largest number of repaired files that a manifest names."""
 
 
 class File(FrozenModel):
@@ -119,6 +123,22 @@ class Steps(FrozenModel):
     error: float
 
 
+class Repairs(FrozenModel):
+    """Files of the plan and of the merges that finishing found damaged or gone, and that were made again.
+
+    Attributes:
+        count: of the files.
+        files: what was wrong with each by its path in the storage, the first MAX_NAMED_REPAIRS.
+    """
+
+    count: int = 0
+    files: dict[str, str] = Field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(cls, repaired: Mapping[str, str]) -> Self:
+        return cls(count=len(repaired), files=dict(list(repaired.items())[:MAX_NAMED_REPAIRS]))
+
+
 class Environment(FrozenModel):
     coreset: str
     python: str
@@ -158,6 +178,7 @@ class Manifest(FrozenModel):
     expected: int | None
     failed_shards: list[str]
     damaged_shards: dict[str, str]
+    repaired: Repairs = Field(default=Repairs(), description="stored files that were damaged and made again")
     warnings: list[str]
     comparisons: dict[str, Comparison]
     parts: list[File]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from coreset.schemas.plan import Plan
 from coreset.spec.base import FrozenModel
-from coreset.spec.columns import CLUSTER, metadata_column
+from coreset.spec.columns import CAPTION_INDEX, CLUSTER, metadata_column
 from coreset.spec.scores import ESTIMATORS
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class OddityKind(StrEnum):
     IGNORED_MEMBER = "ignored_member"  # hidden (`._` of macOS), without key or extension, a link, webdataset's own
     DOTTED_KEY = "dotted_key"  # an image whose key has a dot: webdataset takes what follows for the extension
     UNUSABLE_UID = "unusable_uid"  # the uid in the json member is not a 128-bit number
+    UNREADABLE_ROW = "unreadable_row"  # no JSON object, or more values than the csv has columns
+    UNREADABLE_PATH = "unreadable_path"  # an image's path that leads to no file, or out of its folder
 
 
 class Oddity(FrozenModel):
@@ -49,7 +51,8 @@ class Oddity(FrozenModel):
 def part_schema(plan: Plan) -> "pa.Schema":
     """Return the Arrow schema of a plan's parts.
 
-    Columns: uid, shard (basename), key, row (position in the shard, from 0), uid_source, status, caption, image_width
+    Columns: uid, shard (basename), key, row (position in the shard, from 0), uid_source, status, caption,
+    caption_index (position among the captions of an image, if the plan scores several), image_width
     and image_height (pixels of the stored image, null if none was opened), `metadata_<field>` (text, null if the
     sample's json has no such text, number or truth value), cluster (null in bad samples), then one nullable float32
     column per score, then for each estimator `<score>_by_checkpoint`, its terms (m,), in step order.
@@ -68,6 +71,7 @@ def part_schema(plan: Plan) -> "pa.Schema":
             pa.field("uid_source", pa.string(), nullable=False),
             pa.field("status", pa.string(), nullable=False),
             pa.field("caption", pa.string()),
+            *([pa.field(CAPTION_INDEX, pa.int32())] if plan.several_captions else []),
             *(pa.field(name, pa.int32()) for name in sizes),
             *(pa.field(metadata_column(field), pa.string()) for field in plan.metadata),
             *([pa.field(CLUSTER, pa.int32())] if plan.clusters else []),

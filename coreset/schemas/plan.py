@@ -5,6 +5,7 @@ loss of Redis finds the parts that are complete.
 """
 
 import hashlib
+import posixpath
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -12,8 +13,9 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from coreset.spec.base import FrozenModel
-from coreset.spec.columns import PartColumns
+from coreset.spec.columns import CAPTION, CAPTION_INDEX, PartColumns, metadata_column
 from coreset.spec.job import ValidationTarget
+from coreset.spec.pool import CaptionField, Captions
 from coreset.spec.scores import Score
 
 SCORING_VERSION = 3
@@ -34,6 +36,27 @@ class Sourced(FrozenModel):
     source: str
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class PlannedRows(FrozenModel):
+    """Rows of a Parquet, Arrow, csv, tsv or jsonl file that make a shard, and the columns that make a sample.
+
+    Attributes:
+        first, end: row groups of Parquet, or bytes of a csv, tsv or jsonl file, without `end`; None for the whole file.
+        image: column with the image, or with its path below the file's folder.
+        captions: columns with captions.
+        key: column with the sample's key; None for keys made of the image's path or the row's number.
+    """
+
+    first: int | None = None
+    end: int | None = None
+    image: str
+    captions: list[str]
+    key: str | None = None
+
+
 class PlannedShard(FrozenModel):
     """A shard as it was when the job was planned.
 
@@ -41,8 +64,9 @@ class PlannedShard(FrozenModel):
         index: position in the pool's expanded list.
         size: bytes.
         etag: the storage's version tag or modification time, if it has one.
-        expected: number of samples announced by the files beside the shard or its tar headers.
-        expected_source: `stats.json`, `sizes.json`, `parquet`, `shard index` or `tar headers`.
+        expected: number of samples announced by the files beside the shard or its tar headers, or its number of rows.
+        expected_source: `stats.json`, `sizes.json`, `parquet`, `shard index`, `tar headers` or `rows`.
+        rows: how the shard's rows make samples; None for a tar.
     """
 
     index: int
@@ -51,6 +75,24 @@ class PlannedShard(FrozenModel):
     etag: str | None = None
     expected: int | None = None
     expected_source: str | None = None
+    rows: PlannedRows | None = Field(default=None, exclude_if=_is_none)
+
+    @property
+    def label(self) -> str:
+        """Its URI, with the slice of the file that it is, if it is not the whole one."""
+        rows = self.rows
+        return self.uri if rows is None or rows.first is None else f"{self.uri}#{rows.first}-{rows.end}"
+
+    @property
+    def name(self) -> str:
+        """The last part of its label, by which parts name the shard."""
+        return self.label.rsplit("/", 1)[-1]
+
+    @property
+    def draw_name(self) -> str:
+        """The name that draws hash: a pool in another format is drawn from as its tars would be."""
+        base = posixpath.basename(self.uri)
+        return base if self.rows is None else f"{posixpath.splitext(base)[0]}.tar"
 
 
 class PlannedCheckpoint(FrozenModel):
@@ -72,10 +114,6 @@ class PlannedCheckpoint(FrozenModel):
     lr: Sourced
     lr_sum: Sourced
     optimizer: str | None
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 class PlannedModel(FrozenModel):
@@ -107,12 +145,13 @@ class Plan(FrozenModel):
         part_version: version of the parts' columns; plans without it are of version 1.
         metadata: json fields that the parts store.
         clusters: number of clusters of similar images; 0 for none.
+        captions: how several captions of an image are scored; None for the first alone.
         horizon: step of the last checkpoint that influence uses, `auto`, or None for the last one.
     """
 
     version: int = SCORING_VERSION
     shards: list[PlannedShard]
-    caption_field: str | None
+    caption_field: CaptionField
     checkpoints: list[PlannedCheckpoint]
     model: PlannedModel
     clip_model: PlannedModel | None
@@ -130,6 +169,7 @@ class Plan(FrozenModel):
     clusters: int = 0
     trained: list[str] | None = Field(default=None, exclude_if=_is_none)
     horizon: Literal["auto"] | int | None = Field(default=None, exclude_if=_is_none)
+    captions: Captions | None = Field(default=None, exclude_if=_is_none)
 
     @cached_property
     def id(self) -> str:
@@ -150,6 +190,17 @@ class Plan(FrozenModel):
     def columns(self) -> PartColumns:
         """The columns of its parts."""
         return PartColumns(tuple(self.scores), tuple(self.metadata), self.clusters > 0, self.part_version > 1)
+
+    @property
+    def several_captions(self) -> bool:
+        """Whether its parts have a row for each caption of an image."""
+        return self.captions in ("best", "all")
+
+    @property
+    def subset_columns(self) -> list[str]:
+        """The columns of a subset file: the scores, the caption and the metadata."""
+        index = [CAPTION_INDEX] if self.several_captions else []
+        return [*(score.value for score in self.scores), CAPTION, *index, *map(metadata_column, self.metadata)]
 
     def tasks(self) -> list[range]:
         """Return the shard indices of each score task: one shard per task, or more if there are more than MAX_TASKS."""

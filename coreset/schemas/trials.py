@@ -8,7 +8,9 @@ import hashlib
 from coreset.schemas.evaluation import Cut
 from coreset.schemas.plan import PlannedModel, PlannedShard
 from coreset.spec.base import FrozenModel
+from coreset.spec.equal_rules import canonical
 from coreset.spec.evaluation import FULL, rule_of_seed
+from coreset.spec.pool import CaptionField
 from coreset.spec.proxies import PROXY_VERSION
 from coreset.spec.selection import Rule, SelectSpec
 
@@ -24,7 +26,7 @@ class ProxyPlan(FrozenModel):
 
     model: PlannedModel
     test: list[PlannedShard]
-    caption_field: str | None
+    caption_field: CaptionField
 
 
 class Setup(FrozenModel):
@@ -55,8 +57,12 @@ class Trial(FrozenModel):
     seed: int
 
     def key(self, setup: Setup) -> str:
-        """Return the trial's content key, of which the recipe's name is no part: its fields are filled in."""
-        return _hash(f"{setup.model_dump_json()}/{self.model_dump_json(exclude={'select': {'recipe'}})}")
+        """Return the trial's content key, the same for rules that select the same samples.
+
+        The recipe's name is no part of it: its fields are filled in.
+        """
+        same = self.model_copy(update={"select": self.select and canonical(self.select)})
+        return _hash(f"{setup.model_dump_json()}/{same.model_dump_json(exclude={'select': {'recipe'}})}")
 
 
 class Trials(FrozenModel):

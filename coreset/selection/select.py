@@ -19,6 +19,7 @@ from coreset.selection.sampling import create_sampled
 from coreset.selection.size import kept_size, threshold_of
 from coreset.selection.subset_files import write_subset
 from coreset.selection.suspects import create_suspects, write_suspects
+from coreset.spec.columns import CAPTION_INDEX
 from coreset.spec.scores import cautions
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder, SelectionFolder
@@ -75,7 +76,7 @@ def _select_by_sql(
     """Select, and write the files. Raises what `select` raises."""
     with open_samples(storage, plan) as db:
         found = _create_kept(db, spec, target, suspects)
-        files = write_subset(db, storage, folder, plan.scores, found.k)
+        files = write_subset(db, storage, folder, plan.subset_columns, found.k)
         if suspects:
             files |= write_suspects(db, storage, folder, plan.scores)
         threshold, distinct = one_row(db, "SELECT min(value), count(*) FROM kept")
@@ -99,10 +100,15 @@ def selected_uids(storage: Storage, plan: Plan, spec: SelectSpec) -> dict[str, i
     return {str(uid): int(copies) for uid, copies in rows}
 
 
-def count_samples(storage: Storage, plan: Plan) -> int:
-    """Return the number of samples with scores, each uid once. Raises PoolUnusable if there is no finished part."""
+def count_samples(storage: Storage, plan: Plan, pairs: bool = False) -> int:
+    """Return the number of samples with scores, each uid once. Raises PoolUnusable if there is no finished part.
+
+    Args:
+        pairs: count several captions of one image, which share its uid, as several.
+    """
+    counted = f"(uid::UUID, {CAPTION_INDEX})" if pairs and plan.several_captions else "uid::UUID"
     with open_samples(storage, plan) as db:
-        (count,) = one_row(db, "SELECT count(DISTINCT uid::UUID) FROM samples")
+        (count,) = one_row(db, f"SELECT count(DISTINCT {counted}) FROM samples")
     return int(count)
 
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coreset.schemas.manifest import File
-from coreset.spec.scores import Score
 from coreset.storage.layout import SelectionFolder
 from coreset.storage.storage import Storage
 from coreset.uids import SUBSET_DTYPE
@@ -21,12 +20,12 @@ ROWS = 100_000
 
 
 def write_subset(
-    db: duckdb.DuckDBPyConnection, storage: Storage, folder: SelectionFolder, scores: Sequence[Score], k: int
+    db: duckdb.DuckDBPyConnection, storage: Storage, folder: SelectionFolder, columns: Sequence[str], k: int
 ) -> dict[str, File]:
     """Write subset.npy and subset.parquet of the table `kept` (place, uid, value, rank, copies), of k samples in all.
 
-    The table's rows come in the order of rank, with where each sample is and all its scores. A sample of several copies
-    has one row, and its uid in subset.npy as often.
+    The table's rows come in the order of rank, with where each sample is and the columns that are named. A sample of
+    several copies has one row, and its uid in subset.npy as often.
     """
 
     def subset(file: BinaryIO) -> None:
@@ -35,11 +34,12 @@ def write_subset(
         for batch in _reader(db, "SELECT uid::BLOB AS uid, copies FROM kept ORDER BY kept.uid"):
             file.write(_halves(cast(list[bytes], batch["uid"].to_pylist()), batch["copies"].to_numpy()))
 
-    columns = ["samples.uid", "shard", "key", "rank", "value", "copies", *scores]
+    named = (f'"{column}"' for column in columns)
+    written = ["samples.uid", "shard", "key", "rank", "value", "copies", *named]
     ((rows,),) = db.execute("SELECT count(*) FROM kept").fetchall()
     return {
         "subset.npy": storage.write_with(folder.uids, subset, rows=k),
-        "subset.parquet": storage.write_with(folder.subset, partial(write_table, db, "kept", columns), rows=rows),
+        "subset.parquet": storage.write_with(folder.subset, partial(write_table, db, "kept", written), rows=rows),
     }
 
 

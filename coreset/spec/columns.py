@@ -23,6 +23,7 @@ CAPTION_MEASURES = frozenset({"caption_length", "caption_words"})
 """Measures of the caption; parts of every version have them."""
 
 CLUSTER, SHARD, CAPTION, METADATA = "cluster", "shard", "caption", "metadata_"
+CAPTION_INDEX = "caption_index"
 
 MAX_COUNT = 2**53
 """Upper bound of the counts in a request, within DuckDB's integers and JSON's exact numbers."""

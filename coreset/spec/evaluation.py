@@ -6,11 +6,12 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from coreset.spec.base import FrozenModel
+from coreset.spec.equal_rules import canonical
 from coreset.spec.model import ModelSpec
 from coreset.spec.pool import PoolSpec
 from coreset.spec.proxies import LEARNING_RATE, SEEDS
 from coreset.spec.scores import ESTIMATORS, Score
-from coreset.spec.selection import RECIPE, Rule, Sampling
+from coreset.spec.selection import RECIPES, Rule, Sampling
 
 SELECTED, RANDOM, FULL = "selected", "random", "full"
 """Names of selections: the job's own rule, a random one, and the whole pool, which is always compared."""
@@ -37,8 +38,8 @@ class EvaluateSpec(FrozenModel):
         fractions: shares of the pool to keep. Default: the share of the job's own selection.
         seeds: proxies per selection and share. A seed decides a proxy's weights, its order of samples and its
             augmentation; a random selection is drawn again for each.
-        selections: rules by name. Default: the job's own as `selected`, each score of the job alone, the recipe as
-            `target_balanced`, each estimator intersected with CLIP score, and `random`.
+        selections: rules by name. Default: the job's own as `selected`, each score of the job alone, the recipes
+            by their names, each estimator intersected with CLIP score, and `random`.
         samples_seen: samples that each proxy is trained on, for every selection. Default: five times the pool.
         batch_size: default: 128, or the size of the smallest selection if that is less.
         lr: AdamW's highest learning rate, after a warm-up and before a cosine decay.
@@ -78,16 +79,17 @@ class EvaluateSpec(FrozenModel):
         return self.selections if self.selections is not None else default_rules(own, scores)
 
     def number_of_trials(self, own: Rule, scores: Sequence[Score]) -> int:
-        """Return the largest number of proxies to train; equal trials are trained once."""
-        return (1 + len(self.rules(own, scores)) * len(self.fractions or [1])) * self.seeds
+        """Return the largest number of proxies to train; rules that select the same samples are trained once."""
+        rules = (canonical(rule.with_recipe(clusters=True)) for rule in self.rules(own, scores).values())
+        distinct = {rule.model_dump_json(exclude={"recipe"}) for rule in rules}
+        return (1 + len(distinct) * len(self.fractions or [1])) * self.seeds
 
 
 def default_rules(own: Rule, scores: Sequence[Score]) -> dict[str, Rule]:
     """Return the job's own rule and its rivals, as far as the job computes their scores."""
     rules = {SELECTED: own}
     rules |= {score.value: Rule(by={score: 1.0}) for score in scores if score is not Score.RANDOM}
-    if {Score.DIFFIN, Score.CLIP_SCORE} <= set(scores):
-        rules |= {RECIPE: Rule(recipe=RECIPE)}
+    rules |= {name: Rule(recipe=name) for name, ranking in RECIPES.items() if ranking.by.keys() <= set(scores)}
     if Score.CLIP_SCORE in scores:
         pairs = ((score, Score.CLIP_SCORE) for score in ESTIMATORS if score in scores)
         rules |= {f"{one}&{other}": Rule(by=_equal(one, other), combine="intersection") for one, other in pairs}

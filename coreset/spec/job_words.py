@@ -6,7 +6,7 @@ from coreset.spec.job import JobSpec, ValidationTarget
 
 
 def describe_job(spec: JobSpec) -> dict[str, str]:
-    """Return the facts that tell a job from others, by heading, without the name if it has none."""
+    """Return the facts that distinguish a job, by heading; the name only if it was given."""
     facts = {"name": spec.name} if spec.name else {}
     facts |= {"kind": job_kind(spec), "pool": _shards(spec.pool.shards), "keep": _size(spec)}
     facts["target"] = _shards(spec.target.pool.shards) if isinstance(spec.target, ValidationTarget) else spec.target

@@ -67,7 +67,7 @@ RUN_FREE_SCORES: tuple[Score, ...] = (Score.CLIP_SCORE, Score.NEG_CLIP_LOSS, Sco
 """Scores that need no training run if a job names a CLIP model."""
 
 DEFAULT_SCORES: tuple[Score, ...] = (Score.DIFFIN, Score.CLIP_SCORE, Score.NEG_CLIP_LOSS, Score.RANDOM)
-"""Scores of a job whose spec names none: what the default recipe reads, and what costs no further pass: 11
+"""Scores of a job whose spec names none: what the recipes read, and what costs no further pass: 11
 passes a sample with five checkpoints; loss, tracin and diffin_eq9 make it 25 to 35 (docs/performance.md)."""
 
 

@@ -1,7 +1,7 @@
 """The spec of a selection: which samples to keep. docs/selection.md has an example of each field."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -104,17 +104,31 @@ class Size(FrozenModel):
     threshold: FiniteFloat | None = None
 
 
-RECIPE_WEIGHTS = {Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}
-RECIPE_WITHIN: dict[Score, Column] = {Score.CLIP_SCORE: CLUSTER}
-RECIPE_QUOTA = Quota(field=CLUSTER, balance="target")
-"""The quota of the default recipe, which was chosen by training on the subsets it selects (docs/quality.md)."""
+Recipe = Literal["clip_score_target_balanced", "target_balanced"]
 
-Recipe = Literal["target_balanced"]
-RECIPE: Recipe = "target_balanced"
-"""Name of the default recipe."""
+
+class RecipeRanking(NamedTuple):
+    """The ranking of a recipe: `by` and, where the parts have clusters, `within`."""
+
+    by: dict[Score, float]
+    within: dict[Score, Column]
+
+
+RECIPES: dict[Recipe, RecipeRanking] = {
+    "clip_score_target_balanced": RecipeRanking({Score.CLIP_SCORE: 1.0}, {}),
+    "target_balanced": RecipeRanking({Score.DIFFIN: 1.0, Score.CLIP_SCORE: 1.0}, {Score.CLIP_SCORE: CLUSTER}),
+}
+RECIPE: Recipe = "clip_score_target_balanced"
+"""Name of the default recipe, chosen by training on the subsets that rules select (docs/quality.md)."""
+
+MIXED_RECIPE: Recipe = "target_balanced"
+"""Name of the recipe with Diff-In, which was the default and had no name in specs stored by older versions."""
+
+RECIPE_QUOTA = Quota(field=CLUSTER, balance="target")
+"""The quota of every recipe, if the rule has none."""
 
 RANKED_BY_DEFAULT = (Score.DIFFIN, Score.CLIP_SCORE, *Score)
-"""Scores in the order in which one replaces the recipe, if a job does not compute both scores of the recipe."""
+"""Scores in the order in which one replaces the recipe, if a job does not compute the recipe's scores."""
 
 
 class Rule(FrozenModel):
@@ -138,13 +152,14 @@ class Rule(FrozenModel):
             of all samples is a class, not copies, and is exempt. A quota takes precedence.
         quota: number of samples that a group may have.
         sampling: sample at random instead of keeping the best.
-        recipe: a rule by its name. `target_balanced`: the mean of the ranks of Diff-In and CLIP score, CLIP score
-            within clusters, the quota {"field": "cluster", "balance": "target"} and `distinct` by caption, as far as
-            the parts have clusters and the spec does not say otherwise. It is the default if none of `by`, `combine`,
-            `scale` and `within` is given; with one of them the rule is what the fields say, and no more.
+        recipe: a rule by its name. `clip_score_target_balanced`: CLIP score, with the quota
+            {"field": "cluster", "balance": "target"} and `distinct` by caption, as far as the parts have clusters and
+            the spec does not say otherwise. `target_balanced`: the same by the mean of the ranks of Diff-In and CLIP
+            score, CLIP score's within clusters. The first is the default if none of `by`, `combine`, `scale` and
+            `within` is given; with one of them the rule is what the fields say, and no more.
     """
 
-    by: Weights = Field(default=RECIPE_WEIGHTS)
+    by: Weights = Field(default=RECIPES[RECIPE].by)
     combine: Literal["mix", "intersection", "union"] = "mix"
     scale: Literal["rank", "zscore", "raw"] = "rank"
     within: dict[Score, Column] | None = Field(default=None, examples=[{"loss": "cluster"}])
@@ -170,7 +185,7 @@ class Rule(FrozenModel):
         """
         if self.recipe is None:
             return self if self.within is not None else self.model_copy(update={"within": {}})
-        more: dict[str, Any] = {"within": RECIPE_WITHIN if clusters else {}}
+        more: dict[str, Any] = {"within": RECIPES[self.recipe].within if clusters else {}}
         if not self.sampling and getattr(self, "threshold", None) is None:
             more |= {"distinct": self.distinct or CAPTION}
             more |= {"quota": RECIPE_QUOTA} if clusters and not self.quota else {}
@@ -182,7 +197,7 @@ class Rule(FrozenModel):
         A rule that names nothing to rank by is the recipe. If the job lacks a score of the recipe, such a rule ranks by
         Diff-In alone, or else by CLIP score, or else by the first score.
         """
-        if self.recipe is None or "recipe" in self.model_fields_set or RECIPE_WEIGHTS.keys() <= set(scores):
+        if self.recipe is None or "recipe" in self.model_fields_set or self.by.keys() <= set(scores):
             return self
         best = next((score for score in RANKED_BY_DEFAULT if score in scores), None)
         return self if best is None else self.model_copy(update={"by": {best: 1.0}, "recipe": None})
@@ -216,15 +231,23 @@ class Rule(FrozenModel):
     @model_validator(mode="after")
     def _recipe_or_fields(self) -> Self:
         """Set the recipe if nothing else says how to rank; a spec stored by an older version names it by a null."""
-        plain = self.by == RECIPE_WEIGHTS and self.combine == "mix" and self.scale == "rank"
+        named = self.model_fields_set & {"by", "combine", "scale", "within"}
+        ranked = self.combine == "mix" and self.scale == "rank"
         if "recipe" not in self.model_fields_set:
-            named = self.model_fields_set & {"by", "combine", "scale", "within"}
-            if plain and (not named or ("within" in named and self.within is None)):
-                vars(self)["recipe"] = RECIPE  # not among the fields set, so that with_scores sees a default
-        elif self.recipe and not (plain and self.within in (None, {}, RECIPE_WITHIN)):
-            raise ValueError(
-                f"`recipe` {self.recipe} says how to rank; leave out `by`, `combine`, `scale` and `within`, or `recipe`"
-            )
+            # Not among the fields set, so that with_scores sees a default.
+            if named <= {"within"} and self.within is None:
+                vars(self)["recipe"] = RECIPE
+            elif "within" in named and self.within is None and ranked and self.by == RECIPES[MIXED_RECIPE].by:
+                vars(self)["recipe"] = MIXED_RECIPE
+        elif self.recipe:
+            by, within = RECIPES[self.recipe]
+            if "by" not in named:
+                vars(self)["by"] = by
+            if not (ranked and self.by == by and self.within in (None, {}, within)):
+                raise ValueError(
+                    f"`recipe` {self.recipe} says how to rank; leave out `by`, `combine`, `scale` and `within`, or "
+                    "`recipe`"
+                )
         return self
 
     @model_validator(mode="after")

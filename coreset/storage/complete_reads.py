@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from fsspec import AbstractFileSystem  # pyright: ignore[reportMissingTypeStubs]
 
+from coreset.errors import InvalidInput
+
 MAX_EMPTY_ANSWERS = 5
 """Answers in a row without a byte, after which a range is given up."""
 
@@ -49,3 +51,8 @@ def _insistent(fetch: Fetch, size: int) -> Fetch:
         return data
 
     return fetch_all
+
+
+def missing_library(error: ImportError) -> InvalidInput:
+    """Return the error for a URI whose scheme fsspec knows but cannot open here."""
+    return InvalidInput(f"the library for this storage is not installed ({error}); for S3: pip install 'coreset[s3]'")

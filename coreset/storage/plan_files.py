@@ -1,7 +1,7 @@
 """Files of a plan that several rooms verify: what preparing wrote, by the hashes in ready.json, and parts."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import cast
@@ -55,7 +55,7 @@ def complete_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> lis
     finished = [shard for shard in shards if summary_name(shard) in stamps]
 
     def verify(shard: int) -> None:
-        _require_part(storage, plan_id, shard, stamps)
+        require_stamped_part(storage, plan_id, shard, stamps)
 
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         list(pool.map(verify, finished))
@@ -86,10 +86,11 @@ def read_parts(storage: Storage, plan_id: str, summaries: Iterable[ShardSummary]
 
 def require_part(storage: Storage, plan_id: str, shard: int) -> ShardSummary:
     """Return the summary of a shard after verifying its part. Raises NotFound without a summary, and DamagedFile."""
-    return _require_part(storage, plan_id, shard, storage.stamps(PlanFolder(plan_id).parts))
+    return require_stamped_part(storage, plan_id, shard, storage.stamps(PlanFolder(plan_id).parts))
 
 
-def _require_part(storage: Storage, plan_id: str, shard: int, stamps: dict[str, str]) -> ShardSummary:
+def require_stamped_part(storage: Storage, plan_id: str, shard: int, stamps: Mapping[str, str]) -> ShardSummary:
+    """Do what require_part does, by the present stamps of the plan's parts."""
     summary, name = load_summary(storage, plan_id, shard), PlanFolder(plan_id).part(shard)
     if part_name(shard) not in stamps:
         raise damaged(name, "its summary is there, but the part is gone")
@@ -97,23 +98,15 @@ def _require_part(storage: Storage, plan_id: str, shard: int, stamps: dict[str, 
     return summary
 
 
-def damaged_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> list[int]:
-    """Return those of the shards whose summary or part is damaged, after hashing every part."""
+def part_damage(storage: Storage, plan_id: str, shards: Iterable[int]) -> dict[int, DamagedFile]:
+    """Return what is wrong with the part or the summary of each shard that should have one, after hashing them."""
     stamps = storage.stamps(PlanFolder(plan_id).parts)
-    return [shard for shard in shards if _fails(lambda n=shard: _require_part(storage, plan_id, n, stamps))]
-
-
-def damaged_prepared(storage: Storage, plan_id: str) -> list[str]:
-    """Return the paths of the prepared files that are damaged or gone, after hashing every one."""
-    if _fails(lambda: prepared_hashes(storage, plan_id)):
-        return [PlanFolder(plan_id).preparation]
-    recorded = prepared_hashes(storage, plan_id)
-    return [name for name, sha256 in recorded.items() if _fails(lambda n=name, s=sha256: read_hashed(storage, n, s))]
-
-
-def _fails(verify: Callable[[], object]) -> bool:
-    try:
-        verify()
-    except DamagedFile:
-        return True
-    return False
+    found: dict[int, DamagedFile] = {}
+    for shard in shards:
+        try:
+            require_stamped_part(storage, plan_id, shard, stamps)
+        except NotFound:
+            found[shard] = damaged(PlanFolder(plan_id).summary(shard), "it is gone")
+        except DamagedFile as error:
+            found[shard] = error
+    return found

@@ -22,15 +22,10 @@ import duckdb
 import fsspec  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow.dataset as ds
 
-from coreset.errors import InvalidInput, NotFound
+from coreset.errors import NotFound
 from coreset.schemas.manifest import File
 from coreset.storage.byte_sink import ByteSink
-from coreset.storage.complete_reads import with_complete_reads
-
-
-def missing_library(error: ImportError) -> InvalidInput:
-    """Return the error for a URI whose scheme fsspec knows but cannot open here."""
-    return InvalidInput(f"the library for this storage is not installed ({error}); for S3: pip install 'coreset[s3]'")
+from coreset.storage.complete_reads import missing_library, with_complete_reads
 
 
 class Storage:

@@ -76,6 +76,7 @@ def damaged(name: str, why: str) -> DamagedFile:
         f"{name} in the storage is damaged: {why}. Post the same spec again: what is damaged is made again, and the "
         "rest is used as it is.",
         name=name,
+        why=why,
     )
 
 
@@ -129,7 +130,12 @@ def require_hash(storage: Storage, name: str, stamp: str, recorded: File) -> Non
     """
     if not stamp.startswith(f"{recorded.size} "):
         raise damaged(name, f"it has {stamp.split()[0]} bytes instead of {recorded.size}")
-    if _hash_of(storage, name, stamp) != recorded.sha256:
+    require_sha256(storage, name, stamp, recorded.sha256)
+
+
+def require_sha256(storage: Storage, name: str, stamp: str, sha256: str) -> None:
+    """Raise DamagedFile if a file has another sha256; an unchanged file is read, in pieces, once per process."""
+    if _hash_of(storage, name, stamp) != sha256:
         _hash_of.cache_clear()
         raise damaged(name, "its sha256 differs from the recorded one")
 

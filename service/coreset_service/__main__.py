@@ -1,6 +1,12 @@
 """`python -m coreset_service`: the HTTP service. Settings are CORESET_* variables (coreset.settings)."""
 
+import os
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Before all other imports: a `redis.py` or `coreset.py` of the current folder is not to run in the place of ours.
+    sys.path.pop(0)
+    os.environ["PYTHONSAFEPATH"] = "1"  # of processes that this one starts
 
 import structlog
 import uvicorn

@@ -29,9 +29,11 @@ from coreset_service.http.bodies import BODIES_PER_MINUTE, Bodies
 from coreset_service.http.limits import Rates
 from coreset_service.http.middleware import Envelope
 from coreset_service.http.sessions import Sessions
+from coreset_service.inputs import InputCheck
 from coreset_service.maintenance import Reconciler, Retention
 from coreset_service.metrics import RequestMeter, build_registry
 from coreset_service.routes import API_ROUTERS, PAGE_ROUTERS
+from coreset_service.shared_check import SharedCheck
 from coreset_service.webhooks import Outbox, WebhookSender
 
 API_KEY = HTTPBearer(
@@ -71,12 +73,27 @@ def create_app(
         lifespan=_with(threads),
         description="Score image-text pools with the Diff-In training influence and CLIP score, and select coresets.",
     )
-    metrics = build_registry(store, queue, Counters(redis))
+    counters = Counters(redis)
+    metrics = build_registry(store, queue, counters)
     keyring = read_keyring(settings.api_keys, settings.api_keys_file)
     locations = Locations.parse(settings.allowed_uris, local=is_loopback(settings.host))
     sessions = Sessions(redis, keyring)
     rates = Rates(settings.rate_per_minute, BODIES_PER_MINUTE * settings.max_body_bytes)
-    app.state.context = Context(settings, store, queue, storage, select, metrics, keyring, locations, sessions, rates)
+    inputs = InputCheck(queue.workers, counters, locations, storage)
+    app.state.context = Context(
+        settings,
+        store,
+        queue,
+        storage,
+        select,
+        metrics,
+        keyring,
+        locations,
+        sessions,
+        rates,
+        inputs,
+        SharedCheck(store.probe),
+    )
     for router in API_ROUTERS:
         app.include_router(router, dependencies=[Security(API_KEY)])
     for router in PAGE_ROUTERS:

@@ -23,7 +23,9 @@ from coreset.storage.storage import Storage
 from coreset_service.http.auth import payer_of
 from coreset_service.http.limits import Costly, Rates
 from coreset_service.http.sessions import Sessions
-from coreset_service.score_tables import ScoreTables
+from coreset_service.inputs import InputCheck
+from coreset_service.score_tables import GroupCountCache, ScoreTables
+from coreset_service.shared_check import SharedCheck
 
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of the job")]
 
@@ -48,8 +50,11 @@ class Context:
     locations: Locations
     sessions: Sessions
     rates: Rates
+    inputs: InputCheck
+    takes_writes: SharedCheck
     costly: Costly = field(default_factory=Costly)
     score_tables: ScoreTables = field(default_factory=ScoreTables)
+    group_counts: GroupCountCache = field(default_factory=GroupCountCache)
 
 
 def context_of(request: Request) -> Context:

@@ -19,15 +19,15 @@ from tests.coreset.selections import plan_of, write_parts
 def test_what_is_found_is_counted() -> None:
     wrong = np.array([True, False, True, False, False, False, False, True, False, False])
     value = np.arange(10.0)
-    told = found(value, wrong)
+    outcome = found(value, wrong)
     pairs = [(i, j) for i in np.flatnonzero(wrong) for j in np.flatnonzero(~wrong)]
-    assert told == {
+    assert outcome == {
         "auc": pytest.approx(np.mean([i < j for i, j in pairs])),
         "precision": pytest.approx(2 / 3),
         "found_10": pytest.approx(1 / 3),
         "found_20": pytest.approx(1 / 3),
     }
-    assert found(-value, wrong)["auc"] == pytest.approx(1 - told["auc"])
+    assert found(-value, wrong)["auc"] == pytest.approx(1 - outcome["auc"])
 
 
 def test_a_mix_puts_samples_where_a_job_would(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from benchmarks.decoders import DECODERS, compared, decoders
+from benchmarks.pipeline.decoders import DECODERS, compared, decoders
+from benchmarks.pipeline.watched import Clock
 from benchmarks.shards import raw_samples, web_sized, write_shard
-from benchmarks.watched import Clock
 from coreset_workers.data.tar import ShardReader
 
 

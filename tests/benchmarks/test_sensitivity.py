@@ -11,13 +11,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from benchmarks import plots, sensitivity
-from benchmarks.correlation import pooled
+from benchmarks import plots
 from benchmarks.retraining.digits import digits
 from benchmarks.retraining.evidence import Choice, retrain, scores
 from benchmarks.retraining.training import Training
-from benchmarks.step_sweep import errors
-from benchmarks.training_sweeps import Case, Restarts, measure
+from benchmarks.sensitivity.correlation import pooled
+from benchmarks.sensitivity.step_sweep import errors
+from benchmarks.sensitivity.training_sweeps import Case, Restarts, measure
 from diffin import stencil as st
 from diffin.adjoint import Segment
 from diffin.batch_loss import MeanLoss
@@ -26,7 +26,7 @@ from diffin.samples import ModuleLosses
 
 SMALL = Training("sgd", 0.1, steps=40, batch_size=80, samples=80, retrainings=12, cosine=False)
 SWEEPS = {"checkpoints": (1, 5), "size": (8, 80, 99), "lanczos_steps": (1, 3), "pieces": (1, 2)}
-RESULTS = Path(sensitivity.__file__).parent / "results/sensitivity.json"
+RESULTS = Path(plots.__file__).parent / "results/sensitivity.json"
 
 
 @pytest.fixture(scope="module")

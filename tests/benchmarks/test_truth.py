@@ -100,6 +100,7 @@ def test_adamw_side_by_side_is_torchs_own() -> None:
         torch.testing.assert_close(saved[-1].theta[problem.decayed == keep], theta[keep].detach())
 
 
+@pytest.mark.slow
 def test_scores_of_the_tiny_clip_are_there_for_every_group() -> None:
     problem = tiny_clip(replace(SMALL_CLIP, steps=5))
     outcome = retrain(problem, problem.training)

@@ -1,7 +1,7 @@
 """`python tests/compose/monitoring.py URL`: Prometheus scrapes the service, and has data for each panel of the board.
 
 For smoke.sh, after jobs have run. Every expression of the board must give values, and every alert must be evaluated
-without an error. Only what GPUs tell may be missing.
+without an error. Only the metrics of GPUs may be missing.
 """
 
 import json

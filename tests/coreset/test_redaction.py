@@ -104,12 +104,12 @@ def test_logs_hold_no_secret(kind: str, capsys: pytest.CaptureFixture[str], monk
     except OSError as error:
         structlog.get_logger("x").exception("cannot open", uri=signed, api_key="csk_abc", problem=error)
         logging.getLogger("foreign").warning("GET %s", signed)
-    told = capsys.readouterr().err
-    assert "0f1e2d3c" not in told
-    assert "csk_abc" not in told
-    assert "pool/0.tar" in told
+    reported = capsys.readouterr().err
+    assert "0f1e2d3c" not in reported
+    assert "csk_abc" not in reported
+    assert "pool/0.tar" in reported
     if kind == "json":
-        assert all(json.loads(line) for line in told.splitlines())
+        assert all(json.loads(line) for line in reported.splitlines())
 
 
 def test_errors_hold_no_secret() -> None:
@@ -125,9 +125,9 @@ def test_jobs_tell_no_secret_and_keep_their_spec(store: JobStore, spec: JobSpec)
     store.warn(job.id, f"{signed} is slow")
     store.shards.fail(job.id, 0, signed, f"{signed} is gone")
     store.transition(job.id, JobStatus.FAILED, Reason(code="x", message=f"{signed} is gone"))
-    told = store.get(job.id)
-    assert told.spec.pool.shards == [signed]  # workers read it
-    told = redact_model(told)
+    reported = store.get(job.id)
+    assert reported.spec.pool.shards == [signed]  # workers read it
+    reported = redact_model(reported)
     news = store.events(job.id)
-    assert "0f1e2d3c" not in told.model_dump_json() + repr(news)
-    assert told.spec.reference == job.spec.reference
+    assert "0f1e2d3c" not in reported.model_dump_json() + repr(news)
+    assert reported.spec.reference == job.spec.reference

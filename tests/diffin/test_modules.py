@@ -204,7 +204,9 @@ def test_first_derivatives_of_a_resnet_agree_in_float32() -> None:
     check(resnet, torch.float32, True, ("tracin",))
 
 
-@pytest.mark.parametrize("validation", [False, True], ids=["training", "validation"])
+@pytest.mark.parametrize(
+    "validation", [pytest.param(False, marks=pytest.mark.slow), True], ids=["training", "validation"]
+)
 def test_second_derivatives_of_a_resnet_need_float64(validation: bool) -> None:
     """ReLU's kinks: a float32 step meets them, a float64 step is short enough to meet none."""
     check(resnet, torch.float64, validation, ESTIMATORS, 1e-3)

@@ -79,12 +79,12 @@ def test_it_is_the_recursion() -> None:
 
 
 def test_progress_never_falls_and_ends_below_one() -> None:
-    told: list[float] = []
+    reported: list[float] = []
     segments = [Segment(draw(0, P), 0.4, [Quadratic(symmetric(i)) for i in range(2)])] * 2
-    parameter_influence(segments, [Constant(draw(1, P))] * 2, steps=3, progress=told.append)
-    assert told == sorted(told)
-    assert told[0] == 0
-    assert 0.5 < told[-1] < 1
+    parameter_influence(segments, [Constant(draw(1, P))] * 2, steps=3, progress=reported.append)
+    assert reported == sorted(reported)
+    assert reported[0] == 0
+    assert 0.5 < reported[-1] < 1
 
 
 @pytest.mark.parametrize("batch_size", [7, 64])
@@ -159,7 +159,7 @@ def test_it_foretells_retraining_without_the_set() -> None:
     assert float(torch.cosine_similarity(influence, truth, dim=0)) > 0.75
     assert float((influence - truth).norm()) < 0.7 * float(truth.norm())
     for aim in (samples[absent], validation):
-        before, after, told = (
+        before, after, reported = (
             float(cross_entropies(theta, aim).mean()) for theta in (with_all[-1], without[-1], with_all[-1] + influence)
         )
-        assert (told - before) / (after - before) == pytest.approx(1, abs=0.35)
+        assert (reported - before) / (after - before) == pytest.approx(1, abs=0.35)

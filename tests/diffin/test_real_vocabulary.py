@@ -177,6 +177,7 @@ def test_most_of_the_vocabulary_is_never_moved(trained: Trained) -> None:
     assert trained.preconditioner.max() > 100 * trained.preconditioner[trained.moved].median()
 
 
+@pytest.mark.slow
 def test_the_steps_are_enough_for_the_tolerance(trained: Trained, case) -> None:
     for tolerance in (0.1, 0.01):
         decayed, integral, steps, residual = case(True).errors(trained.moved, 150, tolerance)
@@ -192,6 +193,7 @@ def test_the_hessian_itself_is_resolved_by_enough_steps(trained: Trained, case) 
     assert 3 < steps < 150
 
 
+@pytest.mark.slow
 def test_the_residual_bounds_the_error_at_any_number_of_steps(trained: Trained, case) -> None:
     for steps in (1, 2, 3, 6, 12):
         decayed, integral, taken, residual = case(True).errors(trained.moved, steps, 0.0)

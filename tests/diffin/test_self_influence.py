@@ -52,8 +52,8 @@ def digits() -> Digits:
     pixels, classes = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
     chosen = torch.randperm(len(classes), generator=numbers)[:SAMPLES]
     wrong = torch.rand(SAMPLES, generator=numbers) < FLIPPED
-    told = (classes[chosen] + wrong * torch.randint(1, 10, (SAMPLES,), generator=numbers)) % 10
-    samples = torch.cat([pixels[chosen] / 16 - 0.3, told[:, None]], 1)
+    given = (classes[chosen] + wrong * torch.randint(1, 10, (SAMPLES,), generator=numbers)) % 10
+    samples = torch.cat([pixels[chosen] / 16 - 0.3, given[:, None]], 1)
     theta = torch.randn(LAYOUT.size, dtype=torch.float64, generator=numbers) / 8
     loss, checkpoints = MeanLoss(cross_entropies, [samples], SAMPLES), []
     losses = ModuleLosses(cross_entropies)

@@ -36,8 +36,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     for i in range(SAMPLES):
         pixels = np.array(COLOURS[names[i % 4]]) + draws.normal(0, 25, size=(32, 32, 3))
         picture = jpeg(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), 90)
-        told = names[(i + int(draws.integers(1, 4))) % 4] if i in wrong else names[i % 4]
-        members = {"jpg": picture, "txt": f"something {told}".encode(), "json": json.dumps({"uid": uid(i)}).encode()}
+        given = names[(i + int(draws.integers(1, 4))) % 4] if i in wrong else names[i % 4]
+        members = {"jpg": picture, "txt": f"something {given}".encode(), "json": json.dumps({"uid": uid(i)}).encode()}
         raws.append(RawSample("", "", i, members))
     folder = tmp_path_factory.mktemp("wrong") / "pool"
     folder.mkdir()

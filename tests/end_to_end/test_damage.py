@@ -1,4 +1,4 @@
-"""Pools and runs that are not whole: what can be scored is, and the rest is told with counts and names."""
+"""Damaged pools and runs: what can be scored is scored, and the rest is reported with counts and names."""
 
 import json
 import shutil

@@ -57,8 +57,8 @@ def test_curl_and_jq(folder: Path, stack: LocalStack, job: Job, client: Client) 
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr.splitlines()[-1] == "succeeded 6/6"
     manifest = client.result(job.id)
-    told = json.loads(answer.stdout)
-    assert (told["read"], told["bad"]) == (manifest.read, manifest.bad)
+    reported = json.loads(answer.stdout)
+    assert (reported["read"], reported["bad"]) == (manifest.read, manifest.bad)
     assert len(np.load(folder / "subset.npy")) == round(0.2 * manifest.scored)
     (folder / "job.json").write_text("{}")
     refused = run(folder, stack.url, "bash", "pipeline.sh", "job.json", "another", "subset.npy")
@@ -163,14 +163,30 @@ class Given:
 
 
 SPY = """
-def told(samples):
-    for sample in samples:
-        print("FED", json.loads(sample["json"])["uid"])
-        yield sample
+import json
+
+import open_clip
+
+from coreset import train
+
+open_clip.add_model_config("tiny.json")
+keep = train.keep
 
 
-open_clip_train.data.tarfile_to_samples_nothrow = lambda shards: told(kept(shards))
-main("""
+def spied(*arguments):
+    stage = keep(*arguments)
+
+    def counted(samples):
+        for sample in stage(samples):
+            print("FED", json.loads(sample["json"])["uid"])
+            yield sample
+
+    return counted
+
+
+train.keep = spied
+train.main()
+"""
 
 
 def test_open_clip_trains_on_the_coreset_from_the_original_shards(
@@ -180,9 +196,8 @@ def test_open_clip_trains_on_the_coreset_from_the_original_shards(
     selection = client.select(job.id, {"k": 64, "by": {"clip_score": 1}})
     (folder / "subset.npy").write_bytes(client.download(job.id, selection.id, "subset.npy"))
     (folder / "tiny.json").write_text(json.dumps(TINY_MODEL))
-    known = "import open_clip\nopen_clip.add_model_config('tiny.json')\n"
-    (folder / "train_subset.py").write_text(known + file_of("train_subset.py").replace("main(", SPY, 1))
-    (folder / "train.sh").write_text(file_of("train.sh"))
+    (folder / "spied.py").write_text(SPY)
+    (folder / "train.sh").write_text(file_of("train.sh").replace("-m coreset.train", "spied.py"))
     options = "--model tiny --device cpu --precision fp32 --epochs 1 --batch-size 16 --workers 0 --save-frequency 1"
     shards = str(tiny_pool / "{000000..000005}.tar")
     where = ("--logs", str(folder / "logs"), "--name", "subset")
@@ -191,6 +206,9 @@ def test_open_clip_trains_on_the_coreset_from_the_original_shards(
     fed = re.findall(r"^FED (\w+)$", trained.stdout, re.MULTILINE)
     assert Counter(fed) == Counter(from_subset(np.load(folder / "subset.npy")))
     assert (folder / "logs/subset/checkpoints/epoch_1.pt").is_file()
+    (folder / "loader.py").write_text(file_of("loader.py"))
+    read = run(folder, stack.url, "python", "loader.py", "subset.npy", shards)
+    assert read.stdout.split() == ["64"], read.stderr[-2000:]
 
 
 def members(shards: list[Path]) -> dict[str, bytes]:

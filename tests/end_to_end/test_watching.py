@@ -21,7 +21,7 @@ Values = dict[tuple[str, str], float]
 
 
 def scrape(client: Client) -> Values:
-    """Return what /metrics tells, by name and the values of the labels in their order."""
+    """Return the values of /metrics by name and label values, in the order of the labels."""
     text = httpx.get(f"{client.url}/metrics").text
     families = text_string_to_metric_families(text)
     return {(s.name, " ".join(s.labels.values())): s.value for family in families for s in family.samples}
@@ -63,20 +63,22 @@ def job(client: Client, spec: dict[str, Any], before: Values) -> Job:
 
 
 def test_metrics_tell_what_a_job_did(client: Client, before: Values, job: Job, until: Until) -> None:
-    until(lambda: grown(before, scrape(client))["coreset_worker_seconds_total", "model"] > 0)  # told every few seconds
+    until(
+        lambda: grown(before, scrape(client))["coreset_worker_seconds_total", "model"] > 0
+    )  # reported every few seconds
     after = scrape(client)
-    told = grown(before, after)
-    assert told["coreset_shards_total", "scored"] == SHARDS
-    samples = {status: told["coreset_samples_total", status] for status in job.progress.samples.bad}
+    reported = grown(before, after)
+    assert reported["coreset_shards_total", "scored"] == SHARDS
+    samples = {status: reported["coreset_samples_total", status] for status in job.progress.samples.bad}
     assert samples == job.progress.samples.bad
-    assert told["coreset_samples_total", "ok"] == job.progress.samples.scored
-    attempts = {task: told["coreset_task_attempts_total", task] for task in ("prepare", "score", "merge", "finish")}
+    assert reported["coreset_samples_total", "ok"] == job.progress.samples.scored
+    attempts = {task: reported["coreset_task_attempts_total", task] for task in ("prepare", "score", "merge", "finish")}
     assert attempts == {"prepare": 1, "score": SHARDS, "merge": 1, "finish": 1}
-    assert told["coreset_jobs_ended_total", "succeeded"] == 1
-    assert told["coreset_http_requests_total", "POST /v1/jobs 202"] == 1
-    assert told["coreset_leases_expired_total", ""] == 0
-    assert told["coreset_worker_seconds_total", "data"] > 0
-    assert told["coreset_worker_seconds_total", "other"] > told["coreset_task_seconds_total", "finish"] > 0
+    assert reported["coreset_jobs_ended_total", "succeeded"] == 1
+    assert reported["coreset_http_requests_total", "POST /v1/jobs 202"] == 1
+    assert reported["coreset_leases_expired_total", ""] == 0
+    assert reported["coreset_worker_seconds_total", "data"] > 0
+    assert reported["coreset_worker_seconds_total", "other"] > reported["coreset_task_seconds_total", "finish"] > 0
     assert after["coreset_jobs", "scoring"] == after["coreset_tasks", "gpu running"] == 0
     assert after["coreset_workers", "busy"] + after["coreset_workers", "idle"] == 1
 
@@ -86,13 +88,13 @@ def test_one_request_id_leads_through_all_logs(stack: LocalStack, job: Job) -> N
     accepted, answered = lines["service"]
     assert (accepted["event"], accepted["job"]) == ("job accepted", job.id)
     assert (answered["event"], answered["status"], answered["path"]) == ("request", 202, "/v1/jobs")
-    told = lines["worker-0"]
-    assert {line["job"] for line in told} == {job.id}
-    assert all(line["worker"] for line in told)
-    tasks = [line["task"].removeprefix(f"{job.id}-") for line in told if line["event"] == "task ended"]
+    reported = lines["worker-0"]
+    assert {line["job"] for line in reported} == {job.id}
+    assert all(line["worker"] for line in reported)
+    tasks = [line["task"].removeprefix(f"{job.id}-") for line in reported if line["event"] == "task ended"]
     assert (tasks[0], tasks[-1]) == ("prepare", "finish")
     assert sorted(tasks[1:-2]) == [f"score-{index}" for index in range(SHARDS)]
-    assert sorted(line["shard"] for line in told if line["event"] == "shard scored") == list(range(SHARDS))
+    assert sorted(line["shard"] for line in reported if line["event"] == "shard scored") == list(range(SHARDS))
 
 
 def test_an_expired_lease_is_counted_and_the_next_attempt_has_the_same_request_id(
@@ -105,9 +107,9 @@ def test_an_expired_lease_is_counted_and_the_next_attempt_has_the_same_request_i
     assert worker is not None
     worker.kill()
     ended(client, job_id)
-    told = grown(before, scrape(client))
-    assert told["coreset_leases_expired_total", ""] == 1
-    assert told["coreset_task_attempts_total", "prepare"] == 2
+    reported = grown(before, scrape(client))
+    assert reported["coreset_leases_expired_total", ""] == 1
+    assert reported["coreset_task_attempts_total", "prepare"] == 2
     lines = logged(stack, "expired-1")["worker-0"]
     assert [line["attempt"] for line in lines if line["event"] == "task started"][:2] == [1, 2]
     assert any(line["event"].startswith("lease expired") for line in lines)

@@ -27,7 +27,7 @@ from rich.table import Table
 from coreset.errors import Conflict
 from coreset.schemas.job import TERMINAL, JobStatus
 from tests.conftest import train_tiny
-from tests.faults import cancels, data, kills, outages, s3
+from tests.faults import cancels, clocks, data, flips, kills, outages, s3, strangers
 from tests.faults.lab import LEASE_SECONDS, STALL_SECONDS, Lab, Strike, lab, struck
 
 SAMPLES, SHARDS = 540, 18
@@ -87,19 +87,49 @@ FAULTS = [
     Fault("cancel, scoring", partial(cancels.cancel, status=JobStatus.SCORING), CANCELLED, 2),
     Fault("cancel, reducing", partial(cancels.cancel, status=JobStatus.REDUCING), CANCELLED, 2),
     Fault("SIGTERM to a worker", kills.drain, "it exits with 0", 3),
+    *(
+        Fault(f"a bit flipped in {name}, posted again", partial(flips.posted_again, name=name), "the job's end", 2)
+        for name in flips.OF_THE_PLAN
+    ),
+    *(
+        Fault(f"a bit flipped in {name} before the finish", partial(flips.at_the_finish, name=name), "the job's end", 2)
+        for name in flips.AT_THE_FINISH
+    ),
+    Fault("a bit flipped in the counts before the finish", flips.merge, "the job's end"),
+    Fault("a bit flipped in a manifest", flips.manifest, "the job's end", 2),
+    Fault("records and messages of other versions", strangers.another_version, "the job's end"),
+    Fault("300 half-sent requests", strangers.half_sent_requests, "the slowest answer"),
+    Fault("hostile parquets beside the shards", strangers.hostile_parquets, "the job's end"),
+    Fault("hostile params.txt", strangers.hostile_options, "all refused, and the job's end"),
     Fault("S3: answers of 500", partial(s3.bad_s3, kind="error"), "the job's end"),
     Fault("S3: done, but answered with 500", partial(s3.bad_s3, kind="lost"), "the job's end"),
     Fault("S3: slow answers", partial(s3.bad_s3, kind="slow"), "the job's end"),
     Fault("S3: answers cut off", partial(s3.bad_s3, kind="cut"), "the job's end"),
     Fault("S3: half an answer, called all of it", partial(s3.bad_s3, kind="short"), "the job's end"),
 ]
-ON_A_SMALL_DISK = [Fault("the storage's disk full", data.full_disk, "from room again to the job's end")]
+JUMPS = {"an hour ahead": clocks.HOUR, "an hour back": -clocks.HOUR}
+OF_CLOCKS = [
+    *(
+        Fault(f"a worker's clock jumps {way}, another dies", partial(clocks.worker, seconds=by), AGAIN, 2)
+        for way, by in JUMPS.items()
+    ),
+    *(
+        Fault(f"the service's clock jumps {way}", partial(clocks.service, seconds=by), "the job's end")
+        for way, by in JUMPS.items()
+    ),
+]
+ON_A_SMALL_DISK = [
+    Fault("the storage's disk full", data.full_disk, "from room again to the job's end"),
+    Fault("the storage turns read-only", data.read_only, "from writable again to the job's end"),
+]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="OUT")
-    parser.add_argument("--only", metavar="WORDS", default="", help="faults whose names hold these words")
+    parser.add_argument(
+        "--only", metavar="WORDS", action="append", help="faults whose names contain these words; OUT keeps the others"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     console, started = Console(), time.monotonic()
@@ -108,10 +138,19 @@ def main() -> None:
         folder = Path(name)
         with console.status("drawing a pool and training on it"):
             shards, run = make_training(folder)
-        wanted = lambda faults: [fault for fault in faults if options.only in fault.name]  # noqa: E731
+        wanted = lambda faults: [  # noqa: E731
+            fault for fault in faults if any(words in fault.name for words in options.only or [""])
+        ]
         if faults := wanted(FAULTS):
             with lab(folder / "data", shards, run) as found:
                 results += suffer(console, found.observe(), faults, options.seed)
+        if faults := wanted(OF_CLOCKS):
+            clock = clocks.library(folder)
+            if clock is None:
+                console.print("clocks: skipped, since there is no C compiler")
+            else:
+                with lab(folder / "clocked", shards, run, clock=clock) as found:
+                    results += suffer(console, found.observe(), faults, options.seed)
         if faults := wanted(ON_A_SMALL_DISK):
             with small_disk(folder / "disk") as disk:
                 if disk is None:
@@ -121,7 +160,10 @@ def main() -> None:
                         results += suffer(console, found.observe(), faults, options.seed)
     show(console, results)
     if options.json:
-        options.json.write_text(json.dumps(record(results, options.seed, time.monotonic() - started), indent=2) + "\n")
+        recorded = record(results, options.seed, time.monotonic() - started)
+        if options.only and options.json.exists():
+            recorded = with_others(recorded, json.loads(options.json.read_text()))
+        options.json.write_text(json.dumps(recorded, indent=2) + "\n")
     raise SystemExit(1 if any(found.wrong for found in results) else 0)
 
 
@@ -200,6 +242,14 @@ def record(results: list[Found], seed: int, seconds: float) -> dict[str, Any]:
     return {"seed": seed, "settings": settings, "environment": machine, "seconds": seconds} | {
         "faults": [asdict(found) for found in results]
     }
+
+
+def with_others(recorded: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of some faults with the others of an earlier one, in the order of the list."""
+    rows = {row["name"]: row for row in (*before["faults"], *recorded["faults"])}
+    names = [fault.name for fault in (*FAULTS, *OF_CLOCKS, *ON_A_SMALL_DISK)]
+    seconds = before["seconds"] + recorded["seconds"]
+    return recorded | {"seconds": seconds, "faults": [rows[name] for name in names if name in rows]}
 
 
 if __name__ == "__main__":

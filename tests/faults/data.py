@@ -25,7 +25,7 @@ def garbage(path: Path) -> None:
 
 
 def change(path: Path) -> None:
-    """Give it a member more, as somebody does who writes the shard anew."""
+    """Add a member, as rewriting the shard does."""
     note = path.with_suffix(".note")
     note.write_text(
         "a note\n" * 10_000
@@ -87,7 +87,7 @@ def _named(lab: Lab, job: Job, path: Path, fails: bool) -> None:
 
 
 def half_a_part(lab: Lab, random: Random) -> float:
-    """Leave a part cut in half, one under a temporary name, and no summary, as a crash might: both are written anew."""
+    """Leave a part cut in half, one under a temporary name, and no summary, as a crash might: both are rewritten."""
     lab.clear()
     lab.ended(lab.submit())
     shard = random.randrange(len(lab.shards))
@@ -155,11 +155,33 @@ def full_disk(lab: Lab, random: Random) -> float:
     finally:
         filler.unlink(missing_ok=True)
     assert job.status is JobStatus.FAILED, job.status
-    told = f"{job.reason} {job.failed_shards}"
-    assert "no space" in told.lower(), f"the job says {told[:300]}"
+    reported = f"{job.reason} {job.failed_shards}"
+    assert "no space" in reported.lower(), f"the job says {reported[:300]}"
     roomy = time.monotonic()
     lab.assert_undisturbed(lab.submit())
     return time.monotonic() - roomy
+
+
+def read_only(lab: Lab, random: Random) -> float:
+    """Turn the storage's disk read-only mid-job: the job fails and says why; writable again, the same spec goes on."""
+    job_id = lab.begin()
+    until(lambda: lab.shards_done() >= 2, "2 shards done")
+    try:
+        until(lambda: _remount(lab, "ro"), "a moment in which no file is being written", pause=0.005)
+        job = lab.ended(job_id)
+    finally:
+        assert _remount(lab, "rw")
+    assert job.status is JobStatus.FAILED, job.status
+    reported = f"{job.reason} {job.failed_shards}"
+    assert "cannot be written" in reported, f"the job says {reported[:300]}"
+    writable = time.monotonic()
+    lab.assert_undisturbed(lab.submit())
+    return time.monotonic() - writable
+
+
+def _remount(lab: Lab, mode: str) -> bool:
+    command = ["mount", "-o", f"remount,{mode}", lab.stack.storage]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _fill(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""kill -9 of a worker at seeded random moments; a poison shard; a worker that freezes, or is told to go."""
+"""kill -9 of a worker at seeded random moments; a poison shard; a worker that freezes, or is asked to stop."""
 
 import itertools
 import os
@@ -75,7 +75,7 @@ MOMENTS: dict[str, Moment] = {
 
 
 def kill(lab: Lab, random: Random, moment: Moment) -> float:
-    """kill -9 whoever is caught. Returns the seconds until the lost task is taken again, by whomever."""
+    """kill -9 the worker that is caught. Return the seconds until any worker takes the lost task again."""
     job_id = lab.begin()
     pid, task = moment(lab, job_id, random)
     os.kill(pid, signal.SIGKILL)
@@ -152,9 +152,9 @@ def drain(lab: Lab, random: Random) -> float:
     child = next(child for child in lab.workers if child.process and child.process.pid == pid)
     process = child.process
     assert process is not None
-    told = time.monotonic()
+    asked = time.monotonic()
     process.terminate()
     assert process.wait(timeout=30) == 0, f"exit code {process.returncode}"
-    seconds = time.monotonic() - told
+    seconds = time.monotonic() - asked
     lab.assert_undisturbed(job_id)
     return seconds

@@ -85,6 +85,7 @@ class Lab:
     Attributes:
         spec: of the job that is disturbed.
         undisturbed: what it gives when it is left alone; known after `observe`.
+        clocks: folder of the seconds by which the clock of a process is shifted, by pid; None if none can be.
     """
 
     stack: LocalStack
@@ -94,6 +95,7 @@ class Lab:
     shards: list[Path]
     undisturbed: Undisturbed | None = None
     plan_id: str = ""
+    clocks: Path | None = None
 
     # ---- the job
 
@@ -215,6 +217,13 @@ class Lab:
 
         until(known, "all workers at work", 60)
 
+    def jump(self, child: Child, seconds: int) -> None:
+        """Shift a process's clock from its true time, and let it notice."""
+        assert self.clocks is not None
+        assert child.process is not None
+        (self.clocks / str(child.process.pid)).write_text(str(seconds))
+        time.sleep(0.2)
+
     def stop_workers(self) -> None:
         self._tell_workers(signal.SIGSTOP)
 
@@ -294,12 +303,15 @@ def struck(strike: Strike, lab: Lab, random: Random) -> float:
 
 
 @contextmanager
-def lab(folder: Path, shards: list[Path], run: Path, workers: int = 2, storage: str = "") -> Iterator[Lab]:
+def lab(
+    folder: Path, shards: list[Path], run: Path, workers: int = 2, storage: str = "", clock: Path | None = None
+) -> Iterator[Lab]:
     """Start everything below a folder.
 
     Args:
         shards: of the pool, in one folder.
         run: the training's.
+        clock: library that shifts clocks (tests.faults.clocks).
     """
     environment = {
         **os.environ,
@@ -309,6 +321,10 @@ def lab(folder: Path, shards: list[Path], run: Path, workers: int = 2, storage: 
         "CORESET_LOADER_PROCESSES": "0",
         "CORESET_RECONCILE_SECONDS": "2",
     }
+    clocks = folder.with_name(f"{folder.name}-clocks") if clock else None
+    if clocks is not None:
+        clocks.mkdir()
+        environment |= {"LD_PRELOAD": str(clock), "FAULT_CLOCKS": str(clocks)}
     spec = {
         "pool": {"shards": [str(path) for path in shards]},
         "checkpoints": {"run": str(run)},
@@ -318,6 +334,6 @@ def lab(folder: Path, shards: list[Path], run: Path, workers: int = 2, storage: 
     server.LIVED_WELL_SECONDS = 0.0  # workers are killed so often here that the pauses before they start would grow
     stack = LocalStack(folder, environment, port=0, workers=workers, storage=storage)
     with stack, Client(stack.url) as client, Redis.from_url(stack.redis_url) as redis:
-        found = Lab(stack, client, redis, spec, shards)
+        found = Lab(stack, client, redis, spec, shards, clocks=clocks)
         found.ready()
         yield found

@@ -16,5 +16,5 @@ def bad_s3(lab: Lab, random: Random, kind: str) -> float:
     run = Path(lab.spec["checkpoints"]["run"])
     with s3_server() as port, taken_for_s3(port) as proxy, tempfile.TemporaryDirectory() as folder:
         seconds = disturb(proxy, Path(folder), lab.shards[:SHARDS], run, spoiled([kind], str(random.random())))
-        assert proxy.told[kind] > 0, "no request was spoiled"
+        assert proxy.counts[kind] > 0, "no request was spoiled"
     return seconds

@@ -1,4 +1,4 @@
-"""docs/reliability.md tells what `make faults` saw last."""
+"""docs/reliability.md shows the last results of `make faults`."""
 
 import json
 from pathlib import Path

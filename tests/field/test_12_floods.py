@@ -1,18 +1,24 @@
 """Point 12, the service's part: what is large or endless costs its sender, not others."""
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
 
+from coreset.errors import StoredSpecsFull
+from coreset.local import stack
+from coreset.local.log_files import rotate
 from coreset.queue import job_listing
-from coreset.queue.job_store import JobStore
+from coreset.queue.job_store import LEAST_SPEC_BYTES, Caller, JobStore
 from coreset.schemas.job import JobStatus
 from coreset.spec.job import JobSpec
 from coreset_service.http.middleware import REFUSALS_PER_SECOND, Sample
@@ -47,6 +53,57 @@ def test_a_filtered_list_reads_no_other_job(store: JobStore, spec: JobSpec, monk
     monkeypatch.setattr(store.listing, "read", lambda ids: (read.extend(ids), jobs(ids))[1])
     assert [job.id for job in store.listing.page(20, status=JobStatus.FAILED).jobs] == ["j2"]
     assert read == ["j2"]
+
+
+def test_specs_of_ended_jobs_count_until_they_are_deleted(store: JobStore, spec: JobSpec, redis: Redis) -> None:
+    long = JobSpec.model_validate({**spec.model_dump(), "pool": {"shards": [f"/p/{n:0>90}.tar" for n in range(1000)]}})
+    size = len(long.model_dump_json())
+    caller = Caller("curation", max_open_jobs=100, max_spec_bytes=2 * size + LEAST_SPEC_BYTES)
+    for number in range(2):
+        store.create(long, f"j{number}", caller=caller)
+        store.transition(f"j{number}", JobStatus.FAILED)
+    with pytest.raises(StoredSpecsFull, match="ttl_seconds_after_finished") as refused:
+        store.create(long, "j2", caller=caller)
+    assert (refused.value.status, refused.value.type) == (429, "stored-specs-full")
+    store.create(spec, "j3", idempotency_key="once", caller=caller)  # a short one counts for 4 KiB
+    assert redis.hget("coreset:spec_bytes", "curation") == str(2 * size + LEAST_SPEC_BYTES).encode()
+    assert store.create(spec, "j4", idempotency_key="once", caller=caller).id == "j3", "it is no new one"
+    with pytest.raises(StoredSpecsFull):
+        store.create(spec, "j4", caller=caller)
+    store.create(spec, "j5", caller=Caller("another", 100, LEAST_SPEC_BYTES))
+    store.delete("j0")
+    store.create(spec, "j4", caller=caller)
+    for job_id in ("j1", "j3", "j4", "j5"):
+        if job_id != "j1":
+            store.transition(job_id, JobStatus.FAILED)
+        store.delete(job_id)
+    assert redis.hgetall("coreset:spec_bytes") == {}
+
+
+def test_a_log_is_bounded_and_its_last_lines_are_kept(tmp_path: Path) -> None:
+    """The writer keeps its file open, as a child process does."""
+    log = tmp_path / "worker-0.log"
+    older = log.with_name("worker-0.log.1")
+    with log.open("ab", buffering=0) as output:
+        for number in range(1000):
+            output.write(b"%6d %s\n" % (number, b"x" * 92))
+            rotate(log, limit=10_000)
+            assert log.stat().st_size <= 10_000
+    assert older.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["worker-0.log", "worker-0.log.1"]
+    kept = [int(line.split()[0]) for line in (older.read_text() + log.read_text()).splitlines()]
+    assert kept == list(range(kept[0], 1000)), "no line between the oldest kept and the last is missing"
+    assert 100 < len(kept) <= 202
+
+
+def test_a_stack_rotates_the_logs_of_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotated: set[str] = set()
+    monkeypatch.setattr(stack, "rotate", lambda log: rotated.add(log.name))
+    with stack.LocalStack(tmp_path, os.environ, port=0, workers=0):
+        deadline = time.monotonic() + 60
+        while rotated != {"service.log", "redis.log"}:
+            assert time.monotonic() < deadline, rotated
+            time.sleep(0.05)
 
 
 def test_a_long_path_is_cut_in_the_log(api: TestClient, caplog: pytest.LogCaptureFixture) -> None:
@@ -115,15 +172,15 @@ def test_receivers_that_drip_do_not_delay_anothers_message(
 ) -> None:
     outbox = Outbox(redis)
     sender = WebhookSender(outbox, SECRET, private=True)
-    told, receiver = threading.Event(), Receiver(204)
+    removed, receiver = threading.Event(), Receiver(204)
     with dripping() as (slow, most), receiver.listening() as url:
         for number in range(24):
             ended(store, spec, f"{slow}{number}", f"slow{number}")
         ended(store, spec, url, "quick")
         remove = outbox.remove
-        monkeypatch.setattr(outbox, "remove", lambda job_id: (remove(job_id), told.set()))
+        monkeypatch.setattr(outbox, "remove", lambda job_id: (remove(job_id), removed.set()))
         sender.start()
-        assert told.wait(12), "before a single slow try was given up"
+        assert removed.wait(12), "before a single slow try was given up"
         sender.stop()
         assert len(receiver.heard) == 1
         assert 0 < most[0] <= OF_ONE_RECEIVER

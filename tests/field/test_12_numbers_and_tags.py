@@ -1,5 +1,6 @@
 """Numbers in checkpoint files cost no time, and a tag of weights reaches no place that is not allowed."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from coreset_workers.data import opening
 from coreset_workers.model.limits import check_tag
 from coreset_workers.model.tokenizers import load_tokenizer
 from tests.field.trainer import TINY
+from tests.fuzz.params import mutated, read
 
 
 @pytest.fixture
@@ -70,3 +72,10 @@ def test_the_vocabulary_of_a_model_called_siglip_is_not_fetched_either() -> None
     model = PlannedModel(name="my-siglip", config=TINY, source="spec")
     with pytest.raises(LocationForbidden, match=r"storage\.googleapis\.com"):
         load_tokenizer(model, "my-siglip")
+
+
+def test_mutated_options_of_a_run_are_planned_with_finite_numbers_or_refused(tmp_path: Path) -> None:
+    found: Counter[str] = Counter()
+    for seed in range(150):
+        found += read(tmp_path, mutated(seed))
+    assert min(found["planned"], found["refused"]) > 10

@@ -17,9 +17,13 @@ from coreset.spec.selection import SelectSpec
 from coreset.storage.storage import Storage
 from tests.coreset.selections import plan_of, write_parts
 
-RECIPE_IN_WORDS = (
-    "recipe target_balanced: mean of the ranks of Diff-In and CLIP score; CLIP score ranked within each cluster; each "
-    "cluster has the share that it has in the target; one sample of each caption before a second of any"
+SHELL_IN_WORDS = (
+    "each cluster has the share that it has in the target; one sample of each caption before a second of any"
+)
+RECIPE_IN_WORDS = f"recipe clip_score_target_balanced: CLIP score, highest first; {SHELL_IN_WORDS}"
+MIXED_IN_WORDS = (
+    "recipe target_balanced: mean of the ranks of Diff-In and CLIP score; CLIP score ranked within each cluster; "
+    + SHELL_IN_WORDS
 )
 BOTH = {"diffin": 1, "clip_score": 1}
 
@@ -32,9 +36,10 @@ def spec_of(body: dict[str, Any]) -> SelectSpec:
     ("body", "words"),
     [
         ({}, RECIPE_IN_WORDS),
-        ({"recipe": "target_balanced"}, RECIPE_IN_WORDS),
+        ({"recipe": "clip_score_target_balanced"}, RECIPE_IN_WORDS),
+        ({"recipe": "target_balanced"}, MIXED_IN_WORDS),
         ({"by": BOTH}, "mean of the ranks of Diff-In and CLIP score"),
-        ({"within": {}}, "mean of the ranks of Diff-In and CLIP score"),
+        ({"within": {}}, "CLIP score, highest first"),
         ({"by": {"loss": -1}}, "Loss, lowest first"),
         (
             {"by": {"diffin": 2, "loss": -1}, "within": {"loss": "shard"}},
@@ -65,8 +70,9 @@ def test_a_rule_is_described_in_full(body: dict[str, Any], words: str) -> None:
 
 def test_by_alone_adds_nothing_and_keeps_the_id_of_the_same_rule() -> None:
     plan = plan_of(1, scores=[Score.DIFFIN, Score.CLIP_SCORE])
+    mixed = {"recipe": "target_balanced"}
     alone, all_samples, recipe = (
-        spec_of(body).with_recipe(clusters=True) for body in ({"by": BOTH}, {"by": BOTH, "within": {}}, {})
+        spec_of(body).with_recipe(clusters=True) for body in ({"by": BOTH}, {"by": BOTH, "within": {}}, mixed)
     )
     assert (alone.within, alone.quota, alone.distinct, alone.recipe) == ({}, None, None, None)
     assert selection_id(plan, alone) == selection_id(plan, all_samples)
@@ -76,10 +82,13 @@ def test_by_alone_adds_nothing_and_keeps_the_id_of_the_same_rule() -> None:
 
 def test_the_recipe_is_visible_in_the_spec_and_survives_storing() -> None:
     spec = spec_of({})
-    assert spec.recipe == "target_balanced"
+    assert spec.recipe == "clip_score_target_balanced"
     assert SelectSpec.model_validate_json(spec.model_dump_json()) == spec
+    mixed = spec_of({"recipe": "target_balanced"})
+    assert mixed.by == BOTH
+    assert SelectSpec.model_validate_json(mixed.model_dump_json()) == mixed
     assert spec_of({"by": BOTH, "recipe": None}).recipe is None
-    old = spec.model_dump(exclude={"recipe"})  # a job stored by the version before: `within` is null
+    old = mixed.model_dump(exclude={"recipe"})  # a job stored by the version before: `within` is null
     assert SelectSpec.model_validate(old).recipe == "target_balanced"
 
 
@@ -110,4 +119,6 @@ def test_command_line_and_page_show_the_words(tmp_path: Path, capsys: pytest.Cap
     with ScoreTable(storage, plan, selection) as table:
         summary = summarize(table)
     assert summary.rule == RECIPE_IN_WORDS
-    assert [ranking.label for ranking in summary.rankings if ranking.name == SELECTION] == ["target_balanced"]
+    assert [ranking.label for ranking in summary.rankings if ranking.name == SELECTION] == [
+        "clip_score_target_balanced"
+    ]

@@ -1,4 +1,4 @@
-"""Issue 18, point 20: jobs can be told apart, by name, labels, kind, pool, size and target, wherever they are shown."""
+"""Issue 18, point 20: jobs are distinguishable by name, labels, kind, pool, size and target everywhere."""
 
 from typing import Any
 

@@ -19,8 +19,7 @@ JOB: dict[str, Any] = {"pool": {"shards": "a.tar"}, "checkpoints": {"run": "logs
 @pytest.mark.parametrize(
     ("scores", "by"),
     [
-        (["clip_score"], "clip_score"),
-        (["random", "loss", "clip_score"], "clip_score"),
+        (["random", "loss"], "loss"),
         (["random", "tracin"], "tracin"),
         (["diffin", "loss"], "diffin"),
     ],
@@ -33,8 +32,11 @@ def test_the_default_follows_the_scores_and_is_visible(scores: list[str], by: st
     assert (further.by, further.recipe) == ({Score(by): 1.0}, None)
 
 
-def test_both_scores_of_the_recipe_give_the_recipe() -> None:
-    assert JobSpec.model_validate({**JOB, "scores": ["diffin", "clip_score"]}).select.recipe == "target_balanced"
+@pytest.mark.parametrize("scores", [["clip_score"], ["diffin", "clip_score"], ["random", "loss", "clip_score"]])
+def test_the_score_of_the_recipe_gives_the_recipe(scores: list[str]) -> None:
+    spec = JobSpec.model_validate({**JOB, "scores": scores})
+    assert spec.select.recipe == "clip_score_target_balanced"
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_a_recipe_that_is_named_is_never_replaced() -> None:

@@ -137,7 +137,7 @@ def read(path: Path, data: bytes) -> Counter[str]:
             note_unusable_uids(reader.oddities, str(path), [sample])
             found[sample.status.value] += 1
             assert len(sample.uid) == 32
-            assert raw.key not in keys, "a key is told twice"
+            assert raw.key not in keys, "a key is reported twice"
             keys.add(raw.key)
     except ShardUnreadable:
         return Counter(unreadable=1)

@@ -30,12 +30,12 @@ class FaultyProxy:
 
     Attributes:
         choose: may be changed at any time.
-        told: number of requests by fault; those without one are under None.
+        counts: number of requests by fault; those without one are under None.
     """
 
     def __init__(self, port: int, choose: Choose = lambda method, path: None, slow_seconds: float = 0.4) -> None:
         self.choose = choose
-        self.told: Counter[str | None] = Counter()
+        self.counts: Counter[str | None] = Counter()
         self._slice_seconds = slow_seconds / SLICES
         self._server_port = port
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class FaultyProxy:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         with self._lock:
             fault = self.choose(request.command, request.path)
-            self.told[fault] += 1
+            self.counts[fault] += 1
         if fault == "error":
             return self._fail(request)
         status, headers, answer = self._ask(request, body)

@@ -28,4 +28,4 @@ def test_a_checkpoint_comes_whole_under_every_fault(
         assert all(torch.equal(found.state_dict[name], value) for name, value in expected.state_dict.items())
         assert optimizer_step(inspect(uri).optimizer) == optimizer_step(expected.optimizer)
         assert sha256(uri) == sha256(local)
-    assert proxy.told[fault] > 0
+    assert proxy.counts[fault] > 0

@@ -59,7 +59,7 @@ def test_a_shard_comes_whole_under_every_fault(shard: str, proxy: FaultyProxy, f
     proxy.choose = now_and_then(fault, 0.4, seed=2, methods=("GET",))
     for _ in range(3):
         assert [sample.members for sample in read(shard)] == expected
-    assert proxy.told[fault] > 0
+    assert proxy.counts[fault] > 0
 
 
 @pytest.mark.parametrize("fault", ["error", "cut"])

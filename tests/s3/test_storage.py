@@ -34,7 +34,7 @@ def test_what_is_written_is_read_back_under_every_fault(storage: Storage, proxy:
         assert (written.size, written.sha256) == (size, hashlib.sha256(data).hexdigest())
         assert storage.read(f"a/{size}.bin") == data
     assert storage.names("a") == ["100.bin", f"{LARGE}.bin"]
-    assert proxy.told[fault] > 0
+    assert proxy.counts[fault] > 0
 
 
 @pytest.mark.parametrize("fault", ["cut", "short"])
@@ -51,7 +51,7 @@ def test_a_table_is_whole_for_arrow_and_duckdb_where_answers_are_not(
         with duckdb.connect() as db:
             storage.register_in(db)
             assert db.sql(f"SELECT * FROM '{storage.uri('p/1.parquet')}' ORDER BY row").arrow().read_all().equals(table)
-    assert proxy.told[fault] > 0
+    assert proxy.counts[fault] > 0
 
 
 def test_a_storage_that_withholds_the_rest_of_a_file_is_an_error(storage: Storage, proxy: FaultyProxy) -> None:

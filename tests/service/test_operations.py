@@ -36,7 +36,7 @@ def metric_names(api: TestClient) -> set[str]:
 
 def metrics_in(text: str) -> set[str]:
     """Return the metrics that an expression or a text names, series of histograms as the histogram."""
-    text = re.sub(r"python -m \w+", "", text)  # `coreset_workers` is a package too
+    text = re.sub(r"python (-P )?-m \w+", "", text)  # `coreset_workers` is a package too
     return {re.sub(r"_(bucket|count|sum)$", "", name) for name in re.findall(r"coreset_[a-z_]*[a-z]", text)}
 
 
@@ -48,9 +48,9 @@ def test_every_setting_is_named_and_no_other() -> None:
 
 @pytest.mark.parametrize("kind", [ServiceSettings, WorkerSettings])
 def test_the_defaults_are_the_real_ones(kind: type[BaseSettings]) -> None:
-    told = dict(re.findall(r"^\| `(CORESET_\w+)` \| `?([^|`]*)`? \|", OPERATIONS, re.MULTILINE))
+    documented = dict(re.findall(r"^\| `(CORESET_\w+)` \| `?([^|`]*)`? \|", OPERATIONS, re.MULTILINE))
     for variable, default in settings_of(kind).items():
-        assert told[variable] == str(default), variable
+        assert documented[variable] == str(default), variable
 
 
 def test_every_metric_is_named_and_no_other(api: TestClient) -> None:

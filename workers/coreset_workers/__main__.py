@@ -3,15 +3,22 @@
 SIGTERM lets the running task end. Settings are CORESET_* variables (coreset.settings.WorkerSettings).
 """
 
-import argparse
 import os
-import socket
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Before all other imports: a `torch.py` or `redis.py` of the current folder is not to run in the place of ours.
+    sys.path.pop(0)
+    os.environ["PYTHONSAFEPATH"] = "1"  # of processes that this one starts
+
+import argparse
+import socket
 from collections.abc import Sequence
 from importlib import import_module
 
 import structlog
 
+from coreset.access.file_view import FILE_VIEW, file_view
 from coreset.access.locations import Locations
 from coreset.logs import configure
 from coreset.queue.task_ids import QUEUES
@@ -54,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log = structlog.get_logger("workers")
     log.info("worker started", queues=options.queues, device=options.device, pid=os.getpid())
     import_module("coreset_workers.tasks")  # now, not in the first task: torch and open_clip take seconds
-    with MetricsExporter(runtime.totals, activity, worker.name, gpu_memory):
+    report = lambda: {FILE_VIEW: file_view(), **gpu_memory()}  # noqa: E731
+    with MetricsExporter(runtime.totals, activity, worker.name, report):
         worker.work(burst=options.burst, logging_level=None)
     log.info("worker stopped")
 

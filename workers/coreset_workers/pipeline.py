@@ -22,16 +22,15 @@ from coreset.storage.trials import load_proxy_plan, load_trials, save_failure, s
 from coreset.storage.verified import Damage, take_damage
 from coreset_workers.evaluation.plan import make_trials, plan_proxies
 from coreset_workers.evaluation.trial import answer_trial
-from coreset_workers.influence.prepared_files import discard_preparation
 from coreset_workers.model.device import device_name
-from coreset_workers.outputs.parts import find_part, find_summary
+from coreset_workers.outputs.parts import find_part
+from coreset_workers.repair import PlanRepair
 from coreset_workers.resources import Resources
 from coreset_workers.stages.conclude import conclude_job
 from coreset_workers.stages.finish import finish_job, pool_warnings
 from coreset_workers.stages.merge import Counts, merge_counts, read_counts, write_counts
 from coreset_workers.stages.plan import load_job_plan, make_plan, save_plan
 from coreset_workers.stages.prepare import prepare_plan
-from coreset_workers.stages.score import score_shard
 
 log = structlog.get_logger("coreset_workers.pipeline")
 
@@ -157,64 +156,64 @@ class JobPipeline:
         self.reporter.shard_started(shard, device_name(self.resources.device))
         planned = plan.shards[shard]
         try:
-            try:
-                summary = self._scored(plan, shard, thumbnails)
-            except DamagedFile:  # of those that preparing wrote
-                self._prepare_again(plan, shard)
-                summary = self._scored(plan, shard, thumbnails)
+            summary = self._repair(plan, thumbnails).score(shard)
         except ShardUnreadable as error:
-            log.warning("shard failed", uri=planned.uri, detail=error.detail)
-            self.reporter.shard_failed(shard, planned.uri, error.detail)
+            log.warning("shard failed", uri=planned.label, detail=error.detail)
+            self.reporter.shard_failed(shard, planned.label, error.detail)
             return
         self.reporter.shard_done(summary, resumed=False)
         log.info("shard scored", read=summary.read, scored=summary.scored, seconds=round(summary.seconds, 3))
 
-    def _scored(self, plan: Plan, shard: int, thumbnails: bool) -> ShardSummary:
-        scorer, loader = self.resources.scorer(plan), self.resources.loader(plan)
-        advance = lambda fraction: self.reporter.shard_advanced(shard, fraction)  # noqa: E731
-        return score_shard(scorer, loader, plan.shards[shard], advance, thumbnails)
-
-    def _prepare_again(self, plan: Plan, shard: int) -> None:
-        """Prepare the plan again, while a shard of it is scored; the same bits come out."""
-        self.resources.drop_scorer()
-        discard_preparation(self.storage, plan)
-        advance = lambda stage, fraction: self.reporter.shard_advanced(shard, 0.0)  # noqa: E731
-        prepare_plan(plan, self.storage, self.resources.loader(plan), self.resources.device, advance)
+    def _repair(self, plan: Plan, thumbnails: bool) -> PlanRepair:
+        return PlanRepair(plan, self.resources, thumbnails, self.reporter.shard_advanced)
 
     def fail_score(self, task: int, message: str) -> None:
         """Count the shards of a task that failed for good, except those that have a part."""
         plan, _ = self._plan()
         for shard in plan.tasks()[task]:
             if find_part(self.storage, plan, shard) is None:
-                self.reporter.shard_failed(shard, plan.shards[shard].uri, message)
+                self.reporter.shard_failed(shard, plan.shards[shard].label, message)
 
-    def merge(self, level: int, index: int) -> None:
+    def merge(self, level: int, index: int) -> Counts:
         """Add up the counts of up to 64 tasks, or of 64 merges of the level below."""
-        plan, _ = self._plan()
+        plan, thumbnails = self._plan()
         children = merge_levels(len(plan.tasks()))[level][index]
         if level == 0:
+            repair = self._repair(plan, thumbnails)
             shards = [shard for task in children for shard in plan.tasks()[task]]
-            counts = [Counts.of(plan.shards[shard], find_summary(self.storage, plan, shard)) for shard in shards]
+            counts = [Counts.of(plan.shards[shard], repair.summary(shard)) for shard in shards]
         else:
-            counts = [read_counts(self.storage, self.job_id, level - 1, child) for child in children]
-        write_counts(self.storage, self.job_id, level, index, merge_counts(counts))
+            counts = [self._merged(level - 1, child, {}) for child in children]
+        merged = merge_counts(counts)
+        write_counts(self.storage, self.job_id, level, index, merged)
+        return merged
+
+    def _merged(self, level: int, index: int, repaired: dict[str, str]) -> Counts:
+        """Return the counts of a merge, made again if its file is damaged or gone; then `repaired` says why."""
+        try:
+            return read_counts(self.storage, self.job_id, level, index)
+        except DamagedFile as error:
+            repaired[str(error.data["name"])] = str(error.data["why"])
+            return self.merge(level, index)
 
     def finish(self) -> tuple[Manifest, int]:
         """Select, report and write the manifest; return it, and the number of trials of the job's evaluation.
+
+        A damaged file that this finds is made again, once, and named in the manifest.
 
         Raises:
             CoresetError: too many shards failed, or the selection cannot be made.
         """
         job = self.reporter.enter(JobStatus.REDUCING)
-        plan, _ = self._plan()
-        tree = merge_levels(len(plan.tasks()))
-        top = len(tree) - 1
-        counts = merge_counts([read_counts(self.storage, self.job_id, top, i) for i in range(len(tree[top]))])
-        evaluate = job.spec.evaluate
+        plan, thumbnails = self._plan()
+        repair = self._repair(plan, thumbnails)
+        return repair.complete(lambda: self._finish(job, plan, repair), lambda: self._counts(plan, repair).parts)
+
+    def _finish(self, job: Job, plan: Plan, repair: PlanRepair) -> tuple[Manifest, int]:
+        counts, evaluate = self._counts(plan, repair), job.spec.evaluate
         share = FINISH_SHARE if evaluate else 1.0
-        manifest = finish_job(
-            self.storage, plan, job, counts, lambda stage, fraction: self.reporter.stage(stage, share * fraction)
-        )
+        progress = lambda stage, fraction: self.reporter.stage(stage, share * fraction)  # noqa: E731
+        manifest = finish_job(self.storage, plan, job, counts, progress, repair.repaired)
         self.reporter.duplicates(manifest.duplicates)
         for warning in pool_warnings(counts, manifest.duplicates):
             self.reporter.warn(warning)
@@ -224,6 +223,15 @@ class JobPipeline:
         trials = make_trials(self.storage, plan, evaluate, proxies, manifest.selection)
         save_trials(self.storage, self.job_id, trials)
         return manifest, len(trials.all)
+
+    def _counts(self, plan: Plan, repair: PlanRepair) -> Counts:
+        """Return the counts of all shards, from their summaries if some were scored again."""
+        if repair.scored_again:
+            found = [Counts.of(shard, repair.summary(shard.index)) for shard in plan.shards]
+            return merge_counts(found)
+        tree = merge_levels(len(plan.tasks()))
+        top = len(tree) - 1
+        return merge_counts([self._merged(top, index, repair.repaired) for index in range(len(tree[top]))])
 
     def trial(self, index: int) -> None:
         """Train and test one proxy, unless its outcome is in the storage. A proxy that cannot be trained is noted.

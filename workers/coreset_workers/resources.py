@@ -36,7 +36,10 @@ class Resources:
     def loader(self, plan: Plan) -> Loader:
         if self._loader is None or self._loader[0] != plan.id:
             self._close_loader()
-            self._loader = plan.id, Loader(views(plan), plan.caption_field, self._loader_processes, plan.metadata)
+            self._loader = (
+                plan.id,
+                Loader(views(plan), plan.caption_field, self._loader_processes, plan.metadata, plan.captions),
+            )
         return self._loader[1]
 
     def scorer(self, plan: Plan) -> Scorer:

@@ -10,12 +10,14 @@ from types import TracebackType
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 from redis import Redis
 from rq.exceptions import AbandonedJobError
 from rq.job import Job as Task
 from structlog.contextvars import bound_contextvars
 
-from coreset.errors import CoresetError, NotFound, Unavailable
+from coreset.errors import Conflict, CoresetError, NotFound, Unavailable
+from coreset.queue.job_record import mistakes
 from coreset.redaction import redact_model
 from coreset.schemas.job import JobStatus, Reason
 from coreset.schemas.problems import to_problem
@@ -88,10 +90,18 @@ def check(spec: dict[str, Any]) -> dict[str, Any]:
     A problem is a value since exceptions do not travel through the queue.
     """
     try:
-        found = preflight(JobSpec.model_validate(spec), current().storage, mark_progress)
+        found = preflight(_own_spec(spec), current().storage, mark_progress)
     except CoresetError as error:
         return {"problem": to_problem(error)}
     return {"preflight": redact_model(found).model_dump(mode="json")}
+
+
+def _own_spec(spec: dict[str, Any]) -> JobSpec:
+    """Return a spec that the service has validated. Raises Unavailable if this worker's version does not know it."""
+    try:
+        return JobSpec.model_validate(spec)
+    except ValidationError as error:
+        raise Unavailable(f"a worker of another version cannot read the spec: {mistakes(error)}") from error
 
 
 def task_failed(
@@ -117,17 +127,19 @@ def _failed_for_good(runtime: Runtime, task: Task, kind: type[BaseException], er
     elif name == "trial":
         _pipeline(runtime, job_id).fail_trial(int(task.args[1]), message, runtime.store.task_counts.trials(job_id))
     else:
-        runtime.store.transition(job_id, JobStatus.FAILED, Reason(code="task-failed", message=message))
+        _fail(runtime, job_id, Reason(code="task-failed", message=message))
 
 
 def _describe(kind: type[BaseException], error: BaseException) -> str:
     """Describe an error without its own text, which may contain what callers should not see."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "no space left in the storage; free some and post the same spec again"
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "the storage cannot be written; make it writable for the workers and post the same spec again"
     return error.detail if isinstance(error, CoresetError) else f"{kind.__name__}; the worker's log has the details"
 
 
-def _run(job_id: str, stage: Callable[[JobPipeline], None], errors_end_job: bool = False) -> None:
+def _run(job_id: str, stage: Callable[[JobPipeline], object], errors_end_job: bool = False) -> None:
     """Run a stage unless the job is cancelled. An exception makes the queue try again.
 
     Args:
@@ -138,7 +150,8 @@ def _run(job_id: str, stage: Callable[[JobPipeline], None], errors_end_job: bool
     _count(runtime, take_damage())  # of a preflight or another job's task
     try:
         job.reporter.check_cancelled()
-        stage(job)
+        if not _refused(runtime, job_id):
+            stage(job)
     except Cancelled:
         log.info("cancelled")
     except Unavailable:
@@ -146,10 +159,31 @@ def _run(job_id: str, stage: Callable[[JobPipeline], None], errors_end_job: bool
     except CoresetError as error:
         if not errors_end_job:
             raise
-        runtime.store.transition(job_id, JobStatus.FAILED, Reason(code=error.type, message=error.detail))
+        _fail(runtime, job_id, Reason(code=error.type, message=error.detail))
     finally:
         with suppress(NotFound):  # the job was deleted
             _count(runtime, job.report_damage())
+
+
+def _refused(runtime: Runtime, job_id: str) -> bool:
+    """Return whether this version cannot read the job's record; then fail the job if its state allows that.
+
+    What it can read of a spec is another job: it must not be run in the place of the caller's.
+    """
+    job = runtime.store.get(job_id)
+    if job.status is not JobStatus.UNREADABLE or job.reason is None:
+        return False
+    log.error("job refused", job=job_id, reason=job.reason.message)
+    _fail(runtime, job_id, Reason(code=job.reason.code, message=f"a worker refused the job: {job.reason.message}"))
+    return True
+
+
+def _fail(runtime: Runtime, job_id: str, reason: Reason) -> None:
+    """Fail the job, unless it was deleted or its state, which another version may have stored, does not allow that."""
+    try:
+        runtime.store.transition(job_id, JobStatus.FAILED, reason)
+    except (NotFound, Conflict) as error:
+        log.warning("job not failed", detail=error.detail)
 
 
 def _count(runtime: Runtime, found: list[Damage]) -> None:

@@ -11,12 +11,12 @@ import pyarrow
 import pyarrow.parquet as _parquet
 
 from coreset.schemas.manifest import File
+from coreset.schemas.part import part_schema
 from coreset.schemas.plan import Plan
 from coreset.selection.large.ranks import Values
 from coreset.selection.large.scan import Scan
 from coreset.selection.large.scratch import Floats, Ints, Longs, Mask, Partitions, in_threads, ordered
 from coreset.selection.subset_files import ROWS
-from coreset.spec.scores import Score
 from coreset.storage.layout import SelectionFolder
 from coreset.storage.plan_files import read_parts
 from coreset.storage.storage import Storage
@@ -101,7 +101,7 @@ class SubsetWriter:
 
     def _rows_of(self, part: int, data: bytes) -> Any:
         start, end = (int(bound) for bound in self._scan.starts[part : part + 2])
-        names = ["uid", "shard", "key", *(score.value for score in self._plan.scores)]
+        names = ["uid", "shard", "key", *self._plan.subset_columns]
         table = parquet.ParquetFile(pa.BufferReader(data)).read(names, use_threads=False)
         return table.take(pa.array(np.flatnonzero(self._kept[start:end])))
 
@@ -112,7 +112,7 @@ class SubsetWriter:
             file.write(uids.data.cast("B"))
 
     def _write_table(self, file: BinaryIO) -> None:
-        schema, written = _schema(self._plan.scores), 0
+        schema, written = _schema(self._plan), 0
         with parquet.ParquetWriter(file, schema) as writer:
             waiting: list[Any] = []
             for table in in_threads(_sorted_piece, [piece for piece in self._pieces if piece.used], 2):
@@ -176,10 +176,12 @@ def _ranked(rows: Any, before: int, schema: Any) -> Any:
     return batch
 
 
-def _schema(scores: Sequence[Score]) -> Any:
+def _schema(plan: Plan) -> Any:
     """Return the schema of subset.parquet, as DuckDB has it."""
+    stored = cast(Any, part_schema(plan))
     fields = {"uid": pa.string(), "shard": pa.string(), "key": pa.string(), "rank": pa.int64(), "value": pa.float64()}
-    return pa.schema({**fields, "copies": pa.int32(), **{score.value: pa.float32() for score in scores}})
+    named = {name: stored.field(name).type for name in plan.subset_columns}
+    return pa.schema({**fields, "copies": pa.int32(), **named})
 
 
 def _batch(written: int, k: int) -> int:

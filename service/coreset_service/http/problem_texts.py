@@ -88,9 +88,11 @@ TEXTS: dict[str, Text] = {
     ),
     "damaged-file": Text(
         "A file in the storage is not what was written: a bit has flipped, or it was cut off or removed. No "
-        "other result is made of it. In an answer, or the reason of a failed job.",
+        "other result is made of it. In an answer; or the reason of a failed job, if the file was damaged again after "
+        "its repair.",
         "Post the same spec again: what is damaged is made again, and the rest is used as it is. `coreset doctor JOB` "
         "lists all damaged files.",
+        "`name`, `why`",
     ),
     "pool-unusable": Text(
         "The pool holds too little to work with: no sample, fewer than the reference batch needs, or none of the first "
@@ -113,6 +115,13 @@ TEXTS: dict[str, Text] = {
         "failed job.",
         "Repair or leave out the shards that are named, or allow some to fail: `max_failed_shards`.",
         "`uri`, `shards`",
+    ),
+    "stored-specs-full": Text(
+        "The specs of this key's jobs, of the ended ones too, have as many bytes as they may "
+        "(`CORESET_MAX_SPEC_BYTES`; each counts for 4 KiB at least).",
+        "Delete ended jobs (`DELETE /v1/jobs/{id}`), or give jobs a `ttl_seconds_after_finished`; name shards by "
+        "brace ranges.",
+        "`retry_after`",
     ),
     "too-many-open-jobs": Text(
         "As many jobs of this key have not ended as may be open (`CORESET_MAX_OPEN_JOBS`).",

@@ -3,6 +3,7 @@
 The reconciler repairs the frequent faults of all jobs by itself. The doctor examines one job on request, files too.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from coreset.queue.task_queue import TaskQueue
 from coreset.schemas.diagnosis import Diagnosis, Finding
 from coreset.schemas.job import TERMINAL, Job, JobStatus
 from coreset.schemas.plan import Plan
+from coreset.storage.examination import Examined, examine_parts, examine_prepared
 from coreset.storage.layout import PlanFolder, load_manifest, load_plan, part_name, summary_name
-from coreset.storage.plan_files import damaged_parts, damaged_prepared
 from coreset.storage.storage import Storage
 from coreset_service.maintenance.reconciler import SILENT_FAILURE, fail_silent
 
 POST_AGAIN = "post the same spec again, which scores the missing shards only"
+EXAMINE_SECONDS = 10.0
+"""Seconds that one diagnosis hashes files; a file that was begun is hashed to its end."""
 NAMED = 10
 """Shards or tasks that a finding names; it counts the rest."""
 
@@ -51,8 +54,13 @@ class Doctor:
         plan = self._plan(job.plan_id)
         sizes = self.storage.sizes(PlanFolder(plan.id).parts) if plan else {}
         found = [*self._of_the_workers(job), *self._of_the_queue(job, tasks)]
+        files = checked = 0
         if plan:
-            found += [*self._of_the_parts(job, plan, sizes), *self._of_the_files(job, plan)]
+            deadline = time.monotonic() + EXAMINE_SECONDS
+            parts = examine_parts(self.storage, plan.id, list(_complete(plan, sizes)), deadline)
+            prepared = examine_prepared(self.storage, plan.id, deadline)
+            files, checked = parts.files + prepared.files, parts.checked + prepared.checked
+            found += [*self._of_the_parts(job, plan, sizes, parts), *self._of_the_files(job, plan, prepared)]
         elif job.plan_id is not None:
             what = f"{PlanFolder(job.plan_id).plan} is not in the storage, or damaged"
             found.append((Finding(code="missing-plan", what=what, cure=POST_AGAIN), None))
@@ -62,6 +70,8 @@ class Doctor:
             tasks={state: len(ids) for state, ids in tasks.items() if ids},
             shards=len(plan.shards) if plan else job.progress.shards.total,
             parts=len(_complete(plan, sizes)) if plan else 0,
+            files=files,
+            files_checked=checked,
             findings=[finding for finding, _ in found],
         )
         return diagnosis, [cure for _, cure in found if cure is not None]
@@ -94,7 +104,7 @@ class Doctor:
             again = lambda: [self.queue.requeue(task) for task in lost]  # noqa: E731
             yield _repairable("lost-tasks", what, "put back on the queue", again)
 
-    def _of_the_parts(self, job: Job, plan: Plan, sizes: dict[str, int]) -> Iterator[Found]:
+    def _of_the_parts(self, job: Job, plan: Plan, sizes: dict[str, int], examined: Examined[int]) -> Iterator[Found]:
         whole = _complete(plan, sizes)
         done = [shard for shard, outcome in self.store.shards.outcomes(job.id).items() if outcome == "done"]
         if gone := [shard for shard in done if shard not in whole]:
@@ -106,13 +116,13 @@ class Doctor:
             cure, sweep = "deleted once the job has ended", lambda: self._delete(paths)
             ended = job.status in TERMINAL
             yield Finding(code="half-written", what=what, cure=cure, mendable=ended), sweep if ended else None
-        if wrong := damaged_parts(self.storage, plan.id, whole):
+        if wrong := examined.damaged:
             names = [f"{PlanFolder(plan.id).parts}/{each}" for n in wrong for each in (summary_name(n), part_name(n))]
             what = f"shards have a part or a summary that is not what was written: {_some(wrong)}"
             yield _repairable("damaged-parts", what, f"deleted; then {POST_AGAIN}", lambda: self._delete(names))
 
-    def _of_the_files(self, job: Job, plan: Plan) -> Iterator[Found]:
-        if wrong := damaged_prepared(self.storage, plan.id):
+    def _of_the_files(self, job: Job, plan: Plan, examined: Examined[str]) -> Iterator[Found]:
+        if wrong := examined.damaged:
             what = f"prepared files are not what was written, or gone: {_some(wrong)}"
             ready = PlanFolder(plan.id).preparation
             cure = "ready.json is deleted; then post the same spec again, which prepares the plan again"

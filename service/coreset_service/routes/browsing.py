@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from coreset.browsing.cut_diff import cut_diff
-from coreset.browsing.group_counts import group_counts
 from coreset.browsing.sample_pages import sample_page
 from coreset.errors import NotFound
 from coreset.schemas.cut_diff import CutDiff
@@ -66,8 +65,7 @@ def get_groups(
 ) -> Response:
     """Count the scored and the kept samples of each group: of each cluster, shard, or value of a metadata field."""
     require_success(context, job_id)
-    manifest, plan = load_result(context.storage, job_id)
-    counts = group_counts(context.storage, plan, manifest.selection, field)
+    counts = context.group_counts.of(context.storage, job_id, field)
     return Response(counts.model_dump_json(), media_type="application/json", headers=IMMUTABLE)
 
 

@@ -65,18 +65,21 @@ async def post_job(
 ) -> Job | Response:
     """Start a job. Poll the address in `Location` until it has ended.
 
-    With `validate_only`, a worker examines shards and checkpoints, and the answer is the plan with its memory, time and
-    warnings; no job is created, and an Idempotency-Key is ignored. Whatever would make the job fail is rejected in the
-    same way. If the check takes long or all workers are busy, the answer is 503; repeat the request to wait for it.
+    Shards and checkpoints that the service can see, on the workers' own machine or in the object store of the results,
+    are rejected at once if they are not there. With `validate_only`, a worker examines shards and checkpoints, and the
+    answer is the plan with its memory, time and warnings; no job is created, and an Idempotency-Key is ignored.
+    Whatever would make the job fail is rejected in the same way. If the check takes long or all workers are busy, the
+    answer is 503; repeat the request to wait for it.
     """
     async with context.costly.turn(payer_of(request.scope)):
         await run_in_threadpool(require_absolute, spec)
         await run_in_threadpool(context.locations.check_spec, spec)
+        left = await context.inputs.left_to_worker(spec)
     if spec.webhook is not None:
         await run_in_threadpool(_require_webhook, context, spec)
     await run_in_threadpool(_require_room, context)
     if validate_only:
-        return await _preflight(context, request, spec)
+        return await _preflight(context, request, spec, left)
     return await run_in_threadpool(_start, context, response, spec, idempotency_key, caller_of(request))
 
 
@@ -98,7 +101,8 @@ def _require_room(context: Context) -> None:
 
 def _start(context: Context, response: Response, spec: JobSpec, idempotency_key: str | None, name: str | None) -> Job:
     key = idempotency_key.strip('"') if idempotency_key else None
-    caller = Caller(name, context.settings.max_open_jobs) if name else None
+    settings = context.settings
+    caller = Caller(name, settings.max_open_jobs, settings.max_spec_bytes) if name else None
     job = context.store.create(spec, new_job_id(), key, caller)
     log.info("job accepted", job=job.id)
     if job.status is JobStatus.QUEUED:
@@ -185,8 +189,11 @@ def get_report(context: Ctx, job_id: JobId) -> Response:
     return Response(context.storage.read(JobFolder(job_id).report), media_type="text/html; charset=utf-8")
 
 
-async def _preflight(context: Context, request: Request, spec: JobSpec) -> Response:
+async def _preflight(context: Context, request: Request, spec: JobSpec, left: str | None) -> Response:
     """Return a worker's preflight.
+
+    Args:
+        left: why the service has left inputs to the worker.
 
     Raises:
         InvalidInput: the job would fail.
@@ -197,8 +204,10 @@ async def _preflight(context: Context, request: Request, spec: JobSpec) -> Respo
         if time.monotonic() >= deadline or await request.is_disconnected():
             if await run_in_threadpool(context.queue.preflights.started, spec):
                 raise Unavailable("the check is still running; repeat the request to wait for it", check="running")
+            unseen = f". Shards and checkpoints are not checked yet: {left}" if left else ""
             raise Unavailable(
-                "all workers are busy; a worker takes the check as its next task, repeat the request to wait for it",
+                "all workers are busy; a worker takes the check as its next task, repeat the request to wait for it"
+                + unseen,
                 check="waiting",
             )
         await anyio.sleep(CHECK_POLL_SECONDS)

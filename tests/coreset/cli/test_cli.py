@@ -91,7 +91,7 @@ def test_a_preflight_is_shown_with_its_sources_and_what_it_takes(
     monkeypatch.setattr(out, "width", 200)
     show_preflight(Preflight.model_validate(PREFLIGHT))
     shown = capsys.readouterr().out
-    for told in (
+    for expected in (
         "100, 52.4 GB, 1,000,000 samples announced (by sizes.json of 100)",
         "N = 1,000,000 (files beside the shards)",
         "ViT-B-32 (architecture from params.txt)",
@@ -103,7 +103,7 @@ def test_a_preflight_is_shown_with_its_sources_and_what_it_takes(
         "0 of 100 exist",
         "there is one checkpoint only",
     ):
-        assert told in shown, told
+        assert expected in shown, expected
 
 
 def test_list_status_and_cancel_speak_to_people_and_programs(url: str, job: str) -> None:
@@ -117,9 +117,9 @@ def test_a_cancelled_job_is_code_4_and_a_deleted_one_is_gone(url: str, job: str,
     store.transition(job, JobStatus.CANCELLING)
     store.transition(job, JobStatus.CANCELLED)
     assert run(url, "status", job).exit_code == 4
-    told = run(url, "events", job, "--json")
-    assert told.exit_code == 4
-    events = [json.loads(line) for line in told.stdout.splitlines()]
+    answer = run(url, "events", job, "--json")
+    assert answer.exit_code == 4
+    events = [json.loads(line) for line in answer.stdout.splitlines()]
     assert [event["type"] for event in events] == ["status", "status", "progress", "ended"]
     later = run(url, "events", job, "--json", "--after", events[1]["id"]).stdout.splitlines()
     assert [json.loads(line)["type"] for line in later] == ["progress", "ended"]
@@ -246,8 +246,8 @@ def test_every_command_speaks_json() -> None:
 
 
 def test_a_new_key_is_told_as_json() -> None:
-    told = json.loads(run("", "key", "new", "--name", "a", "--scopes", "read", "--json").stdout)
-    assert ApiKey.parse(told["line"]).sha256 == hashlib.sha256(told["key"].encode()).hexdigest()
+    made = json.loads(run("", "key", "new", "--name", "a", "--scopes", "read", "--json").stdout)
+    assert ApiKey.parse(made["line"]).sha256 == hashlib.sha256(made["key"].encode()).hexdigest()
 
 
 def test_version_is_for_programs_too() -> None:
@@ -255,7 +255,7 @@ def test_version_is_for_programs_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["status", "nobody"], "there is no job nobody"),
         (["submit", "/nowhere.json"], "/nowhere.json cannot be read"),
@@ -275,11 +275,11 @@ def test_version_is_for_programs_too() -> None:
     ],
 )
 def test_what_the_caller_can_mend_is_code_2_and_one_sentence(
-    url: str, job: str, arguments: list[str], told: str
+    url: str, job: str, arguments: list[str], expected: str
 ) -> None:
     answer = run(url, *(argument.format(job=job) for argument in arguments), stdin="nope")
     assert answer.exit_code == 2
-    assert told in answer.stderr
+    assert expected in answer.stderr
     assert "Traceback" not in answer.output
 
 

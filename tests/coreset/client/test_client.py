@@ -226,8 +226,12 @@ def test_events_go_on_behind_the_last_id_and_leave_out_what_is_not_known() -> No
             raise httpx.ConnectError("refused")
         return httpx.Response(200, content=streams.pop(0), headers={"Content-Type": "text/event-stream"})
 
-    told = list(client(handler).events("x"))
-    assert [(each.id, each.event.type) for each in told] == [("1-0", "status"), ("2-0", "warning"), ("3-0", "ended")]
+    reported = list(client(handler).events("x"))
+    assert [(each.id, each.event.type) for each in reported] == [
+        ("1-0", "status"),
+        ("2-0", "warning"),
+        ("3-0", "ended"),
+    ]
     assert known == [None, "1-0", "1-0"]
 
 

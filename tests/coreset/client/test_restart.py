@@ -54,32 +54,32 @@ class Outage:
             self.strike(job.id)
 
 
-def check_told(told: list[StreamedEvent], seen: list[Job], ended: Job) -> None:
+def check_events(reported: list[StreamedEvent], seen: list[Job], ended: Job) -> None:
     """Every milestone has come once and in order, although the connection broke off in the middle."""
-    milestones = [each.event.type for each in told if each.event.type != "progress"]
+    milestones = [each.event.type for each in reported if each.event.type != "progress"]
     assert milestones == ["status", "status", "warning", "ended"]
     assert [job.status for job in seen if job.status is not JobStatus.QUEUED] == [JobStatus.PREPARING, JobStatus.FAILED]
     assert (ended.status, ended.reason) == (JobStatus.FAILED, REASON)
 
 
 def test_a_wait_and_a_stream_outlive_the_service(stack: LocalStack, own_store: JobStore, spec: JobSpec) -> None:
-    outage, told, seen = Outage(stack, own_store), [], []
+    outage, reported, seen = Outage(stack, own_store), [], []
     with Client(stack.url) as client, Client(stack.url) as other:
         job = client.submit(spec)
-        listener = threading.Thread(target=lambda: told.extend(other.events(job.id)))
+        listener = threading.Thread(target=lambda: reported.extend(other.events(job.id)))
         listener.start()
         own_store.transition(job.id, JobStatus.PREPARING)
         ended = client.wait(job.id, progress=lambda job: (seen.append(job), outage.after(job)), timeout=60)
         listener.join(timeout=30)
         assert not listener.is_alive()
-        check_told(told, seen, ended)
-        assert list(client.events(job.id, after=told[-1].id)) == []
+        check_events(reported, seen, ended)
+        assert list(client.events(job.id, after=reported[-1].id)) == []
     assert outage.killed is not stack.children[0].process, "the service was restarted"
 
 
 @pytest.mark.slow
 def test_the_same_awaited(stack: LocalStack, own_store: JobStore, spec: JobSpec) -> None:
-    outage, told, seen = Outage(stack, own_store), [], []
+    outage, reported, seen = Outage(stack, own_store), [], []
 
     async def watch() -> Job:
         async with AsyncClient(stack.url) as client:
@@ -91,14 +91,14 @@ def test_the_same_awaited(stack: LocalStack, own_store: JobStore, spec: JobSpec)
                 outage.after(job)
 
             async def listen() -> None:
-                told.extend([each async for each in client.events(job.id)])
+                reported.extend([each async for each in client.events(job.id)])
 
             _, ended = await asyncio.gather(listen(), client.wait(job.id, progress=progress, timeout=60))
             assert [each.id async for each in client.jobs()] == [job.id]
             return ended
 
     ended = asyncio.run(watch())
-    check_told(told, seen, ended)
+    check_events(reported, seen, ended)
 
 
 def test_both_clients_have_the_same_methods() -> None:

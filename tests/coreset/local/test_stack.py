@@ -62,10 +62,10 @@ def test_up_prints_its_url_and_stops_on_sigterm(tmp_path: Path, as_json: bool) -
     assert up.stdout is not None
     try:
         line = up.stdout.readline()
-        told = json.loads(line) if as_json else {"url": line.rsplit(" ", 1)[-1].strip(), "workers": 0}
-        url = told["url"]
+        reported = json.loads(line) if as_json else {"url": line.rsplit(" ", 1)[-1].strip(), "workers": 0}
+        url = reported["url"]
         assert httpx.get(f"{url}/healthz").status_code == 200, line
-        assert told["workers"] == 0
+        assert reported["workers"] == 0
     finally:
         up.terminate()
         rest = up.communicate(timeout=20)[0]

@@ -1,4 +1,4 @@
-"""The stream of a job's milestones: written with the change, told once, in order, and again from any id."""
+"""The stream of a job's milestones: written with the change, sent once and in order, resumable from any id."""
 
 import pytest
 from redis import Redis
@@ -42,12 +42,12 @@ def test_every_change_is_told_once_and_in_order(store: JobStore, spec: JobSpec) 
 def test_a_change_that_is_refused_is_not_told(store: JobStore, spec: JobSpec) -> None:
     store.create(spec, "j1")
     store.transition("j1", JobStatus.FAILED, REASON)
-    told = store.events("j1").milestones
+    reported = store.events("j1").milestones
     store.transition("j1", JobStatus.FAILED, REASON)
     for change in (lambda: store.transition("j1", JobStatus.SUCCEEDED), lambda: store.request_cancel("j1")):
         with pytest.raises(Conflict):
             change()
-    assert store.events("j1").milestones == told
+    assert store.events("j1").milestones == reported
 
 
 def test_the_stream_is_capped(store: JobStore, spec: JobSpec, redis: Redis) -> None:

@@ -1,5 +1,6 @@
 """The store against a real Redis: legal transitions only, exact counts, pages, idempotency."""
 
+import json
 import time
 
 import pytest
@@ -8,12 +9,12 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from coreset.errors import Conflict, InvalidInput, NotFound, Unavailable
-from coreset.queue.job_store import JobStore, new_job_id
+from coreset.queue.job_store import JobStore, fingerprint, new_job_id
 from coreset.redis.connection import connect
 from coreset.schemas.job import TERMINAL, TRANSITIONS, JobStatus, Reason
 from coreset.schemas.manifest import File, ShardSummary
 from coreset.spec.evaluation import EvaluateSpec
-from coreset.spec.job import JobSpec
+from coreset.spec.job import JobSpec, ReferenceSpec
 from coreset.spec.selection import SelectSpec
 
 SHARED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -88,6 +89,24 @@ def test_an_idempotency_key_gives_the_same_job_for_the_same_spec_only(store: Job
     with pytest.raises(InvalidInput, match="new key"):
         store.create(spec.model_copy(update={"seed": 7}), "j3", idempotency_key="key")
     assert [job.id for job in store.listing.page().jobs] == ["j1"]
+
+
+def test_a_new_field_with_a_default_changes_no_fingerprint(spec: JobSpec) -> None:
+    """So an Idempotency-Key outlives an upgrade, and so does a preflight that waits."""
+
+    class NewerReference(ReferenceSpec):
+        partners: int = 3
+
+    class NewerSpec(JobSpec):
+        reference: NewerReference = NewerReference()
+        brand_new: tuple[str, ...] = ("a",)
+
+    given = json.loads(spec.model_dump_json(exclude_unset=True))
+    newer = NewerSpec.model_validate(given)
+    assert fingerprint(newer) == fingerprint(spec)
+    assert fingerprint(NewerSpec.model_validate({**given, "brand_new": ["b"]})) != fingerprint(spec)
+    assert fingerprint(NewerSpec.model_validate({**given, "reference": {"partners": 4}})) != fingerprint(spec)
+    assert fingerprint(JobSpec.model_validate(spec.model_dump())) == fingerprint(spec), "defaults that are spelled out"
 
 
 @SHARED

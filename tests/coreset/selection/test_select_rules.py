@@ -189,13 +189,15 @@ CLIP_SCORE_WITHIN = {Score.CLIP_SCORE: "cluster"}
 
 
 def test_the_recipe_fills_in_what_is_left_out_and_what_parts_hold() -> None:
-    recipe = SelectSpec(k=3).with_recipe(clusters=True)
+    recipe = SelectSpec(k=3, recipe="target_balanced").with_recipe(clusters=True)
     assert recipe.within == CLIP_SCORE_WITHIN
+    assert SelectSpec(k=3).with_recipe(clusters=True).within == {}
     assert recipe.distinct == "caption"
     assert recipe.quota is not None
     assert (recipe.quota.field, recipe.quota.balance) == ("cluster", "target")
     assert recipe.with_recipe(clusters=True) == recipe
-    assert SelectSpec(k=3).with_recipe(clusters=False) == recipe.model_copy(update={"within": {}, "quota": None})
+    without = SelectSpec(k=3, recipe="target_balanced").with_recipe(clusters=False)
+    assert without == recipe.model_copy(update={"within": {}, "quota": None})
 
 
 @pytest.mark.parametrize(
@@ -206,10 +208,11 @@ def test_the_recipe_fills_in_what_is_left_out_and_what_parts_hold() -> None:
         ({"k": 3, "scale": "raw"}, {"within": {}}),
         ({"k": 3, "combine": "union"}, {"within": {}}),
         ({"k": 3, "within": {}}, {"within": {}}),
-        ({"k": 3, "quota": {"field": "shard", "max": 1}}, {"within": CLIP_SCORE_WITHIN, "distinct": "caption"}),
-        ({"k": 3, "distinct": "shard", "quota": {"field": "shard", "max": 1}}, {"within": CLIP_SCORE_WITHIN}),
-        ({"k": 3, "sampling": {"temperature": 1}}, {"within": CLIP_SCORE_WITHIN}),
-        ({"threshold": 0.5}, {"within": CLIP_SCORE_WITHIN}),
+        ({"k": 3, "quota": {"field": "shard", "max": 1}}, {"within": {}, "distinct": "caption"}),
+        ({"k": 3, "distinct": "shard", "quota": {"field": "shard", "max": 1}}, {"within": {}}),
+        ({"k": 3, "recipe": "target_balanced", "sampling": {"temperature": 1}}, {"within": CLIP_SCORE_WITHIN}),
+        ({"threshold": 0.5, "recipe": "target_balanced"}, {"within": CLIP_SCORE_WITHIN}),
+        ({"threshold": 0.5}, {"within": {}}),
     ],
 )
 def test_what_is_asked_for_goes_before_the_recipe(asked: Row, more: Row) -> None:

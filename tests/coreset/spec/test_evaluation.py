@@ -111,6 +111,7 @@ def test_the_rivals_are_those_that_the_scores_allow() -> None:
     assert list(rules) == [
         SELECTED,
         *(score.value for score in scores if score is not Score.RANDOM),
+        "clip_score_target_balanced",
         "target_balanced",
         "diffin&clip_score",
         "diffin_eq9&clip_score",
@@ -212,7 +213,7 @@ def test_equal_questions_are_asked_once_and_seeds_come_one_after_the_other() -> 
     trials = trials_of(spec)
     assert spec.evaluate is not None
     rules = spec.evaluate.rules(spec.select.rule, spec.scores)
-    assert rules[SELECTED] == rules["target_balanced"]
+    assert rules[SELECTED] == rules["clip_score_target_balanced"]
     assert len(trials.all) == 2 * (1 + 2 * (len(rules) - 1))
     assert [trial.seed for trial in trials.all] == sorted(trial.seed for trial in trials.all)
     assert len(trials.all) <= spec.evaluate.number_of_trials(spec.select.rule, spec.scores)

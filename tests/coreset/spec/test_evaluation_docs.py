@@ -1,4 +1,4 @@
-"""docs/evaluation.md is true: its bodies are specs, and the defaults that it tells are those of the code."""
+"""docs/evaluation.md: its bodies are valid specs, and the defaults it states are those of the code."""
 
 import json
 import re

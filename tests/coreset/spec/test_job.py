@@ -31,7 +31,7 @@ def test_short_forms_and_defaults() -> None:
     assert found.pool.shards == ["a.tar"]
     assert found.target == "training"
     assert found.scores == list(DEFAULT_SCORES)
-    assert found.select.by == {Score.DIFFIN: 1, Score.CLIP_SCORE: 1}
+    assert found.select.by == {Score.CLIP_SCORE: 1}
     by_loss = JobSpec.model_validate({**MINIMAL, "select": {"k": 3, "by": "loss"}})
     assert by_loss.scores == [score for score in Score if score in {*DEFAULT_SCORES, Score.LOSS}]
     assert JobSpec.model_validate_json(by_loss.model_dump_json()) == by_loss

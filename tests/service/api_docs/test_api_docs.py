@@ -1,4 +1,4 @@
-"""The API's description: an example of every body, every address and problem told, and docs as the code is.
+"""The API's description: an example of every body, every address and problem listed, docs in step with the code.
 
 Where a snapshot differs and should: `make api-docs`, and look at the difference.
 """
@@ -105,7 +105,7 @@ def test_every_reason_in_the_code_is_documented() -> None:
 
 
 def test_every_address_stands_in_the_docs(description: dict[str, Any]) -> None:
-    told = (ROOT / "docs/api.md").read_text()
+    page = (ROOT / "docs/api.md").read_text()
     for path, operations in description["paths"].items():
         for method in operations:
-            assert f"`{method.upper()} {path}`" in told
+            assert f"`{method.upper()} {path}`" in page

@@ -217,9 +217,9 @@ def started(**settings: str) -> Iterator["subprocess.Popen[str]"]:
 )
 def test_the_service_does_not_start_with_an_open_door(redis_url: str, settings: dict[str, str], said: str) -> None:
     with started(CORESET_REDIS_URL=redis_url, **settings) as process:
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 1
-        assert said in told
+        assert said in errors
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def job(store: JobStore, spec: JobSpec) -> str:
     return store.create(spec, "job1").id
 
 
-def told(answer: httpx.Response) -> Iterator[StreamedEvent]:
+def reported(answer: httpx.Response) -> Iterator[StreamedEvent]:
     """The blocks of the stream, comments and hints too."""
     block: StreamedEvent = {}
     for line in answer.iter_lines():
@@ -49,7 +49,7 @@ def test_a_job_is_followed_to_its_end(url: str, job: str, store: JobStore) -> No
     with httpx.stream("GET", f"{url}/v1/jobs/{job}/events", timeout=20) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         assert answer.headers["Cache-Control"] == "no-store"
-        blocks = told(answer)
+        blocks = reported(answer)
         assert next(blocks) == {"retry": "2000"}
         first, progress = next(blocks), next(blocks)
         assert (first["event"], json.loads(first["data"])["status"]) == ("status", "queued")
@@ -72,14 +72,14 @@ def test_a_lost_connection_goes_on_after_the_last_id(url: str, job: str, store: 
     store.transition(job, JobStatus.PREPARING)
     where = f"{url}/v1/jobs/{job}/events"
     with httpx.stream("GET", where, timeout=20) as answer:
-        last = next(block["id"] for block in told(answer) if "preparing" in block.get("data", ""))
+        last = next(block["id"] for block in reported(answer) if "preparing" in block.get("data", ""))
     store.transition(job, JobStatus.FAILED)
     with httpx.stream("GET", where, headers={"Last-Event-ID": last}, timeout=20) as answer:
-        rest = [block for block in told(answer) if "event" in block]
+        rest = [block for block in reported(answer) if "event" in block]
     assert [block["event"] for block in rest] == ["progress", "ended"]
     done = httpx.get(where, headers={"Last-Event-ID": rest[-1]["id"]})
     assert (done.status_code, done.content) == (204, b"")
-    assert len([block for block in told(httpx.get(where)) if "id" in block]) == 3
+    assert len([block for block in reported(httpx.get(where)) if "id" in block]) == 3
 
 
 def test_progress_is_told_when_it_changes_and_a_comment_when_nothing_does(
@@ -100,7 +100,7 @@ def test_progress_is_told_when_it_changes_and_a_comment_when_nothing_does(
     worker.start()
     start, seen = time.monotonic(), 0
     with httpx.stream("GET", f"{url}/v1/jobs/{job}/events", timeout=20) as answer:
-        blocks = told(answer)
+        blocks = reported(answer)
         while seen < 4:
             seen += next(blocks).get("event") == "progress"
         assert time.monotonic() - start >= 3 * 0.5
@@ -111,7 +111,7 @@ def test_progress_is_told_when_it_changes_and_a_comment_when_nothing_does(
 
 def test_a_job_that_is_cancelled_ends_while_somebody_listens(url: str, job: str, store: JobStore) -> None:
     with httpx.stream("GET", f"{url}/v1/jobs/{job}/events", timeout=20) as answer:
-        blocks = told(answer)
+        blocks = reported(answer)
         next(blocks)
         store.request_cancel(job)
         statuses = [json.loads(block["data"])["status"] for block in blocks if block["event"] in ("status", "ended")]
@@ -120,7 +120,7 @@ def test_a_job_that_is_cancelled_ends_while_somebody_listens(url: str, job: str,
 
 def test_a_job_that_is_gone_ends_the_stream(url: str, job: str, redis: Redis) -> None:
     with httpx.stream("GET", f"{url}/v1/jobs/{job}/events", timeout=20) as answer:
-        blocks = told(answer)
+        blocks = reported(answer)
         assert next(block for block in blocks if block.get("event") == "progress")
         redis.delete(f"coreset:job:{job}")  # as by a Redis that has lost everything
         assert list(blocks) == []
@@ -139,7 +139,7 @@ def test_a_restart_of_redis_is_ridden_out(
     store = JobStore(redis)
     job = store.create(spec, "job1").id
     with serve(redis) as url, httpx.stream("GET", f"{url}/v1/jobs/{job}/events", timeout=20) as answer:
-        blocks = told(answer)
+        blocks = reported(answer)
         assert next(block for block in blocks if block.get("event") == "progress")
         server.stop()
         assert next(block for block in blocks if "comment" in block)

@@ -49,7 +49,7 @@ def test_a_job_that_cleans_selects_all_but_its_suspects(api: TestClient) -> None
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, "give `select`, or `clean`"),
         ({"clean": {"fraction": 0}}, "clean.fraction"),
@@ -57,10 +57,10 @@ def test_a_job_that_cleans_selects_all_but_its_suspects(api: TestClient) -> None
         ({"clean": {"fraction": 0.1, "by": "self_influence"}}, "clean names scores that this job does not compute"),
     ],
 )
-def test_what_cannot_be_cleaned_is_refused(api: TestClient, fields: dict[str, object], told: str) -> None:
+def test_what_cannot_be_cleaned_is_refused(api: TestClient, fields: dict[str, object], expected: str) -> None:
     answer = api.post("/v1/jobs", json={name: SPEC[name] for name in ("pool", "checkpoints")} | fields)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-spec")
-    assert told in answer.json()["detail"]
+    assert expected in answer.json()["detail"]
 
 
 def test_the_same_key_gives_the_same_job(api: TestClient, redis: Redis) -> None:

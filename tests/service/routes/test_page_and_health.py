@@ -109,5 +109,5 @@ def test_every_body_in_the_description_has_an_example(api: TestClient) -> None:
 def test_the_service_never_imports_torch() -> None:
     imports = "import sys, coreset_service.__main__, coreset.__main__"
     code = imports + "; print('torch' in sys.modules, 'fastapi' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["False", "True"]
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["False", "True"]

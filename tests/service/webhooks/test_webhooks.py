@@ -1,4 +1,4 @@
-"""A job's end is told to a real receiver: signed, again until it is heard, never to a private host."""
+"""Webhooks of a job's end: signed, repeated until the receiver answers, never sent to a private host."""
 
 import json
 import threading
@@ -89,10 +89,10 @@ def test_the_end_is_told_once_and_signed(store: JobStore, spec: JobSpec, sender:
         assert sender.send_due() == 1
         assert sender.send_due() == 0
     ((headers, body),) = receiver.heard
-    told = Webhook(SECRET).verify(body, headers)
-    assert told == json.loads(body)
-    assert (told["type"], told["data"]["id"], told["data"]["status"]) == ("job.failed", "j1", "failed")
-    assert told["data"]["reason"]["code"] == "shard-unreadable"
+    reported = Webhook(SECRET).verify(body, headers)
+    assert reported == json.loads(body)
+    assert (reported["type"], reported["data"]["id"], reported["data"]["status"]) == ("job.failed", "j1", "failed")
+    assert reported["data"]["reason"]["code"] == "shard-unreadable"
     assert headers["webhook-id"] == "msg_j1"
     assert headers["Host"] == url.split("/")[2]
     assert outbox.waiting() == 0

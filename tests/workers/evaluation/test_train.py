@@ -76,9 +76,9 @@ def test_a_sample_that_is_selected_twice_is_seen_twice_as_often() -> None:
 
 
 def test_a_stop_is_heard_after_each_step(pool: DecodedSamples) -> None:
-    told: list[float] = []
-    train_proxy(MODEL, CPU, pool, np.arange(12), 40, 8, 1e-3, 0, told.append)
-    assert told == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    reported: list[float] = []
+    train_proxy(MODEL, CPU, pool, np.arange(12), 40, 8, 1e-3, 0, reported.append)
+    assert reported == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
     def stop(_: float) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""k-means of the reference batch: alike points share a cluster, the seed decides, few points are enough."""
+"""k-means of the reference batch: close points share a cluster, the seed decides, few points are enough."""
 
 import numpy as np
 import pytest

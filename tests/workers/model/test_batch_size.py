@@ -53,6 +53,7 @@ def test_a_container_has_what_its_group_leaves(tmp_path: Path, monkeypatch: pyte
     assert memory.free_bytes(torch.device("cpu")) > 2000
 
 
+@pytest.mark.slow
 def test_a_hessian_vector_product_holds_the_graphs_that_fit(tiny: ClipModel) -> None:
     shadow = Shadow.of(tiny)
     eight = peak_bytes(shadow.product(8))

@@ -1,4 +1,4 @@
-"""How a worker's time is told: all of it, once, to the right one."""
+"""A worker's time by activity: all of it, counted once, under the right activity."""
 
 import time
 
@@ -78,8 +78,8 @@ def test_reports_add_up_to_the_time_of_the_worker(redis: Redis) -> None:
             reporter.report()
         reporter.report()
     lasted = time.monotonic() - started
-    told = {field: value for field, value in totals.read().items() if field.startswith("worker_seconds:")}
-    assert set(told) == {f"worker_seconds:{what}" for what in DOING}
-    assert sum(told.values()) == pytest.approx(sum(activity.seconds().values()), abs=0.5)
-    assert 0 < sum(told.values()) <= lasted + 0.5
+    reported = {field: value for field, value in totals.read().items() if field.startswith("worker_seconds:")}
+    assert set(reported) == {f"worker_seconds:{what}" for what in DOING}
+    assert sum(reported.values()) == pytest.approx(sum(activity.seconds().values()), abs=0.5)
+    assert 0 < sum(reported.values()) <= lasted + 0.5
     assert totals.reports(["w1", "w2"]) == {"w1": {"gpu": "none"}}

@@ -1,4 +1,4 @@
-"""The model as a function of theta, against the plain open_clip module; and what does not fit is told by name."""
+"""The model as a function of theta, against the plain open_clip module; models that do not fit are named."""
 
 import socket
 from copy import deepcopy

@@ -60,6 +60,7 @@ def data(plan: Plan, setup: Setup) -> ProxyData:
     return load_data(setup, plan, 0, lambda fraction: None)
 
 
+@pytest.mark.slow
 def test_a_local_job_evaluates_and_goes_on_where_it_was(
     results: Storage, plan: Plan, scored_spec: JobSpec, evaluate: EvaluateSpec, summaries: list[ShardSummary]
 ) -> None:

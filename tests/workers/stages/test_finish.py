@@ -40,16 +40,16 @@ def job_of(spec: JobSpec, job_id: str, **select: object) -> Job:
 
 
 @pytest.fixture(scope="module")
-def told() -> list[tuple[str, float]]:
+def reported() -> list[tuple[str, float]]:
     return []
 
 
 @pytest.fixture(scope="module")
 def manifest(
-    results: Storage, plan: Plan, scored_spec: JobSpec, counts: Counts, told: list[tuple[str, float]]
+    results: Storage, plan: Plan, scored_spec: JobSpec, counts: Counts, reported: list[tuple[str, float]]
 ) -> Manifest:
     job = job_of(scored_spec, "finished", write_shards=True)
-    return finish_job(results, plan, job, counts, lambda stage, fraction: told.append((stage, fraction)))
+    return finish_job(results, plan, job, counts, lambda stage, fraction: reported.append((stage, fraction)))
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +85,10 @@ def test_the_manifest_says_what_was_counted_and_measured(manifest: Manifest, pla
     assert {"draw", "float32", "score", "finish"} <= manifest.seconds.keys()
 
 
-def test_progress_only_goes_on(manifest: Manifest, told: list[tuple[str, float]]) -> None:
-    fractions = [fraction for _, fraction in told]
+def test_progress_only_goes_on(manifest: Manifest, reported: list[tuple[str, float]]) -> None:
+    fractions = [fraction for _, fraction in reported]
     assert fractions == sorted(fractions)
-    assert list(dict.fromkeys(stage for stage, _ in told)) == [
+    assert list(dict.fromkeys(stage for stage, _ in reported)) == [
         "selecting",
         "writing shards",
         "comparing the rankings",

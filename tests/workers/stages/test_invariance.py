@@ -147,8 +147,15 @@ def processes(plan: Plan) -> Iterator[Loader]:
     loader.close()
 
 
-@pytest.mark.parametrize("where", ["loader", "processes"])
-@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize(
+    ("shards", "where"),
+    [
+        (1, "loader"),
+        (4, "loader"),
+        (4, "processes"),
+        pytest.param(1, "processes", marks=pytest.mark.slow),
+    ],
+)
 def test_other_shards_and_loaders_change_no_bit(
     tmp_path: Path,
     tiny_pool: Path,

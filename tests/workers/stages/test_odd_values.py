@@ -96,6 +96,7 @@ def test_a_last_learning_rate_of_zero_leaves_its_checkpoint_out_of_tracin_and_eq
     assert [set(steps) for steps in found.preparation.steps] == [{"diffin", "diffin_eq9", "tracin"}, {"diffin"}]
 
 
+@pytest.mark.slow
 def test_a_segment_without_learning_has_no_influence(score: Score, files: Any) -> None:
     found = score(**files(0.0, 1e-3), scores=["diffin", "clip_score"])
     assert any("epoch_1.pt: the learning rates of the steps before it sum to 0" in w for w in found.warnings)

@@ -95,10 +95,10 @@ def test_a_job_that_ranks_by_a_score_says_what_is_measured_against_it(tmp_path: 
 def test_a_tags_weights_see_what_open_clip_would_show_them(tmp_path: Path, name: str, tag: str) -> None:
     model = planned(tmp_path, clip_model={"name": name, "pretrained": tag})[0].clip_model
     assert model is not None
-    told, usual = open_clip.get_pretrained_cfg(name, tag), dict(vars(PreprocessCfg()))
-    assert told
-    assert merge_preprocess_dict(usual, dict(model.preprocess)) == merge_preprocess_dict(usual, told)
-    assert bool(model.config.get("quick_gelu")) == bool(told.get("quick_gelu"))
+    tagged, usual = open_clip.get_pretrained_cfg(name, tag), dict(vars(PreprocessCfg()))
+    assert tagged
+    assert merge_preprocess_dict(usual, dict(model.preprocess)) == merge_preprocess_dict(usual, tagged)
+    assert bool(model.config.get("quick_gelu")) == bool(tagged.get("quick_gelu"))
 
 
 def test_a_file_and_a_usual_tag_leave_the_plan_as_it_was(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def in_float32(scored: Scored) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "share"), [("tf32", 1e-3), ("bfloat16", 0.05)])
+@pytest.mark.parametrize(("name", "share"), [pytest.param("tf32", 1e-3, marks=pytest.mark.slow), ("bfloat16", 0.05)])
 def test_slopes_in_forward_mode_are_the_differences_in_float32(
     scored: Scored, in_float32: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, share: float
 ) -> None:
@@ -97,6 +97,7 @@ def test_all_parameters_by_name_are_all(scored: Scored, in_float32: dict[str, An
         assert_same(found[score], in_float32[score], 1e-5)
 
 
+@pytest.mark.slow
 def test_a_scope_counts_fewer_parameters_and_its_trunk_changes_no_digit(
     scored: Scored, in_float32: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,12 +20,13 @@ from coreset.schemas.part import SampleStatus, UidSource, part_schema
 from coreset.schemas.plan import Plan, PlannedShard
 from coreset.spec.scores import ESTIMATORS, Score
 from coreset.storage.layout import PlanFolder
+from coreset.storage.plan_files import load_summary
 from coreset.storage.storage import Storage
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
 from coreset_workers.influence import prepared_files as prepared
 from coreset_workers.influence.clusters import load_centroids, nearest
-from coreset_workers.outputs.parts import find_summary, part_table
+from coreset_workers.outputs.parts import find_part, part_table
 from coreset_workers.stages.score import score_shard
 from coreset_workers.stages.scorer import Scorer
 from demo.plan import Defect, defect_counts
@@ -115,7 +116,7 @@ def test_the_summary_counts_the_part_and_names_its_bytes(
         assert summary.scored + sum(summary.bad.values()) == summary.read
         written = Path(summary.part.uri).read_bytes()
         assert (summary.part.size, summary.part.sha256) == (len(written), hashlib.sha256(written).hexdigest())
-        assert find_summary(results, plan, shard.index) == summary
+        assert load_summary(results, plan.id, shard.index) == summary
 
 
 def test_scoring_a_shard_again_gives_the_same_bytes(
@@ -187,7 +188,7 @@ def test_what_is_no_tar_has_no_part(
     with pytest.raises(ShardUnreadable, match="is not a tar file"):
         score_shard(scorer, loader, shard_at(tmp_path / "0.tar", 107), quietly)
     assert not results.exists(PlanFolder(plan.id).part(107))
-    assert find_summary(results, plan, 107) is None
+    assert find_part(results, plan, 107) is None
 
 
 class Stop(Exception):
@@ -197,19 +198,19 @@ class Stop(Exception):
 def test_a_beat_that_raises_leaves_no_part(
     plan: Plan, results: Storage, scorer: Scorer, loader: Loader, summaries: list[ShardSummary]
 ) -> None:
-    told: list[float] = []
+    reported: list[float] = []
 
     def stop_late(fraction: float) -> None:
-        told.append(fraction)
+        reported.append(fraction)
         if fraction > 0.6:
             raise Stop
 
     with pytest.raises(Stop):
         score_shard(scorer, loader, replaced(plan.shards[0], index=108), stop_late)
-    assert told == sorted(told)
-    assert told[0] > 0
+    assert reported == sorted(reported)
+    assert reported[0] > 0
     assert not results.exists(PlanFolder(plan.id).part(108))
-    assert find_summary(results, plan, 108) is None
+    assert find_part(results, plan, 108) is None
 
 
 def test_a_score_that_is_not_finite_makes_its_sample_bad(plan: Plan) -> None:

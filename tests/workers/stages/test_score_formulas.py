@@ -144,11 +144,11 @@ def test_a_clip_model_of_its_own_makes_the_clip_scores(
     loader = Loader(views(clip_plan), None, processes=0)
     prepare_plan(clip_plan, storage, loader, device, lambda stage, fraction: None)
     assert prepared.load_preparation(storage, clip_plan).accuracy == {}
-    told: list[float] = []
-    score_shard(Scorer(clip_plan, storage, device), loader, clip_plan.shards[0], told.append)
+    reported: list[float] = []
+    score_shard(Scorer(clip_plan, storage, device), loader, clip_plan.shards[0], reported.append)
     part = pq.read_table(storage.path(PlanFolder(clip_plan.id).part(0)))
     assert part.schema.equals(part_schema(clip_plan))
     good = [row for row in part.to_pylist() if row["status"] == "ok"]
     expected = [plain[0].cosine(row["uid"], row["uid"]) for row in good]
     np.testing.assert_allclose([row["clip_score"] for row in good], expected, atol=2e-6)
-    assert told[-1] == 1.0
+    assert reported[-1] == 1.0

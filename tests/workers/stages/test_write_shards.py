@@ -174,10 +174,10 @@ def test_the_new_shards_are_a_pool_again(shards: Path, chosen: dict[str, Members
 def test_equal_selections_have_equal_bytes_and_every_file_is_named(
     storage: Storage, random_plan: Plan, selection: Selection
 ) -> None:
-    told: list[float] = []
-    first = write_shards(storage, random_plan, selection, told.append)
-    assert write_shards(storage, random_plan, selection, told.append) == first
-    assert told == [0, 0.5, 0, 0.5]
+    reported: list[float] = []
+    first = write_shards(storage, random_plan, selection, reported.append)
+    assert write_shards(storage, random_plan, selection, reported.append) == first
+    assert reported == [0, 0.5, 0, 0.5]
     folder = Path(storage.path(JobFolder("job1").selection(selection.id).root))
     assert {f"shards/{path.name}" for path in (folder / "shards").iterdir()} == first.keys()
     assert first["shards/sample_ids.npy"].sha256 == selection.files["subset.npy"].sha256

@@ -92,6 +92,7 @@ def test_the_model_knows_the_forgotten_samples_less(
     assert 0 < done.moved < 0.1 * done.norm
 
 
+@pytest.mark.slow
 def test_no_model_is_made_in_float64(
     tmp_path: Path, spec: dict[str, Any], defects: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

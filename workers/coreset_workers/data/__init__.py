@@ -1,1 +1,1 @@
-"""Samples from WebDataset shards: listing, reading, decoding, and the reference batch."""
+"""Samples from a pool's shards, in any format: listing, reading, decoding, and the reference batch."""

@@ -5,8 +5,6 @@ Images leave as uint8 after resize and crop; scaling and normalisation happen on
 
 import io
 import json
-import re
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +16,8 @@ from PIL import Image
 
 from coreset import uids
 from coreset.schemas.part import OddityKind, SampleStatus, UidSource
+from coreset.spec.pool import CaptionField, Captions
+from coreset_workers.data.captions import Caption, captions_of, is_text
 from coreset_workers.data.oddities import Oddities
 from coreset_workers.data.tar import RawSample
 from coreset_workers.data.thumbnail import thumbnail
@@ -31,15 +31,8 @@ MAX_ASPECT_RATIO = 300
 MAX_JSON_BYTES = 16 * 2**20
 """A json member of 256 MB can become 10 GB of Python objects."""
 
-MAX_CAPTION_CHARACTERS = 20_000
 MAX_UID_EXAMPLE = 80
 """Characters of an unusable uid that are shown."""
-
-_LONG_WORD = re.compile(r"\w{1001}")
-"""A tokenizer's time grows with the square of a word's length: 0.7 s for 2,000 letters, 40 s for 20,000."""
-
-_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
-"""Unicode categories without ink: controls, zero-width characters and byte-order marks, separators, spaces."""
 
 Image.init()
 FORMATS = [kind for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF") if kind in Image.OPEN]
@@ -66,6 +59,7 @@ class Sample:
         size: (width, height) of the image as it is stored, in pixels; None if it was not opened.
         thumbnail: a JPEG, if it was asked for and the status is ok.
         unusable_uid: the uid of the json member as it stands there, if it is not a 128-bit number.
+        caption_index: position among the captions of the image, from 0.
     """
 
     uid: str
@@ -80,54 +74,85 @@ class Sample:
     tokens: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     thumbnail: bytes | None = None
     unusable_uid: str | None = None
+    caption_index: int = 0
 
 
 def decode(
     raw: RawSample,
-    caption_field: str | None,
+    caption_field: CaptionField,
     views: dict[str, ViewFunctions],
     kept: Sequence[str] = (),
     thumbnails: bool = False,
 ) -> Sample:
-    """Return the decoded sample. A fault of the sample becomes its status, never an exception.
+    """Return the decoded sample with its first caption. Arguments as for decode_pairs."""
+    return decode_pairs(raw, caption_field, views, kept, thumbnails)[0]
+
+
+def decode_pairs(
+    raw: RawSample,
+    caption_field: CaptionField,
+    views: dict[str, ViewFunctions],
+    kept: Sequence[str] = (),
+    thumbnails: bool = False,
+    captions: Captions | None = None,
+) -> list[Sample]:
+    """Return the decoded sample, or one for each of its captions. A fault becomes the status, never an exception.
 
     Args:
         caption_field: take the caption from this field of the json member instead of the txt member.
         views: by name.
         kept: fields of the json member to keep.
         thumbnails: whether to make a thumbnail.
+        captions: `best` and `all` take every caption. By `best` the pairs of an image share its uid; by `all` further
+            captions have uids of their own, by content.
     """
     metadata = _metadata(raw)
-    uid, source, unusable = _identity(raw, metadata, caption_field)
-    caption, problem = _caption(raw, metadata, caption_field)
-    bare = Sample(
-        uid,
-        source,
-        raw.key,
-        raw.row,
-        SampleStatus.OK,
-        caption,
-        _fields(metadata or {}, kept),
-        unusable_uid=unusable,
-    )
+    found = captions_of(raw, metadata, caption_field, captions)
+    uid, source, unusable = _identity(raw, metadata, found[0])
+    fields = _fields(metadata or {}, kept)
+    bare = [
+        Sample(uid, source, raw.key, raw.row, caption.problem or SampleStatus.OK, caption.text, fields, None, {}, {})
+        for caption in found
+    ]
+    bare = [replace(sample, caption_index=index) for index, sample in enumerate(bare)]
+    bare[0] = replace(bare[0], unusable_uid=unusable)
     data = raw.image()
     if data is None:
-        return replace(bare, status=SampleStatus.NO_IMAGE)
-    if problem is not None:
-        return replace(bare, status=problem)
+        return [replace(bare[0], status=SampleStatus.NO_IMAGE)]
+    if captions == "all":
+        bare[1:] = [
+            replace(sample, uid=uids.of_content(data, caption.stored), uid_source=UidSource.CONTENT)
+            for sample, caption in zip(bare[1:], found[1:], strict=True)
+        ]
+    if all(caption.problem for caption in found):
+        return bare
     image, size = _image(data)
     if isinstance(image, SampleStatus):
-        return replace(bare, status=image, size=size)
-    assert caption is not None
+        return [replace(bare[0], status=image, size=size)]
     images = {name: view.image(image) for name, view in views.items()}
-    tokens = {name: view.tokens(caption) for name, view in views.items()}
     small = thumbnail(image) if thumbnails else None
-    return replace(bare, size=size, images=images, tokens=tokens, thumbnail=small)
+    return [_complete(sample, size, images, views, small) for sample in bare]
 
 
-def uid_of(raw: RawSample, caption_field: str | None) -> str:
+def _complete(
+    sample: Sample,
+    size: tuple[int, int] | None,
+    images: dict[str, npt.NDArray[np.uint8]],
+    views: dict[str, ViewFunctions],
+    small: bytes | None,
+) -> Sample:
+    """Return a sample whose image was decoded with its tensors, if its caption is good."""
+    if sample.status is not SampleStatus.OK:
+        return sample
+    assert sample.caption is not None
+    tokens = {name: view.tokens(sample.caption) for name, view in views.items()}
+    return replace(sample, size=size, images=images, tokens=tokens, thumbnail=small)
+
+
+def uid_of(raw: RawSample, caption_field: CaptionField) -> str:
     """Return the sample's uid, without decoding its image."""
-    return _identity(raw, _metadata(raw), caption_field)[0]
+    metadata = _metadata(raw)
+    return _identity(raw, metadata, captions_of(raw, metadata, caption_field, None)[0])[0]
 
 
 def note_unusable_uids(oddities: Oddities, shard: str, samples: Iterable[Sample]) -> None:
@@ -137,27 +162,13 @@ def note_unusable_uids(oddities: Oddities, shard: str, samples: Iterable[Sample]
             oddities.add(OddityKind.UNUSABLE_UID, f"{sample.unusable_uid} of {shard}: {sample.key}")
 
 
-def _identity(
-    raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None
-) -> tuple[str, UidSource, str | None]:
+def _identity(raw: RawSample, metadata: dict[str, Any] | None, caption: Caption) -> tuple[str, UidSource, str | None]:
     """Return the uid, its source, and the json member's own uid if that one cannot be used."""
     given = (metadata or {}).get("uid")
     if (uid := uids.normalise(given)) is not None:
         return uid, UidSource.JSON, None
     unusable = None if given is None else ascii(given)[:MAX_UID_EXAMPLE]
-    return (
-        uids.of_content(raw.image() or b"", _caption_bytes(raw, metadata, caption_field)),
-        UidSource.CONTENT,
-        unusable,
-    )
-
-
-def _caption_bytes(raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None) -> bytes:
-    """Return the caption as it is stored, before any check; b"" if there is none."""
-    if caption_field is None:
-        return raw.members.get("txt", b"")
-    value = (metadata or {}).get(caption_field)
-    return value.encode(errors="surrogatepass") if isinstance(value, str) else b""
+    return uids.of_content(raw.image() or b"", caption.stored), UidSource.CONTENT, unusable
 
 
 def _metadata(raw: RawSample) -> dict[str, Any] | None:
@@ -178,40 +189,7 @@ def _fields(metadata: dict[str, Any], kept: Sequence[str]) -> dict[str, str]:
     """Return the fields that are text, numbers or truth values, as text, in json's spelling."""
     found = {name: metadata[name] for name in kept if isinstance(metadata.get(name), str | int | float)}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
-    return {name: text for name, text in texts.items() if _is_text(text)}
-
-
-def _is_text(value: str) -> bool:
-    """Return whether the text can be encoded: json can hold half a surrogate pair, which files refuse."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _caption(
-    raw: RawSample, metadata: dict[str, Any] | None, caption_field: str | None
-) -> tuple[str | None, SampleStatus | None]:
-    """Return the stripped caption, or None and the status of a sample without a usable one."""
-    if caption_field is not None:
-        if metadata is None:
-            return None, SampleStatus.BAD_CAPTION
-        value = metadata.get(caption_field)
-        if not isinstance(value, str):
-            return None, SampleStatus.NO_CAPTION
-    elif "txt" in raw.members:
-        try:
-            value = raw.members["txt"].decode()
-        except UnicodeDecodeError:
-            return None, SampleStatus.BAD_CAPTION
-    else:
-        return None, SampleStatus.NO_CAPTION
-    if len(value) > MAX_CAPTION_CHARACTERS or _LONG_WORD.search(value) or not _is_text(value):
-        return None, SampleStatus.BAD_CAPTION
-    if all(unicodedata.category(character) in _INVISIBLE for character in value):
-        return None, SampleStatus.EMPTY_CAPTION
-    return value.strip(), None
+    return {name: text for name, text in texts.items() if is_text(text)}
 
 
 def _image(data: bytes) -> tuple[Image.Image | SampleStatus, tuple[int, int] | None]:

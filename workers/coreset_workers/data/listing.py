@@ -1,4 +1,4 @@
-"""The shards of a pool: URIs with braces, `::`, `*`, folders and indexes expanded, with sizes and announced samples."""
+"""The shards of a pool: URIs with braces, `::`, `*`, folders and indexes expanded, with sizes and samples."""
 
 import tarfile
 from collections import Counter
@@ -13,7 +13,9 @@ from coreset.spec import shard_uris
 from coreset.spec.pool import PoolSpec
 from coreset_workers.data.announced import AnnouncedSamples, most_samples
 from coreset_workers.data.folders import FolderListings
+from coreset_workers.data.formats import format_of
 from coreset_workers.data.opening import REFUSALS, file_info, matching, open_file
+from coreset_workers.data.row_plan import plan_slices
 from coreset_workers.data.shard_index import SOURCE, FoundShard, is_index, read_index
 from coreset_workers.data.tar import sample_member
 from coreset_workers.data.tar_stream import DAMAGE, Header, headers
@@ -21,6 +23,9 @@ from coreset_workers.data.tar_stream import DAMAGE, Header, headers
 MAX_NAMED = 10
 REQUEST_THREADS = 64
 """Requests that are under way at the same time; they wait for the storage and take little of the processor."""
+
+ROWS = "rows"
+"""Source of the number of samples of a file of rows."""
 
 Heartbeat = Callable[[], object]
 """Called after each answer of a storage, so that a worker shows that it is alive."""
@@ -32,7 +37,7 @@ A = TypeVar("A")
 def expand(uris: list[str]) -> list[str]:
     """Return the shards that the URIs name, in order: `a::b`, brace ranges, `*`, local folders and indexes expanded.
 
-    A folder stands for its *.tar files, sorted. Relative local paths become absolute.
+    A folder stands for its *.tar files, or its other files of samples, sorted. Relative local paths become absolute.
 
     Raises:
         ShardUnreadable: a brace expression that cannot be read, a pattern that matches nothing, too many shards, or one
@@ -89,28 +94,46 @@ def list_shards(pool: PoolSpec, heartbeat: Heartbeat = lambda: None) -> list[Pla
             shards=missing[:MAX_NAMED],
         )
     infos = {uri: entry for uri, entry in entries.items() if not isinstance(entry, str)}
-    sizes = [int(infos[shard.uri]["size"] or 0) if shard.size is None else shard.size for shard in found]
     with closing(AnnouncedSamples(folders.has)) as announced:
-        asked_counts = [(shard.uri, size) for shard, size in zip(found, sizes, strict=True) if shard.samples is None]
-        answers = iter(_each(lambda question: announced.of(*question), asked_counts, heartbeat))
-    counts = [next(answers) if s.samples is None else _indexed(s, size) for s, size in zip(found, sizes, strict=True)]
+        unknown = [shard for shard in found if not _is_counted(shard)]
+        ask = lambda shard: _shards_of(shard, infos.get(shard.uri, {}), pool, announced)  # noqa: E731
+        answers = iter(_each(ask, unknown, heartbeat))
+    shards = [fields for shard in found for fields in (_indexed(shard) if _is_counted(shard) else next(answers))]
+    return [PlannedShard.model_validate({**fields, "index": index}) for index, fields in enumerate(shards)]
+
+
+def _is_counted(shard: FoundShard) -> bool:
+    """Return whether an index says bytes and samples of a tar, the samples in a number that it can have."""
+    if shard.size is None or shard.samples is None or format_of(shard.uri) != "tar":
+        return False
+    return shard.samples <= most_samples(shard.uri, shard.size)
+
+
+def _indexed(shard: FoundShard) -> list[dict[str, Any]]:
+    counted = {"expected": shard.samples, "expected_source": SOURCE}
+    return [{"uri": shard.uri, "size": shard.size, "etag": None, **counted}]
+
+
+def _shards_of(
+    shard: FoundShard, info: dict[str, Any], pool: PoolSpec, announced: AnnouncedSamples
+) -> list[dict[str, Any]]:
+    """Return the fields of a file's shards: one for a tar or a small file of rows."""
+    uri, etag = shard.uri, _etag(info)
+    size = int(info.get("size") or 0) if shard.size is None else shard.size
+    if format_of(uri) == "tar":
+        count, source = announced.of(uri, size)
+        return [{"uri": uri, "size": size, "etag": etag, "expected": count, "expected_source": source}]
     return [
-        PlannedShard(
-            index=index,
-            uri=shard.uri,
-            size=size,
-            etag=_etag(infos.get(shard.uri, {})),
-            expected=count,
-            expected_source=source,
-        )
-        for index, (shard, size, (count, source)) in enumerate(zip(found, sizes, counts, strict=True))
+        {
+            "uri": uri,
+            "size": part.size,
+            "etag": etag,
+            "expected": part.samples,
+            "expected_source": None if part.samples is None else ROWS,
+            "rows": part.rows,
+        }
+        for part in plan_slices(uri, size, pool)
     ]
-
-
-def _indexed(shard: FoundShard, size: int) -> tuple[int | None, str | None]:
-    """Return the number of samples that an index says, unless the shard's bytes cannot have so many."""
-    assert shard.samples is not None
-    return (shard.samples, SOURCE) if shard.samples <= most_samples(shard.uri, size) else (None, None)
 
 
 def _each(ask: Callable[[Q], A], questions: Sequence[Q], heartbeat: Heartbeat) -> list[A]:
@@ -159,7 +182,7 @@ def _etag(info: dict[str, Any]) -> str | None:
 
 def count_samples(shard: PlannedShard) -> int | None:
     """Return the number of keys in a local, uncompressed tar, from its headers alone; None for any other shard."""
-    if "://" in shard.uri or shard.uri.endswith(("gz", "bz2", "xz", "zst")):
+    if shard.rows is not None or "://" in shard.uri or shard.uri.endswith(("gz", "bz2", "xz", "zst")):
         return None
     try:
         with (

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from coreset.schemas.part import SampleStatus
+from coreset.spec.pool import CaptionField, Captions
 from coreset_workers.data.child_process import end_with_parent
-from coreset_workers.data.decode import Sample, ViewFunctions, decode
+from coreset_workers.data.decode import Sample, ViewFunctions, decode_pairs
 from coreset_workers.data.prefetch import prefetch
 from coreset_workers.data.tar import RawSample
 
@@ -68,14 +69,20 @@ class Loader:
         caption_field: as in the spec.
         processes: 0 decodes in this process.
         metadata: fields of the json members to keep.
+        captions: as in the spec; with `best` and `all`, a raw sample becomes one for each of its captions.
     """
 
     def __init__(
-        self, views: dict[str, View], caption_field: str | None, processes: int, metadata: Sequence[str] = ()
+        self,
+        views: dict[str, View],
+        caption_field: CaptionField,
+        processes: int,
+        metadata: Sequence[str] = (),
+        captions: Captions | None = None,
     ) -> None:
         self.views = views
         self.caption_field = caption_field
-        self._arguments = (views, caption_field, tuple(metadata))
+        self._arguments = (views, caption_field, tuple(metadata), captions)
         self._processes = processes
         self._pool = self._open() if processes else None
 
@@ -95,7 +102,7 @@ class Loader:
         if self._pool is None:
             here = _load(*self._arguments)
             for sample in raw:
-                yield here.decode(sample, thumbnails)
+                yield from here.decode(sample, thumbnails)
             return
         waiting: deque[Future[list[Sample]]] = deque()
         raw = iter(raw)
@@ -152,18 +159,21 @@ def _call(raw: Iterator[RawSample]) -> list[RawSample]:
 @dataclass(frozen=True)
 class _Loaded:
     views: dict[str, ViewFunctions]
-    caption_field: str | None
+    caption_field: CaptionField
     metadata: tuple[str, ...]
+    captions: Captions | None
 
-    def decode(self, raw: RawSample, thumbnails: bool) -> Sample:
-        return decode(raw, self.caption_field, self.views, self.metadata, thumbnails)
+    def decode(self, raw: RawSample, thumbnails: bool) -> list[Sample]:
+        return decode_pairs(raw, self.caption_field, self.views, self.metadata, thumbnails, self.captions)
 
 
 _loaded: _Loaded
 
 
-def _load(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> _Loaded:
-    return _Loaded({name: build() for name, build in views.items()}, caption_field, metadata)
+def _load(
+    views: dict[str, View], caption_field: CaptionField, metadata: tuple[str, ...], captions: Captions | None
+) -> _Loaded:
+    return _Loaded({name: build() for name, build in views.items()}, caption_field, metadata, captions)
 
 
 def _modules(views: Mapping[str, View]) -> list[str]:
@@ -171,12 +181,14 @@ def _modules(views: Mapping[str, View]) -> list[str]:
     return sorted({getattr(view, "func", view).__module__ for view in views.values()})
 
 
-def _start(views: dict[str, View], caption_field: str | None, metadata: tuple[str, ...]) -> None:
+def _start(
+    views: dict[str, View], caption_field: CaptionField, metadata: tuple[str, ...], captions: Captions | None
+) -> None:
     """Build a loader process's functions once."""
     global _loaded
     end_with_parent()
     torch.set_num_threads(1)
-    _loaded = _load(views, caption_field, metadata)
+    _loaded = _load(views, caption_field, metadata, captions)
 
 
 def _ready() -> None:
@@ -184,4 +196,4 @@ def _ready() -> None:
 
 
 def _decode_many(batch: list[RawSample], thumbnails: bool) -> list[Sample]:
-    return [_loaded.decode(raw, thumbnails) for raw in batch]
+    return [sample for raw in batch for sample in _loaded.decode(raw, thumbnails)]

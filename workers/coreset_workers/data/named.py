@@ -7,7 +7,8 @@ from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import PlannedShard
 from coreset_workers.data.decode import Sample, uid_of
 from coreset_workers.data.loader import Loader
-from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.data.shards import open_shard
+from coreset_workers.data.tar import RawSample
 
 MAX_NAMED = 5
 
@@ -28,8 +29,7 @@ def read_named(
     def raw() -> Iterator[RawSample]:
         for index, shard in enumerate(shards):
             progress(index / len(shards))
-            reader = ShardReader(shard.uri, shard.size or None)
-            yield from (sample for sample in reader if uid_of(sample, loader.caption_field) in names)
+            yield from (sample for sample in open_shard(shard) if uid_of(sample, loader.caption_field) in names)
 
     found = list(loader.decode(raw()))
     missing = sorted(names - {sample.uid for sample in found})

@@ -13,6 +13,11 @@ _SENTENCES = {
     "dot and takes the rest for the extension; write the shards with keys without dots",
     OddityKind.UNUSABLE_UID: "{count:,} samples have a uid that is not a 128-bit number, such as {example}: their "
     "uids are made of their content instead",
+    OddityKind.UNREADABLE_ROW: "{count:,} rows cannot be read, such as {example}: they are no JSON objects, or have "
+    "more values than the csv has columns; quote values with commas",
+    OddityKind.UNREADABLE_PATH: "{count:,} paths of images lead to no file that is read, such as {example}: paths "
+    "are relative to the folder of the file that names them, and must not leave it, by a link neither; files have at "
+    "most 64 MB",
 }
 
 

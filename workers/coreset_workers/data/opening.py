@@ -6,12 +6,14 @@ and each redirect is checked like a URI of its own. Devices, pipes and sockets a
 
 import asyncio
 import functools
+import glob
 import os
 import posixpath
 import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
@@ -21,8 +23,7 @@ import fsspec
 from coreset.access.addresses import require_public
 from coreset.access.locations import Location, Locations, located
 from coreset.errors import CoresetError, LocationForbidden, ShardUnreadable
-from coreset.storage.complete_reads import with_complete_reads
-from coreset.storage.storage import missing_library
+from coreset.storage.complete_reads import missing_library, with_complete_reads
 
 REFUSALS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """Errors that another attempt does not change; other OSErrors, such as an answer of 500, may pass."""
@@ -35,6 +36,12 @@ MAX_STARS = 3
 
 LISTABLE = ("s3://", "gs://")
 """Schemes whose listings have the sizes and version tags that asking for a file gives."""
+
+FOLDER_FILES = ("*.tar", "*.arrow", "*.parquet", "metadata.jsonl", "metadata.csv")
+"""Files that a folder stands for, the first kind that it has: beside img2dataset's tars are Parquets without images."""
+
+HUGGING_FACE_CACHES = ("cache-", "indices")
+"""Beginnings of the names of files in which the library `datasets` keeps other things than samples."""
 
 _locations = Locations()
 
@@ -97,8 +104,29 @@ def entries_in(folder: str) -> dict[str, dict[str, Any]] | None:
         return None  # a key may read files that it may not list
 
 
+def below(folder: str, path: str) -> str:
+    """Return the URI of a file below a folder, which a file of the pool names.
+
+    Args:
+        path: relative to the folder, or absolute and below it.
+
+    Raises:
+        LocationForbidden: it leads out of the folder, by `..` or by a link.
+    """
+    uri = path if path.startswith(("/", f"{folder}/")) else posixpath.join(folder, path)
+    place, root = _located(uri), _located(folder)
+    if place.scheme == "file":
+        place = Location("file", "", os.path.realpath(_path(place)))
+        root = Location("file", "", os.path.realpath(_path(root)))
+    if not root.holds(place):
+        raise LocationForbidden(f"{path[:200]} leads out of {folder}", uri=path[:200])
+    return uri
+
+
 def matching(pattern: str) -> list[str]:
-    """Return the sorted URIs of the files that a pattern with `*` matches, or of a local folder's *.tar files.
+    """Return the sorted URIs of the files that a pattern with `*` matches, or of a local folder's files.
+
+    Of a folder these are the *.tar files, or if there are none those of the first of FOLDER_FILES that there is.
 
     A local path without `*` that is no folder, and any other URI without `*`, is returned as it is.
 
@@ -111,7 +139,7 @@ def matching(pattern: str) -> list[str]:
     if "*" not in pattern:
         if place.scheme != "file" or not Path(_path(place)).is_dir():
             return [absolute(pattern)]
-        pattern = posixpath.join(absolute(pattern), "*.tar")
+        pattern = _files_of(absolute(pattern))
         place = _located(pattern)
     if place.scheme in ("http", "https"):
         raise ShardUnreadable(f"{pattern}: http lists no files; write a brace range instead of *", uri=pattern)
@@ -124,12 +152,32 @@ def matching(pattern: str) -> list[str]:
         else:
             fs = fsspec.filesystem(place.scheme, use_listings_cache=False)
             found = [fs.unstrip_protocol(path) for path in fs.glob(fs._strip_protocol(pattern))]
-    names = sorted(map(str, found))
+    names = sorted(str(name) for name in found if not posixpath.basename(str(name)).startswith(HUGGING_FACE_CACHES))
     if not names:
         raise ShardUnreadable(f"{pattern} matches no file", uri=pattern)
     if len(names) > MAX_MATCHES:
         raise ShardUnreadable(f"{pattern} matches more than {MAX_MATCHES:,} files", uri=pattern)
     return names
+
+
+def _files_of(folder: str) -> str:
+    """Return the pattern of the files that a folder stands for.
+
+    Raises:
+        ShardUnreadable: it has none of them.
+    """
+    names = os.listdir(folder)
+    if "dataset_dict.json" in names:
+        splits = [name for name in sorted(names) if os.path.isdir(posixpath.join(folder, name))]
+        raise ShardUnreadable(f"{folder} has several splits; name one of them: {', '.join(splits[:10])}", uri=folder)
+    for pattern in FOLDER_FILES:
+        if any(fnmatch(name, pattern) for name in names):
+            return posixpath.join(glob.escape(folder), pattern)
+    raise ShardUnreadable(
+        f"{folder} matches no file; expected one of {', '.join(FOLDER_FILES)} in it. For files in folders below it, "
+        "write a pattern such as FOLDER/*/*.parquet",
+        uri=folder,
+    )
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import hashlib
 import heapq
-import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +11,8 @@ from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import PlannedShard
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.loader import Loader
-from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.data.shards import open_shard
+from coreset_workers.data.tar import RawSample
 
 MOST_SHARDS = 16
 FEWEST_SAMPLES = 8
@@ -30,12 +30,13 @@ def draw(shards: Sequence[PlannedShard], size: int, seed: int, loader: Loader) -
     Raises:
         PoolUnusable: fewer than FEWEST_SAMPLES good samples; says what is wrong with the others.
     """
-    chosen = sorted(shards, key=lambda shard: _hash(seed, posixpath.basename(shard.uri)))[:MOST_SHARDS]
+    chosen = sorted(shards, key=lambda shard: _hash(seed, shard.draw_name))[:MOST_SHARDS]
     counts: Counter[str] = Counter()
     good: dict[str, Sample] = {}
     for sample in _candidates(chosen, int(size * SPARE) + 16, seed, loader):
         counts[sample.status.value] += 1
-        if sample.status is SampleStatus.OK and len(good) < size:
+        # Further captions are left out: pairs of one image are no negatives of each other.
+        if sample.status is SampleStatus.OK and sample.caption_index == 0 and len(good) < size:
             good.setdefault(sample.uid, sample)
     if len(good) < FEWEST_SAMPLES:
         raise PoolUnusable(
@@ -51,8 +52,8 @@ def draw(shards: Sequence[PlannedShard], size: int, seed: int, loader: Loader) -
 def _candidates(shards: Iterable[PlannedShard], keep: int, seed: int, loader: Loader) -> list[Sample]:
     """Return the decoded samples with the `keep` smallest hashes, smallest first."""
     heap: list[tuple[int, int, RawSample]] = []
-    for number, raw in enumerate(_raw(shards)):
-        entry = (-_hash(seed, f"{posixpath.basename(raw.shard)}/{raw.key}"), number, raw)
+    for number, (shard, raw) in enumerate(_raw(shards)):
+        entry = (-_hash(seed, f"{shard}/{raw.key}"), number, raw)
         if len(heap) < keep:
             heapq.heappush(heap, entry)
         else:
@@ -60,11 +61,14 @@ def _candidates(shards: Iterable[PlannedShard], keep: int, seed: int, loader: Lo
     return list(loader.decode(raw for _, _, raw in sorted(heap, key=lambda entry: -entry[0])))
 
 
-def _raw(shards: Iterable[PlannedShard]) -> Iterator[RawSample]:
-    """Yield the samples of the shards that can be read; the others fail in their own tasks, with their names."""
+def _raw(shards: Iterable[PlannedShard]) -> Iterator[tuple[str, RawSample]]:
+    """Yield the samples of the shards that can be read, each with its shard's name in draws.
+
+    The other shards fail in their own tasks, with their names.
+    """
     for shard in shards:
         with suppress(ShardUnreadable):
-            yield from ShardReader(shard.uri, shard.size or None)
+            yield from ((shard.draw_name, raw) for raw in open_shard(shard))
 
 
 def _hash(seed: int, text: str) -> int:

@@ -21,6 +21,7 @@ from coreset_workers.data.opening import REFUSALS, open_file
 from coreset_workers.data.tar_stream import (
     DAMAGE,
     MAX_EXPANSION,
+    MAX_MEMBER_BYTES,
     Bomb,
     CountedFile,
     headers,
@@ -30,8 +31,11 @@ from coreset_workers.data.tar_stream import (
 
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
 SCORED_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, "txt", "json"))
-MAX_MEMBER_BYTES = 256 * 2**20
-"""A larger member that scoring would read is taken for missing."""
+CAPTION_MEMBER = re.compile(r"\d{1,3}\.txt")
+"""Extensions of further captions: `KEY.1.txt` beside `KEY.txt`."""
+
+MAX_CAPTIONS = 64
+"""Captions of one image; further ones are not read."""
 
 MAX_OPEN_BYTES = 2**30
 """Bytes of the samples whose members may still come."""
@@ -45,13 +49,18 @@ _RESERVED = re.compile(r"__[^/]*__($|/)")
 
 @dataclass
 class RawSample:
-    """One sample's members as bytes by extension; members that are not read are seen, without their bytes."""
+    """One sample's members as bytes by extension; members that are not read are seen, without their bytes.
+
+    Attributes:
+        captions: the captions of a row; None for a sample of a tar, whose members hold them.
+    """
 
     shard: str
     key: str
     row: int
     members: dict[str, bytes] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    captions: list[bytes] | None = None
 
     def image(self) -> bytes | None:
         """Return the bytes of the first member among jpg, png, jpeg, webp."""
@@ -104,7 +113,7 @@ class ShardReader:
         for key, ext, data in self._members(file):
             sample = current.get(key)
             if sample is None or ext in sample.seen:
-                sample = current[key] = RawSample(self.uri, _own_key(key, taken), rows)
+                sample = current[key] = RawSample(self.uri, own_key(key, taken), rows)
                 queue.append((key, sample))
                 rows += 1
             sample.seen.add(ext)
@@ -140,7 +149,8 @@ class ShardReader:
             self.damage = f"cut off or damaged after {name} ({type(error).__name__})"
 
     def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo, ext: str) -> bytes | None:
-        wanted = self._everything or (ext in SCORED_EXTENSIONS and member.size <= MAX_MEMBER_BYTES)
+        scored = ext in SCORED_EXTENSIONS or CAPTION_MEMBER.fullmatch(ext)
+        wanted = self._everything or (scored and member.size <= MAX_MEMBER_BYTES)
         source = tar.extractfile(member) if wanted else None
         if source is None:
             return None
@@ -188,10 +198,10 @@ def sample_member(member: tarfile.TarInfo) -> tuple[str, str] | None:
     return key, ext.lower()
 
 
-def _own_key(key: str, taken: Counter[str]) -> str:
+def own_key(key: str, taken: Counter[str]) -> str:
     """Return the key, or if it is taken `KEY#2` and so on; a member may itself be called that."""
     taken[key] += 1
-    return key if taken[key] == 1 else _own_key(f"{key}#{taken[key]}", taken)
+    return key if taken[key] == 1 else own_key(f"{key}#{taken[key]}", taken)
 
 
 def _close(queue: deque[tuple[str, RawSample]], current: dict[str, RawSample]) -> RawSample:

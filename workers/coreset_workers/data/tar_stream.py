@@ -17,6 +17,9 @@ from typing import Any, BinaryIO, Self, cast
 
 from coreset.errors import Unavailable
 
+MAX_MEMBER_BYTES = 256 * 2**20
+"""A larger member of a tar, or value of a row, is taken for missing."""
+
 MAX_HEADER_BYTES = 2**20
 """Names and pax headers are read into memory whole, and a gzip of zeros makes them of any size."""
 

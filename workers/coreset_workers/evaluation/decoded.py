@@ -10,7 +10,7 @@ from torch import Tensor
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import PlannedShard
 from coreset_workers.data.loader import Loader
-from coreset_workers.data.tar import ShardReader
+from coreset_workers.data.shards import open_shard
 from coreset_workers.model.inputs import RUN
 
 
@@ -53,7 +53,7 @@ def decode_shards(
     """
     found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
     for shard in shards:
-        for sample in loader.decode(ShardReader(shard.uri, shard.size or None)):
+        for sample in loader.decode(open_shard(shard)):
             advance()
             if sample.status is SampleStatus.OK:
                 found.setdefault(sample.uid, (sample.caption or "", sample.images[RUN], sample.tokens[RUN]))

@@ -33,8 +33,8 @@ def plan_proxies(spec: EvaluateSpec, plan: Plan, heartbeat: Callable[[], object]
             pool does not fit into memory.
     """
     test = list_shards(spec.test, heartbeat)
-    scored = {shard.uri for shard in plan.shards}
-    if shared := [shard.uri for shard in test if shard.uri in scored]:
+    scored = {shard.label for shard in plan.shards}
+    if shared := [shard.label for shard in test if shard.label in scored]:
         raise InvalidSpec(
             f"evaluate.test must be held out, but {len(shared)} of its shards are the pool's: {shared[0]}",
             field="evaluate.test",

@@ -13,6 +13,7 @@ from coreset.schemas.evaluation import TrialOutcome
 from coreset.schemas.plan import Plan, PlannedShard
 from coreset.schemas.trials import Setup, Trial
 from coreset.selection.select import selected_uids
+from coreset.spec.pool import CaptionField, Captions
 from coreset.storage.storage import Storage
 from coreset.storage.trials import load_outcome, save_outcome
 from coreset_workers.data.listing import changed
@@ -54,10 +55,14 @@ def load_data(setup: Setup, plan: Plan, processes: int, advance: Advance) -> Pro
     views = {RUN: view_of(world.model)}
     scored = [shard for shard in plan.shards if shard.index not in setup.left_out]
     packed: list[DecodedSamples] = []
-    for shards, caption_field in ((world.test, world.caption_field), (scored, plan.caption_field)):
+    pools: list[tuple[list[PlannedShard], CaptionField, Captions | None]] = [
+        (world.test, world.caption_field, None),
+        (scored, plan.caption_field, plan.captions),
+    ]
+    for shards, caption_field, captions in pools:
         for shard in shards:
             _require_unchanged(shard)
-        with closing(Loader(views, caption_field, processes)) as loader:
+        with closing(Loader(views, caption_field, processes, captions=captions)) as loader:
             packed.append(decode_shards(shards, loader, lambda: advance(0.0)))
     test, pool = packed
     unseen = test.without(set(pool.uids))

@@ -13,7 +13,7 @@ from coreset.schemas.part import SampleStatus, part_schema
 from coreset.schemas.plan import Plan
 from coreset.spec.columns import metadata_column
 from coreset.spec.scores import Score
-from coreset.storage.plan_files import load_summary, require_part
+from coreset.storage.plan_files import require_part
 from coreset.storage.storage import Storage
 from coreset.uids import random_score
 from coreset_workers.data.decode import Sample
@@ -37,6 +37,7 @@ def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], c
             "uid_source": sample.uid_source.value,
             "status": sample.status.value,
             "caption": sample.caption,
+            "caption_index": sample.caption_index,
             **dict(zip(("image_width", "image_height"), sample.size or (), strict=False)),
             **{metadata_column(field): value for field, value in sample.metadata.items()},
         }
@@ -47,13 +48,6 @@ def part_table(plan: Plan, shard: str, samples: list[Sample], good: list[int], c
             row |= scores if finite[place[position]] else {"status": SampleStatus.NON_FINITE.value}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema)
-
-
-def find_summary(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:
-    """Return the summary of a shard that is done, or None; the hash of its part is not checked."""
-    with suppress(NotFound, DamagedFile):
-        return load_summary(storage, plan.id, shard)
-    return None
 
 
 def find_part(storage: Storage, plan: Plan, shard: int) -> ShardSummary | None:

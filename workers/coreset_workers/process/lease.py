@@ -21,16 +21,20 @@ from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker, worker_registration
 from rq.executions import Execution
 from rq.job import Job as Task
+from rq.registry import DeferredJobRegistry, FailedJobRegistry, FinishedJobRegistry, ReadyJobRegistry
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from coreset_workers.process.own_tasks import OwnTask
+from coreset_workers.process.server_leases import ServerLeases
 
 MAINTENANCE_SECONDS = 10
 """Lifetime of the lock under which one worker searches for lost tasks; RQ's own lasts 899 s if its holder is killed."""
 
 DEQUEUE_MARGIN = 15
 """Seconds by which RQ's wait on an empty queue is shorter than worker_ttl; it searches for lost tasks between waits."""
+
+_REGISTRIES = (ServerLeases, FinishedJobRegistry, FailedJobRegistry, DeferredJobRegistry, ReadyJobRegistry)
 
 log = structlog.get_logger("coreset_workers.process.lease")
 
@@ -115,6 +119,7 @@ class LeaseWorker(SimpleWorker):
             log_job_description=False,
         )
         self.log_result_lifespan = False
+        self._cleaned_at: float | None = None
         # One thread for all tasks, started now: starting one when memory is short blocks for ever.
         self._lease_thread = ThreadPoolExecutor(1, thread_name_prefix="lease")
         self._lease_thread.submit(_clock.mark).result()
@@ -122,6 +127,22 @@ class LeaseWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: Task, working_time: float = 0.0) -> int:
         """The lease, whatever the task's timeout."""
         return max(1, round(self.lease))
+
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Whether it is time to search for lost tasks, by a clock that does not jump; RQ's own would wait an hour."""
+        return self._cleaned_at is None or time.monotonic() - self._cleaned_at > self.maintenance_interval
+
+    def clean_registries(self) -> None:
+        """Search for lost tasks and drop old entries, as RQ does, but with leases by Redis's clock."""
+        for queue in self.queues:
+            if queue.acquire_maintenance_lock():
+                for registry in _REGISTRIES:
+                    registry(queue=queue, job_class=self.job_class, serializer=self.serializer).cleanup()
+                worker_registration.clean_worker_registry(queue)
+                queue.intermediate_queue.cleanup(self, queue)
+                queue.release_maintenance_lock()
+        self._cleaned_at = time.monotonic()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """Renew the worker's registration along with its heartbeat.

@@ -5,6 +5,7 @@ from typing import Any
 from rq.job import Job as Task
 
 from coreset.entry_points import PREFLIGHT_TASK, TASKS_MODULE
+from coreset_workers.process.server_leases import ServerLeases
 
 NAMES = ("prepare", "score", "merge", "finish", "trial", "conclude", "task_failed")
 OWN = frozenset({PREFLIGHT_TASK, *(f"{TASKS_MODULE}.{name}" for name in NAMES)})
@@ -26,6 +27,12 @@ class OwnTask(Task):
         if name not in self.allowed or instance is not None:
             raise RefusedTask(f"{str(name)[:200]} is none of the worker's tasks; somebody else writes to its Redis")
         return super().func
+
+    @property
+    def started_job_registry(self) -> ServerLeases:
+        return ServerLeases(
+            self.origin, connection=self.connection, job_class=self.__class__, serializer=self.serializer
+        )
 
     def restore(self, raw_data: Any) -> None:
         """Read the task's fields, and drop callbacks and webhooks that are not ours."""

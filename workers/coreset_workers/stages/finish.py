@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from coreset import __version__
@@ -12,13 +12,14 @@ from coreset.browsing.summary import summarize
 from coreset.errors import PoolUnusable
 from coreset.redaction import redact_model
 from coreset.schemas.job import Job
-from coreset.schemas.manifest import Environment, Manifest
+from coreset.schemas.manifest import Environment, Manifest, Repairs
 from coreset.schemas.plan import Plan
 from coreset.selection.agreement import compare_with_clip_score
 from coreset.selection.select import count_samples, save_selection, select
-from coreset.storage.layout import JobFolder
+from coreset.storage.layout import JobFolder, PlanFolder
+from coreset.storage.plan_files import complete_parts
 from coreset.storage.storage import Storage
-from coreset.storage.verified import write_json
+from coreset.storage.verified import Damage, damaged, write_json
 from coreset_workers.data.oddities import duplicates_warning
 from coreset_workers.data.oddities import warnings as oddity_warnings
 from coreset_workers.influence import prepared_files as prepared
@@ -30,9 +31,17 @@ NAMED_AT_MOST = 10
 
 
 def finish_job(
-    storage: Storage, plan: Plan, job: Job, counts: Counts, progress: Callable[[str, float], None]
+    storage: Storage,
+    plan: Plan,
+    job: Job,
+    counts: Counts,
+    progress: Callable[[str, float], None],
+    repaired: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Write the selection, the report and the manifest.
+
+    Args:
+        repaired: why each damaged file was made again, by its path.
 
     Raises:
         PoolUnusable: more shards failed than the spec allows.
@@ -47,6 +56,7 @@ def finish_job(
             shards=counts.missing[:NAMED_AT_MOST],
         )
     started = time.monotonic()
+    _require_parts(storage, plan, counts)
     progress("selecting", 0.0)
     selection = select(storage, plan, job.id, job.spec.select, suspects=job.spec.clean is not None)
     if job.spec.select.write_shards:
@@ -57,7 +67,7 @@ def finish_job(
     progress("comparing the rankings", 0.6)
     comparisons = compare_with_clip_score(storage, plan, selection.k - selection.repeated)
     preparation = prepared.require_preparation(storage, plan)
-    duplicates = counts.scored - count_samples(storage, plan)
+    duplicates = counts.scored - count_samples(storage, plan, pairs=True)
     found = Manifest(
         job_id=job.id,
         plan_id=plan.id,
@@ -81,7 +91,8 @@ def finish_job(
         expected=counts.expected if counts.announced == counts.shards else None,
         failed_shards=counts.missing,
         damaged_shards=counts.damaged,
-        warnings=[*job.warnings, *preparation.warnings, *pool_warnings(counts, duplicates), *_shortfalls(counts)],
+        repaired=Repairs.of(repaired or {}),
+        warnings=_warnings(job, repaired or {}, [*preparation.warnings, *pool_warnings(counts, duplicates)], counts),
         comparisons=comparisons,
         parts=list(counts.parts.values()),
         selection=selection,
@@ -97,6 +108,19 @@ def finish_job(
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
     write_json(storage, JobFolder(job.id).manifest, manifest.model_dump_json(indent=2))
     return manifest
+
+
+def _require_parts(storage: Storage, plan: Plan, counts: Counts) -> None:
+    """Verify the counted parts. Raises DamagedFile if one is damaged or gone: its samples would be missing silently."""
+    gone = set(counts.parts) - set(complete_parts(storage, plan.id, counts.parts))
+    if gone:
+        raise damaged(PlanFolder(plan.id).summary(min(gone)), "it is gone")
+
+
+def _warnings(job: Job, repaired: Mapping[str, str], others: list[str], counts: Counts) -> list[str]:
+    files = [Damage(name, why).warning for name, why in list(repaired.items())[:NAMED_AT_MOST]]
+    known = [*job.warnings, *(text for text in files if text not in job.warnings)]
+    return [*known, *others, *_shortfalls(counts)]
 
 
 def pool_warnings(counts: Counts, duplicates: int) -> list[str]:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from coreset.errors import NotFound
 from coreset.schemas.manifest import File, ShardSummary
 from coreset.schemas.part import Oddity
 from coreset.schemas.plan import PlannedShard
 from coreset.spec.base import FrozenModel
 from coreset.storage.layout import JobFolder
 from coreset.storage.storage import Storage
-from coreset.storage.verified import load_json, write_json
+from coreset.storage.verified import damaged, load_json, write_json
 from coreset_workers.data.oddities import merged
 
 
@@ -48,7 +49,7 @@ class Counts(FrozenModel):
     def of(cls, shard: PlannedShard, summary: ShardSummary | None) -> "Counts":
         """Return the counts of one shard; `summary` is None if it has no part."""
         if summary is None:
-            return cls(shards=1, missing=[shard.uri])
+            return cls(shards=1, missing=[shard.label])
         missing = (summary.expected or 0) - summary.read
         return cls(
             shards=1,
@@ -57,8 +58,8 @@ class Counts(FrozenModel):
             bad=summary.bad,
             expected=summary.expected or 0,
             announced=int(summary.expected is not None),
-            damaged={shard.uri: summary.damage} if summary.damage else {},
-            short={shard.uri: missing} if missing > 0 else {},
+            damaged={shard.label: summary.damage} if summary.damage else {},
+            short={shard.label: missing} if missing > 0 else {},
             oddities=summary.oddities,
             parts={shard.index: summary.part},
             seconds=summary.seconds,
@@ -72,8 +73,12 @@ def write_counts(storage: Storage, job_id: str, level: int, index: int, counts: 
 
 
 def read_counts(storage: Storage, job_id: str, level: int, index: int) -> Counts:
-    """Return the counts of one node of the job's merge tree. Raises NotFound and DamagedFile."""
-    return load_json(storage, JobFolder(job_id).merge(level, index), Counts.model_validate_json)
+    """Return the counts of one node of the job's merge tree. Raises DamagedFile if they are damaged or gone."""
+    name = JobFolder(job_id).merge(level, index)
+    try:
+        return load_json(storage, name, Counts.model_validate_json)
+    except NotFound as error:
+        raise damaged(name, "it is gone") from error
 
 
 def merge_counts(counts: Sequence[Counts]) -> Counts:

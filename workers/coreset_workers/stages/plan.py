@@ -16,7 +16,7 @@ from coreset.storage.storage import Storage
 from coreset.storage.verified import load_json, write_json
 from coreset_workers.checkpoints.architecture import registered, tag_preprocess
 from coreset_workers.checkpoints.run import PlannedRun, plan_checkpoints
-from coreset_workers.data.listing import count_samples, list_shards
+from coreset_workers.data.listing import ROWS, count_samples, list_shards
 from coreset_workers.model.limits import check_tag
 from coreset_workers.model.parameters import counted_parameters, trained_parameters
 
@@ -63,6 +63,7 @@ def make_plan(spec: JobSpec, heartbeat: Callable[[], object] = lambda: None) -> 
         clusters=_clusters(spec),
         trained=trained,
         horizon=_horizon(spec, run.checkpoints),
+        captions=spec.pool.captions,
     )
     return plan, run.warnings + _warnings(plan) + cautions(spec.select.by)
 
@@ -139,7 +140,8 @@ def _n_samples(shards: list[PlannedShard], heartbeat: Callable[[], object]) -> S
     """Return N, at least 1: from the files beside the shards, else from the tar headers, else an estimate."""
     counts = [shard.expected for shard in shards]
     if all(count is not None for count in counts):
-        return Sourced(value=max(sum(count or 0 for count in counts), 1), source="files beside the shards")
+        source = ROWS if all(shard.rows is not None for shard in shards) else "files beside the shards"
+        return Sourced(value=max(sum(count or 0 for count in counts), 1), source=source)
     counted: list[int | None] = []
     for shard in shards:
         counted.append(shard.expected if shard.expected is not None else count_samples(shard))

@@ -25,13 +25,16 @@ from coreset.schemas.trials import ProxyPlan
 from coreset.selection.requirements import resolve_spec
 from coreset.selection.select import selection_id
 from coreset.spec.job import JobSpec
+from coreset.spec.pool import CaptionField
 from coreset.spec.scores import ESTIMATORS
 from coreset.spec.selection import SelectSpec
 from coreset.storage.layout import JobFolder, PlanFolder, summary_name
 from coreset.storage.storage import Storage
 from coreset_workers.checkpoints import files as checkpoint_files
 from coreset_workers.data.decode import Sample, ViewFunctions, decode, note_unusable_uids
-from coreset_workers.data.tar import RawSample, ShardReader
+from coreset_workers.data.listing import ROWS
+from coreset_workers.data.shards import open_shard
+from coreset_workers.data.tar import RawSample
 from coreset_workers.estimates.cheaper import cheaper_changes
 from coreset_workers.estimates.memory import MemoryPlan
 from coreset_workers.estimates.time import measure_speed, time_estimate
@@ -50,7 +53,7 @@ SAMPLES_REPORTED = 5
 """Samples of the first shard in the answer."""
 
 
-COUNTED = ("files beside the shards", "tar headers")
+COUNTED = ("files beside the shards", "tar headers", ROWS)
 """Sources of N that are counts, not estimates."""
 
 
@@ -153,9 +156,9 @@ def _first_readable(plan: Plan, views: dict[str, ViewFunctions], may_fail: int) 
 
 
 def _first_samples(
-    shard: PlannedShard, caption_field: str | None, views: dict[str, ViewFunctions]
+    shard: PlannedShard, caption_field: CaptionField, views: dict[str, ViewFunctions]
 ) -> tuple[FirstShard, list[str]]:
-    uri, reader = shard.uri, ShardReader(shard.uri, shard.size or None)
+    uri, reader = shard.label, open_shard(shard)
     pairs = [(raw, decode(raw, caption_field, views)) for raw in islice(reader, SAMPLES_CHECKED)]
     found = [_found(raw, sample) for raw, sample in pairs]
     note_unusable_uids(reader.oddities, uri, (sample for _, sample in pairs))

@@ -15,7 +15,7 @@ from coreset.storage.verified import write_json
 from coreset_workers.data.decode import Sample, note_unusable_uids
 from coreset_workers.data.listing import changed
 from coreset_workers.data.loader import Loader
-from coreset_workers.data.tar import ShardReader
+from coreset_workers.data.shards import open_shard
 from coreset_workers.model.device import device_name
 from coreset_workers.outputs.parts import part_table
 from coreset_workers.outputs.thumbnails import write_thumbnails
@@ -34,15 +34,14 @@ def score_shard(
     plan, started = scorer.plan, time.monotonic()
     if (why := changed(shard)) is not None:
         raise ShardUnreadable(f"{shard.uri} {why}; post the spec again to score it as it is now", uri=shard.uri)
-    reader = ShardReader(shard.uri, shard.size or None)
-    name = shard.uri.rsplit("/", 1)[-1]
+    reader = open_shard(shard)
     tables, samples = [], list[Sample]()
     for block in activity.waiting(loader.blocks(reader, scorer.batches.size, scorer.block_samples, thumbnails)):
         with activity.doing("model"):
             columns = scorer.score(block, beat) if block.good else {}
-        tables.append(part_table(plan, name, block.samples, block.good, columns))
+        tables.append(part_table(plan, shard.name, block.samples, block.good, columns))
         samples += block.samples if thumbnails else []
-        note_unusable_uids(reader.oddities, shard.uri, block.samples)
+        note_unusable_uids(reader.oddities, shard.label, block.samples)
     table = pa.concat_tables(tables) if tables else part_schema(plan).empty_table()
     if thumbnails:
         write_thumbnails(scorer.storage, plan, shard.index, samples)
@@ -55,7 +54,7 @@ def score_shard(
     scored = bad.pop(SampleStatus.OK.value, 0)
     summary = ShardSummary(
         shard=shard.index,
-        uri=shard.uri,
+        uri=shard.label,
         part=part,
         read=len(table),
         scored=scored,

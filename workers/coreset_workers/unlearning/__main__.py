@@ -2,22 +2,20 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from coreset.access.locations import Locations
 from coreset.cli.output import print_error, print_json
+from coreset.cli.progress_bars import stage_progress
 from coreset.errors import CoresetError
 from coreset.settings import WorkerSettings
 from coreset.spec.job import JobSpec
 from coreset.uids import read_uids
 from coreset_workers.data import opening as files
-from coreset_workers.unlearning.removal import Forgotten, Tell, forget
+from coreset_workers.unlearning.removal import Forgotten, forget
 
 
 def main() -> None:
@@ -31,10 +29,10 @@ def main() -> None:
     console = Console(stderr=True)
     try:
         spec, uids = JobSpec.model_validate_json(sys.stdin.read()), read_uids(options.uids)
-        with _bar(console) as tell:
+        with stage_progress() as report_stage:
             settings = WorkerSettings()
             files.allow(Locations.parse(settings.allowed_uris))
-            done = forget(spec, uids, options.out, tell, settings.loader_processes)
+            done = forget(spec, uids, options.out, report_stage, settings.loader_processes)
     except CoresetError as error:
         print_error(error)
         sys.exit(2)
@@ -46,15 +44,6 @@ def main() -> None:
     for warning in done.warnings:
         console.print("[yellow]warning:[/yellow]", warning, highlight=False, soft_wrap=True)
     Console().print(words(done, options.out), highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _bar(console: Console) -> Iterator[Tell]:
-    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda stage, share: bar.update(task, description=stage, completed=share)
-        bar.update(task, description="done", completed=1.0)
 
 
 def words(done: Forgotten, out: Path) -> str:

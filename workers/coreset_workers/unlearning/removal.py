@@ -34,7 +34,7 @@ from diffin.samples import ContrastiveLosses
 BATCH = 64
 """Number of samples of the set whose graphs are in memory at once."""
 
-Tell = Callable[[str, float], None]
+ReportStage = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Forgotten:
     warnings: list[str]
 
 
-def forget(spec: JobSpec, uids: Sequence[str], out: Path, tell: Tell, loader_processes: int) -> Forgotten:
+def forget(
+    spec: JobSpec, uids: Sequence[str], out: Path, report_stage: ReportStage, loader_processes: int
+) -> Forgotten:
     """Write the run's last checkpoint with the influence of the named samples removed.
 
     Raises:
@@ -68,27 +70,29 @@ def forget(spec: JobSpec, uids: Sequence[str], out: Path, tell: Tell, loader_pro
         raise InvalidSpec(
             "forgetting needs the training run that saw the samples: give `checkpoints`", field="checkpoints"
         )
-    tell("reading shards and checkpoints", 0.0)
+    report_stage("reading shards and checkpoints", 0.0)
     # The directions of the estimators are not wanted: without a score that has one, none is computed.
     plan, warnings = make_plan(spec.model_copy(update={"scores": [Score.LOSS], "target": "training"}))
     loader = Loader(views(plan), plan.caption_field, loader_processes)
     try:
-        samples, bad = read_named(plan.shards, uids, loader, lambda share: tell("reading the samples", 0.1 * share))
+        samples, bad = read_named(
+            plan.shards, uids, loader, lambda share: report_stage("reading the samples", 0.1 * share)
+        )
         if not samples:
             raise PoolUnusable("all of these samples are bad ones, which no training has seen")
-        drawn = draw_samples(plan, loader, tell)
+        drawn = draw_samples(plan, loader, report_stage)
     finally:
         loader.close()
     if bad:
         warnings.append(f"{len(bad)} of the samples are bad ones, which no training has seen; they are left out")
     device = compute_device()
-    traced = trace(plan, drawn, device, torch.float32, tell)
+    traced = trace(plan, drawn, device, torch.float32, report_stage)
     removed = _Batches(samples, device)
-    influence = _influence(traced, removed, plan, tell)
+    influence = _influence(traced, removed, plan, report_stage)
     last = traced.checkpoints[-1]
     theta = last.segment.theta
     require_finite(float(influence.norm()), "the influence of the set", plan.checkpoints[-1].uri)
-    tell("writing the checkpoint", 0.95)
+    report_stage("writing the checkpoint", 0.95)
     _write(out, plan, traced, theta + influence)
     return Forgotten(
         len(samples),
@@ -120,14 +124,16 @@ class _Batches:
             yield pairs_of_samples(self.samples[start : start + BATCH], RUN).to(self.device)
 
 
-def _influence(traced: Traced, removed: _Batches, plan: Plan, tell: Tell) -> Tensor:
+def _influence(traced: Traced, removed: _Batches, plan: Plan, report_stage: ReportStage) -> Tensor:
     model, n_samples = traced.model, plan.n_samples.value
     towers = [ContrastiveLosses(model.encoder(fixed), traced.reference, model.kind) for fixed in traced.fixed]
     try:
         return parameter_influence(
             [checkpoint.segment for checkpoint in traced.checkpoints],
             [ContrastiveSetLoss(losses, removed, n_samples) for losses in towers],
-            progress=lambda share: tell("following the samples' influence through training", 0.2 + 0.75 * share),
+            progress=lambda share: report_stage(
+                "following the samples' influence through training", 0.2 + 0.75 * share
+            ),
         )
     except NonFinite as error:
         raise not_finite(f"{error.what} on the way through training", plan.checkpoints[-1].uri) from error

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.correlation import pooled
 from benchmarks.retraining.digits import digits
 from benchmarks.retraining.evidence import Choice, Outcome, RetrainedProblem, retrain, scores
 from benchmarks.retraining.training import Saved, Training
 from benchmarks.retraining.two_towers import two_towers
+from benchmarks.sensitivity.correlation import pooled
 from diffin.adjoint import lanczos
 
 SWEEPS: dict[str, tuple[int, ...]] = {

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks import correlation, step_sweep, training_sweeps
 from benchmarks.environment import environment
 from benchmarks.retraining.evidence import Choice
+from benchmarks.sensitivity import correlation, step_sweep, training_sweeps
 
 STEPS = "steps"
 TASKS: dict[str, Callable[[list[int]], dict[str, Any]]] = {

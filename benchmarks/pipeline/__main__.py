@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import STEP, Contenders, planned
-from benchmarks.decoders import decoders, pipe_ms, resizers, tokenizer
 from benchmarks.environment import environment
+from benchmarks.pipeline.decoders import decoders, pipe_ms, resizers, tokenizer
+from benchmarks.pipeline.watched import Clock, WatchedLoader, WatchedScorer, WatchedStorage
 from benchmarks.shards import raw_samples, web_sized, write_shard
-from benchmarks.watched import Clock, WatchedLoader, WatchedScorer, WatchedStorage
 from coreset.schemas.plan import Plan, PlannedCheckpoint, PlannedModel, PlannedShard, Sourced
 from coreset.spec.scores import Score
 from coreset_workers.data.loader import SAMPLES_PER_CALL, Block

@@ -1,0 +1,1 @@
+"""A shard from end to end, stage by stage, against the model alone."""

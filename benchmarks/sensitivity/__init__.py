@@ -1,0 +1,1 @@
+"""Where each estimator breaks: sweeps of training and of the differences' steps."""
