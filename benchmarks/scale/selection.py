@@ -1,6 +1,10 @@
-"""Selection over a large pool: seconds, the process's peak memory, and whether it is the right k samples."""
+"""Selection over a large pool: seconds, the process's peak memory, and whether it is the right k samples.
+
+`python -m benchmarks.scale.selection ROOT SHARDS [sql]` selects from parts that are there (`parts.write_parts`).
+"""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -98,25 +102,32 @@ def _nth(labels: np.ndarray) -> np.ndarray:
     return places
 
 
-def main(root: str, shards: int) -> None:
-    """Select, and print what it took."""
+def main(root: str, shards: int, way: str = "columns") -> None:
+    """Select, by columns or by SQL, and print what it took."""
     from benchmarks.scale.memory import peak_bytes
+    from coreset.selection.large import run
     from coreset.selection.select import select
 
+    if way == "sql":
+        run.LARGE_POOL = sys.maxsize
     storage, plan = Storage(root), plan_of(shards)
-    before, started = peak_bytes(), time.monotonic()
-    selection = select(storage, plan, "job", SelectSpec(fraction=FRACTION, recipe="target_balanced"))
+    before, started, worked = peak_bytes(), time.monotonic(), time.process_time()
+    selection = select(storage, plan, f"job-{way}", SelectSpec(fraction=FRACTION, recipe="target_balanced"))
     found = {
+        "way": way,
         "k": selection.k,
         "rankable": selection.rankable,
         "duplicates": selection.duplicates,
         "seconds": round(time.monotonic() - started, 1),
+        "processor_seconds": round(time.process_time() - worked, 1),
         "peak_bytes": peak_bytes(),
         "bytes_before": before,
+        "load_average": os.getloadavg()[0],
+        "sha256": {name: file.sha256 for name, file in selection.files.items()},
         "subset": selection.files["subset.npy"].uri,
     }
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

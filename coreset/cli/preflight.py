@@ -38,7 +38,7 @@ def show_preflight(found: Preflight) -> None:
         step = "" if found.horizon.step is None else f"step {found.horizon.step:,.0f}: "
         show_rows({"influence up to": step + found.horizon.why})
     _show_memory(found.memory)
-    show_rows(_times(found.time) | _outputs(found))
+    show_rows(_times(found.time) | _cheaper(found) | _outputs(found))
     show_warnings(found.warnings)
 
 
@@ -112,6 +112,11 @@ def _times(time: TimeEstimate) -> dict[str, str]:
         "passes": passes,
         "time": f"prepare {time.prepare_seconds:,.0f} s, score {time.score_seconds:,.0f} s: {time.assumption}",
     }
+
+
+def _cheaper(found: Preflight) -> dict[str, str]:
+    lines = [f"{one.change}: {one.prepare_seconds:,.0f} s, {one.score_seconds:,.0f} s" for one in found.cheaper]
+    return {"cheaper": "; ".join(lines)} if lines else {}
 
 
 def _outputs(found: Preflight) -> dict[str, str]:

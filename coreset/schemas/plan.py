@@ -6,7 +6,9 @@ loss of Redis finds the parts that are complete.
 
 import hashlib
 import posixpath
-from typing import Literal, Self
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -59,7 +61,7 @@ class PlannedShard(FrozenModel):
         size: bytes.
         etag: the storage's version tag or modification time, if it has one.
         expected: number of samples announced by the files beside the shard or its tar headers, or its number of rows.
-        expected_source: `stats.json`, `sizes.json`, `parquet`, `tar headers` or `rows`.
+        expected_source: `stats.json`, `sizes.json`, `parquet`, `shard index`, `tar headers` or `rows`.
         rows: how the shard's rows make samples; None for a tar.
     """
 
@@ -168,11 +170,20 @@ class Plan(FrozenModel):
     clip_checkpoint: Literal["horizon"] | int | None = Field(default=None, exclude_if=is_none)
     captions: Captions | None = Field(default=None, exclude_if=is_none)
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """The content key: 32 hex digits of the sha256 of the canonical JSON. A plan of version 1 keeps its own."""
+        """The content key: 32 hex digits of the sha256 of the canonical JSON. A plan of version 1 keeps its own.
+
+        Computed once, since a plan of 128,000 shards has 21 MB of JSON and each task asks for the id.
+        """
         unknown_then = {"part_version", "metadata", "clusters"} if self.part_version == 1 else None
         return hashlib.sha256(self.model_dump_json(exclude=unknown_then).encode()).hexdigest()[:32]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, which computes its own id."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("id", None)
+        return copied
 
     @property
     def columns(self) -> PartColumns:

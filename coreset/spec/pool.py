@@ -34,7 +34,8 @@ class PoolSpec(FrozenModel):
 
     Attributes:
         shards: URIs of .tar, .parquet, .arrow, .csv, .tsv or .jsonl files, each with optional brace ranges
-            (`{000000..000123}`) and `a::b` concatenation; or folders of such files.
+            (`{000000..000123}`) and `a::b` concatenation; or folders of such files; or .json indexes of shards, as
+            webdataset's `widsindex` writes them, whose sizes and counts are taken.
         caption_field: take the caption from this field of the json member, not from the txt member; the column of the
             captions in files of rows, where it can be left out if it has a usual name. A list names several fields.
         image_field: the column of the images, or of their paths, in files of rows; it can be left out if it has a

@@ -16,6 +16,10 @@ HASHING_THREADS = 8
 """Parts that are hashed at the same time; hashing and reading leave the interpreter free."""
 
 
+READING_THREADS = 16
+"""Files that are asked for at the same time; the threads wait for the storage."""
+
+
 def prepared_hashes(storage: Storage, plan_id: str) -> dict[str, str]:
     """Return the sha256 of each prepared file by its path; {} before version 0.3 or before the plan is prepared.
 
@@ -66,13 +70,18 @@ def finished_parts(storage: Storage, plan_id: str, shards: Iterable[int]) -> dic
     """
     written = set(storage.names(PlanFolder(plan_id).parts))
     finished = [shard for shard in shards if summary_name(shard) in written]
-    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+    with ThreadPoolExecutor(READING_THREADS) as pool:
         return dict(zip(finished, pool.map(partial(load_summary, storage, plan_id), finished), strict=True))
 
 
-def read_part(storage: Storage, plan_id: str, summary: ShardSummary) -> bytes:
-    """Return the bytes of a part, verified. Raises DamagedFile if it is gone or damaged."""
-    return read_hashed(storage, PlanFolder(plan_id).part(summary.shard), summary.part.sha256)
+def read_parts(storage: Storage, plan_id: str, summaries: Iterable[ShardSummary], verify: bool = True) -> list[bytes]:
+    """Return the bytes of some parts, verified if wanted. Raises DamagedFile if one is gone or damaged."""
+
+    def read(summary: ShardSummary) -> bytes:
+        return read_hashed(storage, PlanFolder(plan_id).part(summary.shard), summary.part.sha256 if verify else None)
+
+    with ThreadPoolExecutor(1 if storage.local else READING_THREADS) as pool:
+        return list(pool.map(read, summaries))
 
 
 def require_part(storage: Storage, plan_id: str, shard: int) -> ShardSummary:

@@ -7,6 +7,7 @@ import s3fs
 
 from coreset.errors import ShardUnreadable, Unavailable
 from coreset.spec.pool import PoolSpec
+from coreset_workers.data import folders
 from coreset_workers.data.listing import changed, list_shards
 from coreset_workers.data.opening import names_in
 from coreset_workers.data.tar import RawSample, ShardReader
@@ -30,6 +31,26 @@ def read(uri: str) -> list[RawSample]:
 def elsewhere(path: Path, uri: str) -> None:
     """Write an object as another machine does: nothing that this process remembers of the bucket hears of it."""
     s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True).put(str(path), uri)
+
+
+def test_a_folder_of_many_shards_is_listed_once_and_its_shards_are_the_same(
+    shard: str, bucket: str, proxy: FaultyProxy, tiny_pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 5):
+        s3fs.S3FileSystem().put(str(tiny_pool / "000000.tar"), f"{bucket}/pool/00000{number}.tar")
+    s3fs.S3FileSystem().pipe(f"{bucket}/pool/000002_stats.json", b'{"successes": 3}')
+    pool = PoolSpec(shards=[f"{bucket}/pool/{{000000..000004}}.tar"])
+    asked: list[str] = []
+    proxy.choose = lambda method, path: asked.append(f"{method} {path}")
+    apart = list_shards(pool)
+    assert len(asked) > 15
+    asked.clear()
+    monkeypatch.setattr(folders, "MIN_SHARDS", 2)
+    assert list_shards(pool) == apart
+    assert [shard.expected for shard in apart] == [None, None, 3, None, None]
+    assert len(asked) <= 3, "the listing, and the file of samples"
+    monkeypatch.setattr(folders, "entries_in", lambda folder: None)  # a key that may not list
+    assert list_shards(pool) == apart
 
 
 @pytest.mark.parametrize("fault", ["error", "slow", "cut", "short"])

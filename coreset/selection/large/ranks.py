@@ -13,7 +13,7 @@ from coreset.selection.large.scratch import Floats, Ints, Keys, blocks, in_threa
 from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec
 
-SLAB_ROWS = 6_000_000
+SLAB_ROWS = 3_000_000
 """Rows that are sorted at once."""
 
 Where = slice | npt.NDArray[np.integer]

@@ -1,7 +1,6 @@
 """The first pass: each part is read once, verified, filtered, and written as columns in the order of the rows."""
 
 import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,6 +13,7 @@ import pyarrow
 import pyarrow.compute as _compute
 import pyarrow.parquet as _parquet
 
+from coreset.schemas.manifest import ShardSummary
 from coreset.schemas.part import SampleStatus
 from coreset.schemas.plan import Plan
 from coreset.selection.candidates import conditions_of
@@ -21,7 +21,7 @@ from coreset.selection.large.scratch import Column, Ints, Keys, Longs, Mask, Par
 from coreset.spec.columns import CAPTION, CAPTION_MEASURES, MEASURES
 from coreset.spec.scores import Score
 from coreset.spec.selection import SelectSpec
-from coreset.storage.plan_files import finished_parts, read_part
+from coreset.storage.plan_files import finished_parts, read_parts
 from coreset.storage.storage import Storage
 
 pa, compute, parquet = (cast(Any, module) for module in (pyarrow, _compute, _parquet))  # poorly typed
@@ -29,7 +29,7 @@ pa, compute, parquet = (cast(Any, module) for module in (pyarrow, _compute, _par
 GROUP_ROWS = 250_000
 """Rows of the parts that one thread reads at once."""
 
-PARTITION_ROWS = 4_000_000
+PARTITION_ROWS = 2_000_000
 """Average number of rows in a partition."""
 
 MAX_ROWS = 2**31 - 1
@@ -92,7 +92,7 @@ class Scan:
         copies: by a hash of the group of `distinct`.
     """
 
-    shards: list[int]
+    parts: list[ShardSummary]
     starts: Ints
     alive: Mask
     samples: int
@@ -133,7 +133,7 @@ def scan_parts(storage: Storage, plan: Plan, spec: SelectSpec, folder: Path, min
     rows, bits = int(starts[-1]), max(1, int(starts[-1]) // PARTITION_ROWS).bit_length()
     scores = list(spec.by)
     scan = Scan(
-        shards=list(parts),
+        parts=list(parts.values()),
         starts=starts,
         alive=np.zeros(rows, np.bool_),
         samples=0,
@@ -146,8 +146,7 @@ def scan_parts(storage: Storage, plan: Plan, spec: SelectSpec, folder: Path, min
         copies=Partitions(folder, "copies", 1 << bits, COPY_RECORD) if spec.distinct else None,
     )
     reader = _Reader(storage, plan.id, spec, scan, bits)
-    summaries = list(parts.values())
-    for samples, places, tops in in_threads(lambda n: reader.read(n, summaries), _groups(starts)):
+    for samples, places, tops in in_threads(reader.read, _groups(starts)):
         scan.samples += samples
         scan.passed += places
         for score, counts in tops.items():
@@ -202,10 +201,11 @@ class _Reader:
         self._db.execute("SET threads = 1")  # each caller is a thread of its own
         self._query = f"SELECT place{hashes} FROM part WHERE status = '{SampleStatus.OK.value}'{conditions}"
 
-    def read(self, parts: range, summaries: Sequence[Any]) -> tuple[int, int, dict[Score, Ints]]:
+    def read(self, parts: range) -> tuple[int, int, dict[Score, Ints]]:
         """Write the columns of some parts. Return the numbers of rows with scores, and that pass, and histograms."""
         scan, first = self._scan, int(self._scan.starts[parts.start])
-        tables = [self._table(summaries[part]) for part in parts]
+        data = read_parts(self._storage, self._plan_id, scan.parts[parts.start : parts.stop])
+        tables = [parquet.ParquetFile(pa.BufferReader(part)).read(self._columns, use_threads=False) for part in data]
         table = pa.concat_tables(tables).append_column("place", pa.array(np.arange(sum(map(len, tables)))))
         good = np.asarray(compute.equal(table["status"], SampleStatus.OK.value))
         passing = self._passing(table)
@@ -230,10 +230,6 @@ class _Reader:
             records["more"] = passing["more"].to_numpy() & np.uint64(2**32 - 1)
             scan.copies.add(records["own"] >> self._shift, records)
         return int(np.count_nonzero(good)), len(place), tops
-
-    def _table(self, summary: Any) -> Any:
-        data = read_part(self._storage, self._plan_id, summary)
-        return parquet.ParquetFile(pa.BufferReader(data)).read(self._columns, use_threads=False)
 
     def _passing(self, part: Any) -> Any:
         """Return the places, and hashes of the group of `distinct`, of the rows that pass the filters."""

@@ -17,14 +17,21 @@ from coreset.selection.large.ranks import Values
 from coreset.selection.large.scan import Scan
 from coreset.selection.large.scratch import Floats, Ints, Longs, Mask, Partitions, in_threads, ordered
 from coreset.selection.subset_files import ROWS
-from coreset.storage.layout import PlanFolder, SelectionFolder
+from coreset.storage.layout import SelectionFolder
+from coreset.storage.plan_files import read_parts
 from coreset.storage.storage import Storage
 from coreset.uids import SUBSET_DTYPE
 
 pa, parquet = (cast(Any, module) for module in (pyarrow, _parquet))  # poorly typed
 
-PIECE_ROWS = 1_000_000
-"""Rows of the subset that are sorted at once."""
+PIECE_ROWS = 400_000
+"""Rows of the subset that are sorted at once, unless there are more than MAX_PIECES times as many."""
+
+MAX_PIECES = 256
+"""Largest number of pieces, each an open file."""
+
+SPLIT_ROWS = 400_000
+"""Rows of the parts whose selected ones are read at once."""
 
 SAMPLED = 64
 """Rows of which one is drawn for the bounds of the pieces."""
@@ -41,7 +48,7 @@ class SubsetWriter:
         self._kept, self._folder = kept, folder
         self.k = int(np.count_nonzero(kept))
         sample = np.flatnonzero(kept)[::SAMPLED]
-        pieces = max(1, self.k // PIECE_ROWS)
+        pieces = max(1, min(self.k // PIECE_ROWS, MAX_PIECES))
         upper, lower = scan.uid_halves(sample)
         value = ~ordered(values.at(sample))
         self._bounds = _bounds([value, upper, lower], pieces)
@@ -59,11 +66,11 @@ class SubsetWriter:
         }
 
     def _ranges(self) -> Iterator[range]:
-        """Yield ranges of parts with some hundred thousand selected rows each."""
+        """Yield ranges of parts with about SPLIT_ROWS rows each."""
         first, rows = 0, 0
         for part, (start, end) in enumerate(zip(self._scan.starts[:-1], self._scan.starts[1:], strict=True)):
             rows += int(end - start)
-            if rows >= 2 * PIECE_ROWS // 5 or part == len(self._scan.shards) - 1:
+            if rows >= SPLIT_ROWS or part == len(self._scan.parts) - 1:
                 yield range(first, part + 1)
                 first, rows = part + 1, 0
 
@@ -73,7 +80,9 @@ class SubsetWriter:
         rows = np.flatnonzero(self._kept[start:end]) + start
         if len(rows) == 0:
             return
-        tables = [self._rows_of(part) for part in parts]
+        summaries = self._scan.parts[parts.start : parts.stop]
+        data = read_parts(self._storage, self._plan.id, summaries, verify=False)
+        tables = [self._rows_of(part, each) for part, each in zip(parts, data, strict=True)]
         upper, lower = self._scan.uid_halves(rows)
         halves = np.empty(len(rows), SUBSET_DTYPE)
         halves["f0"], halves["f1"] = upper, lower
@@ -90,10 +99,8 @@ class SubsetWriter:
                 if stop > first:
                     each.append(table.slice(int(first), int(stop - first)))
 
-    def _rows_of(self, part: int) -> Any:
-        scan, shard = self._scan, self._scan.shards[part]
-        start, end = int(scan.starts[part]), int(scan.starts[part + 1])
-        data = self._storage.read(PlanFolder(self._plan.id).part(shard))
+    def _rows_of(self, part: int, data: bytes) -> Any:
+        start, end = (int(bound) for bound in self._scan.starts[part : part + 2])
         names = ["uid", "shard", "key", *self._plan.subset_columns]
         table = parquet.ParquetFile(pa.BufferReader(data)).read(names, use_threads=False)
         return table.take(pa.array(np.flatnonzero(self._kept[start:end])))

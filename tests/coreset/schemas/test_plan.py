@@ -30,6 +30,8 @@ def test_a_plan_that_was_written_before_parts_had_versions_keeps_its_id() -> Non
 
 def test_what_the_parts_hold_changes_the_id() -> None:
     older = Plan.from_json(json.dumps(OLDER))
+    assert older.id, "which a copy does not take over"
+    assert older == Plan.from_json(json.dumps(OLDER))
     newer = older.model_copy(update={"part_version": PART_VERSION})
     others = [{"metadata": ["a"]}, {"metadata": ["b"]}, {"clusters": 8}]
     assert len({plan.id for plan in (older, newer, *(newer.model_copy(update=other) for other in others))}) == 5

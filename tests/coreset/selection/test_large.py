@@ -38,6 +38,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             (copies, "GATHERED_ROWS", 3),
             (cut, "BOUNDARY_ROWS", 1),
             (subset, "PIECE_ROWS", 9),
+            (subset, "SPLIT_ROWS", 11),
             (subset, "SAMPLED", 2),
         ):
             patch.setattr(module, name, value)

@@ -7,8 +7,17 @@ from coreset.schemas.preflight import HOST, MemoryStage
 from coreset.spec.scores import Score
 from coreset.storage.storage import Storage
 from coreset_workers.data.loader import Loader
+from coreset_workers.estimates import time as times
+from coreset_workers.estimates.cheaper import cheaper_changes
 from coreset_workers.estimates.memory import MemoryPlan
-from coreset_workers.estimates.time import forwards, preparing_forwards, time_estimate, unit_stencil
+from coreset_workers.estimates.time import (
+    Speed,
+    forwards,
+    measure_speed,
+    preparing_forwards,
+    time_estimate,
+    unit_stencil,
+)
 from coreset_workers.influence.prepared_files import load_checkpoint
 from coreset_workers.influence.trace import draw_samples, trace
 from coreset_workers.model.clip import ClipModel
@@ -105,8 +114,32 @@ def test_the_largest_stage_is_the_need_and_a_cpu_has_no_host_beside_it(plan: Pla
 def test_a_frozen_trunk_makes_further_points_cheaper(
     plan: Plan, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coreset_workers.estimates.time.TIMED_SECONDS", 0.2)
+    monkeypatch.setattr(times, "TIMED_SECONDS", 0.2)
     scope = ClipModel.build(plan.model, scorer.device, counted=["visual.proj", "text_projection"])
-    time = time_estimate(plan, scope, 64)
+    time = time_estimate(plan, measure_speed(plan, scope, 64))
     whole = plan.n_samples.value * time.forwards / time.samples_per_second
     assert 0 < time.score_seconds < whole
+
+
+SPEED = Speed(first=1000.0, again=1000.0, flops=1e9, product=9.0, graph=64)
+
+
+def test_changes_that_make_a_dear_job_cheaper_are_named_with_the_time_they_leave(
+    plan: Plan, model: ClipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(times, "TIMED_SECONDS", 0.05)
+    scores = [Score.DIFFIN, Score.TRACIN, Score.DIFFIN_EQ9, Score.CLIP_SCORE]
+    large = plan.n_samples.model_copy(update={"value": 1e6})
+    dear = plan.model_copy(update={"scores": scores, "n_samples": large})
+    whole = time_estimate(dear, SPEED)
+    found = cheaper_changes(dear, model, 64, SPEED, whole)
+    changes = [one.change for one in found]
+    assert "`scores` without tracin, diffin_eq9" in changes
+    assert all(one.prepare_seconds + one.score_seconds < whole.prepare_seconds + whole.score_seconds for one in found)
+    fewer = next(one for one in found if one.change.startswith("`scores`"))
+    alone = time_estimate(dear.model_copy(update={"scores": [Score.DIFFIN, Score.CLIP_SCORE]}), SPEED)
+    assert (fewer.prepare_seconds, fewer.score_seconds) == (alone.prepare_seconds, alone.score_seconds)
+    if len(plan.checkpoints) > 2:
+        assert any(change.startswith("the checkpoints of the steps") for change in changes)
+    small = plan.model_copy(update={"n_samples": plan.n_samples.model_copy(update={"value": 10})})
+    assert cheaper_changes(small, model, 64, SPEED, time_estimate(small, Speed(1e9, 1e9, 1e9, 9.0, 64))) == []

@@ -1,4 +1,4 @@
-"""The shards of a pool: URIs with braces, `::`, `*` and folders expanded, with sizes and numbers of samples."""
+"""The shards of a pool: URIs with braces, `::`, `*`, folders and indexes expanded, with sizes and samples."""
 
 import tarfile
 from collections import Counter
@@ -11,15 +11,18 @@ from coreset.errors import ShardUnreadable, Unavailable
 from coreset.schemas.plan import PlannedShard
 from coreset.spec import shard_uris
 from coreset.spec.pool import PoolSpec
-from coreset_workers.data.announced import AnnouncedSamples
+from coreset_workers.data.announced import AnnouncedSamples, most_samples
+from coreset_workers.data.folders import FolderListings
 from coreset_workers.data.formats import format_of
 from coreset_workers.data.opening import REFUSALS, file_info, matching, open_file
 from coreset_workers.data.row_plan import plan_slices
+from coreset_workers.data.shard_index import SOURCE, FoundShard, is_index, read_index
 from coreset_workers.data.tar import sample_member
 from coreset_workers.data.tar_stream import DAMAGE, Header, headers
 
 MAX_NAMED = 10
-REQUEST_THREADS = 16
+REQUEST_THREADS = 64
+"""Requests that are under way at the same time; they wait for the storage and take little of the processor."""
 
 ROWS = "rows"
 """Source of the number of samples of a file of rows."""
@@ -32,7 +35,7 @@ A = TypeVar("A")
 
 
 def expand(uris: list[str]) -> list[str]:
-    """Return the shards that the URIs name, in order: `a::b`, brace ranges, `*` and local folders expanded.
+    """Return the shards that the URIs name, in order: `a::b`, brace ranges, `*`, local folders and indexes expanded.
 
     A folder stands for its *.tar files, or its other files of samples, sorted. Relative local paths become absolute.
 
@@ -41,11 +44,18 @@ def expand(uris: list[str]) -> list[str]:
             that is listed twice.
         LocationForbidden: one is not allowed.
     """
-    expanded = [name for uri in shard_uris.expand_uris(uris) for name in _matching(uri)]
-    twice = sorted(uri for uri, times in Counter(expanded).items() if times > 1)
+    return [shard.uri for shard in _find(uris)]
+
+
+def _find(uris: list[str]) -> list[FoundShard]:
+    """Return what `expand` does, with what indexes say of the shards."""
+    found: list[FoundShard] = []
+    for uri in shard_uris.expand_uris(uris):
+        found += read_index(uri) if is_index(uri) else map(FoundShard, _matching(uri))
+    twice = sorted(uri for uri, times in Counter(shard.uri for shard in found).items() if times > 1)
     if twice:
         raise ShardUnreadable(f"shards are listed twice: {_some(twice)}", shards=twice[:MAX_NAMED])
-    return expanded
+    return found
 
 
 def _matching(uri: str) -> list[str]:
@@ -71,28 +81,45 @@ def list_shards(pool: PoolSpec, heartbeat: Heartbeat = lambda: None) -> list[Pla
     Raises:
         ShardUnreadable: names the shards, ten at most, that are missing or cannot be listed.
     """
-    uris = expand(pool.shards)
-    entries = _each(_info, uris, heartbeat)
-    missing = [f"{uri} ({entry})" for uri, entry in zip(uris, entries, strict=True) if isinstance(entry, str)]
-    infos = [entry for entry in entries if not isinstance(entry, str)]
+    found = _find(pool.shards)
+    asked = [shard.uri for shard in found if shard.size is None]
+    folders = FolderListings(asked, heartbeat)
+    entries = dict(zip(asked, _each(lambda uri: folders.entry(uri) or _info(uri), asked, heartbeat), strict=True))
+    missing = [f"{uri} ({entry})" for uri, entry in entries.items() if isinstance(entry, str)]
     if missing:
         raise ShardUnreadable(
-            f"{len(missing)} of {len(uris)} shards cannot be opened: {_some(missing)}. "
+            f"{len(missing)} of {len(found)} shards cannot be opened: {_some(missing)}. "
             "Give URIs that the workers can read; a brace range must not reach past the last shard. For all shards of "
             "a remote folder, write FOLDER/*.tar.",
             shards=missing[:MAX_NAMED],
         )
-    files = [(uri, int(info["size"] or 0), _etag(info)) for uri, info in zip(uris, infos, strict=True)]
-    with closing(AnnouncedSamples()) as announced:
-        found = _each(lambda file: _shards_of(*file, pool, announced), files, heartbeat)
-    shards = [shard for each in found for shard in each]
+    infos = {uri: entry for uri, entry in entries.items() if not isinstance(entry, str)}
+    with closing(AnnouncedSamples(folders.has)) as announced:
+        unknown = [shard for shard in found if not _is_counted(shard)]
+        ask = lambda shard: _shards_of(shard, infos.get(shard.uri, {}), pool, announced)  # noqa: E731
+        answers = iter(_each(ask, unknown, heartbeat))
+    shards = [fields for shard in found for fields in (_indexed(shard) if _is_counted(shard) else next(answers))]
     return [PlannedShard.model_validate({**fields, "index": index}) for index, fields in enumerate(shards)]
 
 
+def _is_counted(shard: FoundShard) -> bool:
+    """Return whether an index says bytes and samples of a tar, the samples in a number that it can have."""
+    if shard.size is None or shard.samples is None or format_of(shard.uri) != "tar":
+        return False
+    return shard.samples <= most_samples(shard.uri, shard.size)
+
+
+def _indexed(shard: FoundShard) -> list[dict[str, Any]]:
+    counted = {"expected": shard.samples, "expected_source": SOURCE}
+    return [{"uri": shard.uri, "size": shard.size, "etag": None, **counted}]
+
+
 def _shards_of(
-    uri: str, size: int, etag: str | None, pool: PoolSpec, announced: AnnouncedSamples
+    shard: FoundShard, info: dict[str, Any], pool: PoolSpec, announced: AnnouncedSamples
 ) -> list[dict[str, Any]]:
     """Return the fields of a file's shards: one for a tar or a small file of rows."""
+    uri, etag = shard.uri, _etag(info)
+    size = int(info.get("size") or 0) if shard.size is None else shard.size
     if format_of(uri) == "tar":
         count, source = announced.of(uri, size)
         return [{"uri": uri, "size": size, "etag": etag, "expected": count, "expected_source": source}]

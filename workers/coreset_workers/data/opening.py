@@ -34,6 +34,9 @@ MAX_MATCHES = 4_000_000
 MAX_STARS = 3
 """Folders and names of a pattern with `*`: each more is a level of folders that is listed whole."""
 
+LISTABLE = ("s3://", "gs://")
+"""Schemes whose listings have the sizes and version tags that asking for a file gives."""
+
 FOLDER_FILES = ("*.tar", "*.arrow", "*.parquet", "metadata.jsonl", "metadata.csv")
 """Files that a folder stands for, the first kind that it has: beside img2dataset's tars are Parquets without images."""
 
@@ -88,6 +91,17 @@ def names_in(directory: str) -> list[str]:
     with _own_errors():
         fs, path = _resolved(directory)
         return [posixpath.basename(name.rstrip("/")) for name in fs.ls(path, detail=False)]
+
+
+def entries_in(folder: str) -> dict[str, dict[str, Any]] | None:
+    """Return the file system's entries of a folder by name; None if it cannot be listed, or not by few requests."""
+    if not folder.startswith(LISTABLE):
+        return None
+    try:
+        fs, path = _resolved(folder)
+        return {posixpath.basename(entry["name"].rstrip("/")): entry for entry in fs.ls(path, detail=True)}
+    except OSError:
+        return None  # a key may read files that it may not list
 
 
 def below(folder: str, path: str) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -84,18 +85,43 @@ def preparing_forwards(plan: Plan, product: float = PRODUCT_FORWARDS, graph: int
     return checkpoints * (product * products + probed) + embedded
 
 
-def time_estimate(plan: Plan, model: ClipModel, batch: int) -> TimeEstimate:
+@dataclass(frozen=True)
+class Speed:
+    """Speed of a model on its device.
+
+    Attributes:
+        first: forward passes per second.
+        again: further passes of the same samples per second, whose frozen trunk has run.
+        flops: operations of a forward pass of a sample.
+        product: forward passes that a Hessian-vector product is worth.
+        graph: samples of the largest piece of one.
+    """
+
+    first: float
+    again: float
+    flops: float
+    product: float
+    graph: int
+
+
+def measure_speed(plan: Plan, model: ClipModel, batch: int) -> Speed:
     """Time a forward pass on the model's device, and count the others in it."""
-    shadow, each = Shadow.of(model), forwards(plan)
+    shadow = Shadow.of(model)
     first, again = _samples_a_second(model, shadow, min(batch, TIMED_BATCH[model.device.type]))
-    checkpoints, flops = len(plan.checkpoints), count_flops(shadow.forward(2, plan.reference_size)) / 2
+    flops = count_flops(shadow.forward(2, plan.reference_size)) / 2
     product = count_flops(shadow.product(2)) / 2 / flops  # less than all parameters' where a scope is counted
+    return Speed(first, again, flops, product, graph_samples(model))
+
+
+def time_estimate(plan: Plan, speed: Speed) -> TimeEstimate:
+    each, checkpoints = forwards(plan), len(plan.checkpoints)
+    seconds = checkpoints / speed.first + (each - checkpoints) / speed.again
     return TimeEstimate(
         forwards=each,
-        gflops=round(flops / 1e9, 3),
-        samples_per_second=round(first, 3),
-        prepare_seconds=round(preparing_forwards(plan, product, graph_samples(model)) / first, 1),
-        score_seconds=round(plan.n_samples.value * (checkpoints / first + (each - checkpoints) / again), 1),
+        gflops=round(speed.flops / 1e9, 3),
+        samples_per_second=round(speed.first, 3),
+        prepare_seconds=round(preparing_forwards(plan, speed.product, speed.graph) / speed.first, 1),
+        score_seconds=round(plan.n_samples.value * seconds, 1),
         assumption=ASSUMPTION,
     )
 

@@ -38,8 +38,9 @@ from coreset_workers.data.decode import Sample, ViewFunctions, decode, note_unus
 from coreset_workers.data.listing import ROWS
 from coreset_workers.data.shards import open_shard
 from coreset_workers.data.tar import RawSample
+from coreset_workers.estimates.cheaper import cheaper_changes
 from coreset_workers.estimates.memory import MemoryPlan
-from coreset_workers.estimates.time import time_estimate
+from coreset_workers.estimates.time import measure_speed, time_estimate
 from coreset_workers.estimates.training import foreseen_run, price_training
 from coreset_workers.evaluation.plan import plan_proxies
 from coreset_workers.influence.horizon import describe_unmeasured
@@ -96,6 +97,9 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object], 
         warnings.append(f"memory: the job needs about {needed} on {memory.device}, of which {free} are free")
     plan_id = UNTRAINED if foreseen else plan.id
     outputs = _outputs(plan, plan_id, spec.select, storage)
+    speed = measure_speed(scored, model, memory.batch_size)
+    time = time_estimate(scored, speed)
+    begun = outputs.prepared or outputs.parts_existing
     return Preflight(
         plan_id=plan_id,
         shards=_shards(plan.shards),
@@ -112,7 +116,8 @@ def preflight(spec: JobSpec, storage: Storage, heartbeat: Callable[[], object], 
         scores=plan.scores,
         warnings=warnings,
         memory=memory,
-        time=_remaining(time_estimate(scored, model, memory.batch_size), outputs, len(plan.shards)),
+        time=_remaining(time, outputs, len(plan.shards)),
+        cheaper=[] if begun else cheaper_changes(scored, model, memory.batch_size, speed, time),
         evaluation=_evaluation(spec, proxies),
         training=training,
         outputs=outputs,
