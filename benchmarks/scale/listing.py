@@ -30,7 +30,7 @@ class SlowStore(AbstractFileSystem):
 
     def info(self, path: str, **options: Any) -> dict[str, Any]:
         time.sleep(LATENCY)
-        return self._entry(self._strip_protocol(path))
+        return self._entry(self._name(path))
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
         folder = f"{self._strip_protocol(path)}/"
@@ -43,10 +43,13 @@ class SlowStore(AbstractFileSystem):
             raise FileNotFoundError(name)
         return {"name": name, "type": "file", "size": len(self.files[name]), "ETag": name[-12:]}
 
-    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+    def _name(self, path: str) -> str:
+        return str(self._strip_protocol(path))
+
+    def _open(self, path: str, mode: str = "rb", *arguments: Any, **options: Any) -> Any:
         self.info(path)
         time.sleep(LATENCY)
-        return io.BytesIO(self.files[self._strip_protocol(path)])
+        return io.BytesIO(self.files[self._name(path)])
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from coreset.spec.pool import PoolSpec
 from coreset.storage.storage import Storage
 from coreset_workers.conversion.__main__ import words
 from coreset_workers.conversion.convert import convert
-from coreset_workers.data import row_plan
 from coreset_workers.data.listing import list_shards
 from coreset_workers.data.shards import open_shard
+from coreset_workers.data.tables import slices
 from demo.pool import write_pool
 from tests.field.pools import jpeg, loader
 from tests.workers.data.pool_formats import WRITERS, rows_of, write_csv, write_parquet
@@ -51,7 +51,7 @@ def test_webdataset_reads_keys_with_dots_and_reserved_names(tmp_path: Path) -> N
 
 
 def test_a_conversion_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_plan, "ROWS_PER_SHARD", 10)
+    monkeypatch.setattr(slices, "ROWS_PER_SHARD", 10)
     path, out = write_csv(ROWS, tmp_path), tmp_path / "out"
     pool, tars = PoolSpec(shards=[str(path)]), [out / f"{i:08d}.tar" for i in range(3)]
     assert convert(pool, Storage(str(out))).written_before == 0

@@ -15,8 +15,8 @@ from coreset_workers.data.announced import AnnouncedSamples, most_samples
 from coreset_workers.data.folders import FolderListings
 from coreset_workers.data.formats import format_of
 from coreset_workers.data.opening import REFUSALS, file_info, matching, open_file
-from coreset_workers.data.row_plan import plan_slices
 from coreset_workers.data.shard_index import SOURCE, FoundShard, is_index, read_index
+from coreset_workers.data.tables.slices import plan_slices
 from coreset_workers.data.tar import sample_member
 from coreset_workers.data.tar_stream import DAMAGE, Header, headers
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from coreset.schemas.plan import PlannedShard
 from coreset_workers.data.oddities import Oddities
-from coreset_workers.data.rows import RowReader
+from coreset_workers.data.tables.rows import RowReader
 from coreset_workers.data.tar import RawSample, ShardReader
 
 

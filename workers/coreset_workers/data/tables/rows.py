@@ -17,10 +17,10 @@ from coreset.errors import LocationForbidden, ShardUnreadable, Unavailable
 from coreset.schemas.part import OddityKind
 from coreset.schemas.plan import PlannedRows, PlannedShard
 from coreset_workers.data.formats import format_of
-from coreset_workers.data.lists import open_list
 from coreset_workers.data.oddities import Oddities
 from coreset_workers.data.opening import REFUSALS, below, open_file
-from coreset_workers.data.row_process import DamagedRows, ask
+from coreset_workers.data.tables.lists import open_list
+from coreset_workers.data.tables.process import DamagedRows, ask
 from coreset_workers.data.tar import MAX_CAPTIONS, RawSample, own_key
 from coreset_workers.data.tar_stream import MAX_EXPANSION, max_unpacked
 

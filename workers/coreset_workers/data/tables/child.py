@@ -1,4 +1,4 @@
-"""`python -m coreset_workers.data.row_child FD BYTES`: the process that reads Parquet and Arrow files within bounds.
+"""`python -m coreset_workers.data.tables.child FD BYTES`: the process that reads Parquet and Arrow files within bounds.
 
 A broken file can end the process that reads it (tests/fuzz/parquets.py), and only a page itself says what it unpacks
 to. So this process has a limit of memory, and its parent takes its death for damage of the file.
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from coreset.errors import CoresetError, Unavailable
 from coreset_workers.data.opening import REFUSALS, allow, open_file
-from coreset_workers.data.row_columns import Kind
+from coreset_workers.data.tables.columns import Kind
 from coreset_workers.data.tar_stream import MAX_MEMBER_BYTES
 
 MAX_THRIFT_BYTES = 2**26

@@ -12,7 +12,7 @@ from coreset.entry_points import module_command
 from coreset.errors import ShardUnreadable, Unavailable
 from coreset_workers.data.opening import allowed
 
-CHILD = "coreset_workers.data.row_child"
+CHILD = "coreset_workers.data.tables.child"
 
 MAX_CHILDREN = 4
 MAX_CHILD_BYTES = 2**32
@@ -27,7 +27,7 @@ class DamagedRows(Exception):
 
 
 class _Child:
-    """A process of coreset_workers.data.row_child, which lives until its connection is closed."""
+    """A process of coreset_workers.data.tables.child, which lives until its connection is closed."""
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()

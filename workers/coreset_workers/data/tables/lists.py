@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from coreset.errors import ShardUnreadable, Unavailable
 from coreset_workers.data.opening import REFUSALS, open_file
-from coreset_workers.data.row_process import DamagedRows
+from coreset_workers.data.tables.process import DamagedRows
 
 MAX_LINE_BYTES = 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

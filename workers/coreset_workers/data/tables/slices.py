@@ -7,9 +7,9 @@ from coreset.errors import ShardUnreadable
 from coreset.schemas.plan import PlannedRows
 from coreset.spec.pool import PoolSpec
 from coreset_workers.data.formats import format_of
-from coreset_workers.data.lists import ListFile, open_list
-from coreset_workers.data.row_columns import Kind, resolve_columns
-from coreset_workers.data.row_process import DamagedRows, ask
+from coreset_workers.data.tables.columns import Kind, resolve_columns
+from coreset_workers.data.tables.lists import ListFile, open_list
+from coreset_workers.data.tables.process import DamagedRows, ask
 
 ROWS_PER_SHARD = 10_000
 """Rows of a shard, or a few more: a large file is cut into several, as img2dataset cuts its shards."""

@@ -14,10 +14,11 @@ from coreset.errors import ShardUnreadable, Unavailable
 from coreset.schemas.part import OddityKind
 from coreset.schemas.plan import PlannedRows, PlannedShard
 from coreset.spec.pool import PoolSpec
-from coreset_workers.data import lists, opening, row_child, row_process, rows
+from coreset_workers.data import opening
 from coreset_workers.data.listing import list_shards
-from coreset_workers.data.row_process import DamagedRows, ask
 from coreset_workers.data.shards import open_shard
+from coreset_workers.data.tables import child, lists, process, rows
+from coreset_workers.data.tables.process import DamagedRows, ask
 from coreset_workers.data.tar import RawSample
 from coreset_workers.data.tar_stream import MAX_EXPANSION
 from tests.field.pools import jpeg
@@ -126,20 +127,20 @@ def test_one_image_that_stands_for_a_million_is_a_bomb(written: object, tmp_path
 @pytest.mark.slow
 def test_a_page_that_does_not_fit_into_memory_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """1 GB of zeros in a page: the child's limit of memory ends the reading, not the machine's."""
-    path, zeros = tmp_path / "a.parquet", [bytes(64 * MEGABYTE)] * row_child.ROWS_TOGETHER
+    path, zeros = tmp_path / "a.parquet", [bytes(64 * MEGABYTE)] * child.ROWS_TOGETHER
     table = pa.table({"jpg": zeros, "txt": ["a"] * len(zeros)})
     pq.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
     assert path.stat().st_size < MEGABYTE
-    row_process.end_children()
-    monkeypatch.setattr(row_process, "MAX_CHILD_BYTES", 3 * 2**29)
+    process.end_children()
+    monkeypatch.setattr(process, "MAX_CHILD_BYTES", 3 * 2**29)
     assert len(read(shard_of(write_parquet(ROWS, tmp_path)))[0]) == 50
     with pytest.raises(ShardUnreadable, match=r"damaged or of another format|the process that read it died"):
         read(shard_of(path))
-    row_process.end_children()
+    process.end_children()
 
 
 def test_a_value_above_the_limit_is_taken_for_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_child, "MAX_MEMBER_BYTES", 10)
+    monkeypatch.setattr(child, "MAX_MEMBER_BYTES", 10)
     row = {
         "jpg": b"1" * 11,
         "image": {"bytes": b"1" * 11, "path": "a"},
@@ -147,7 +148,7 @@ def test_a_value_above_the_limit_is_taken_for_missing(monkeypatch: pytest.Monkey
         "n": 1,
         "s": "short",
     }
-    assert row_child._bounded(row) == {"jpg": None, "image": None, "txt": None, "n": 1, "s": "short"}
+    assert child._bounded(row) == {"jpg": None, "image": None, "txt": None, "n": 1, "s": "short"}
 
 
 def test_a_line_without_an_end_is_damage(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +180,7 @@ def test_rows_before_a_broken_page_are_delivered(tmp_path: Path) -> None:
     content[column.data_page_offset : column.data_page_offset + 10] = bytes(10)
     path.write_bytes(content)
     samples, damage = read(shard)
-    assert len(samples) == 2 * row_child.ROWS_TOGETHER
+    assert len(samples) == 2 * child.ROWS_TOGETHER
     assert damage is not None
 
 
@@ -204,10 +205,10 @@ def test_whatever_is_in_a_file_its_reader_ends_with_samples_or_a_word(tmp_path: 
 def test_a_child_that_dies_is_damage_and_another_takes_its_place(tmp_path: Path) -> None:
     path = write_parquet(ROWS, tmp_path)
     answers = ask("read_parquet", str(path), "jpg", 0, None)
-    assert len(next(answers)[1]) == row_child.ROWS_TOGETHER
+    assert len(next(answers)[1]) == child.ROWS_TOGETHER
     answers.close()
     read(shard_of(path))
-    row_process._idle[-1].process.kill()
+    process._idle[-1].process.kill()
     with pytest.raises(DamagedRows, match="the process that read it died"):
         list(ask("describe_parquet", str(path)))
     assert shard_of(path).expected == 50
@@ -230,4 +231,4 @@ def test_a_storage_that_breaks_off_is_no_damage(tmp_path: Path) -> None:
             pass
 
     with pytest.raises(Unavailable, match=r"x broke off \(ConnectionResetError\)"):
-        list(row_child.describe_parquet(row_child._File(Broken(), "x"), "x"))  # type: ignore[arg-type]
+        list(child.describe_parquet(child._File(Broken(), "x"), "x"))  # type: ignore[arg-type]

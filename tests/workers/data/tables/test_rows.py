@@ -14,10 +14,10 @@ from coreset.errors import ShardUnreadable
 from coreset.schemas.part import OddityKind, SampleStatus, UidSource
 from coreset.schemas.plan import PlannedShard
 from coreset.spec.pool import PoolSpec
-from coreset_workers.data import row_plan
 from coreset_workers.data.decode import Sample
 from coreset_workers.data.listing import list_shards
 from coreset_workers.data.shards import open_shard
+from coreset_workers.data.tables import slices
 from coreset_workers.data.tar import RawSample
 from demo.plan import Defect, defect_counts
 from demo.pool import write_pool
@@ -91,7 +91,7 @@ def test_uids_come_of_the_content_where_rows_give_none(tmp_path: Path) -> None:
 def test_a_large_file_is_cut_into_shards_that_have_its_rows_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_plan, "ROWS_PER_SHARD", 20)
+    monkeypatch.setattr(slices, "ROWS_PER_SHARD", 20)
     files = [
         write_parquet(COPIES, tmp_path, "groups", row_group_size=8),
         write_paths(COPIES, tmp_path, "paths"),
