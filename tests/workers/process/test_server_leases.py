@@ -85,3 +85,16 @@ def test_maintenance_does_not_wait_for_a_clock_that_was_set_back(redis: Redis, m
     later = time.monotonic() + 10
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert worker.should_run_maintenance_tasks
+
+
+def test_a_lease_that_is_renewed_after_its_record_expired_can_be_read(redis: Redis, task: OwnTask) -> None:
+    """As of a process that was frozen for longer than its lease: RQ writes back the heartbeat alone."""
+    worker = TestWorker([GPU], redis, lease=60)
+    worker.register_birth()
+    execution = worker.prepare_execution(task)
+    redis.delete(execution.key)
+    worker._renew(task, execution)
+    worker.register_death()
+    (found,) = task.get_executions()
+    assert found.created_at == execution.created_at
+    assert 0 < redis.ttl(execution.key) <= 120

@@ -198,6 +198,9 @@ class LeaseWorker(SimpleWorker):
 
     def _renew(self, job: Task, execution: Execution) -> None:
         try:
+            # RQ writes the heartbeat alone; a record that expired while this process was frozen would come back
+            # without its other fields, and reading it would fail.
+            self.connection.hset(execution.key, mapping=execution.serialize())
             self.maintain_heartbeats(job, execution)
         except RedisError as error:  # the next renewal may work; if none does, the lease runs out
             log.warning("lease not renewed", task=job.id, error=str(error))
