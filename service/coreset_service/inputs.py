@@ -5,16 +5,17 @@ on the object store that the results are in, which both reach. All else, and wha
 the worker, which checks everything again.
 """
 
+import asyncio
 import fnmatch
 import glob
 import os
 import posixpath
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from itertools import islice
 
-import anyio
-import anyio.to_thread
 import structlog
 
 from coreset.access.file_view import FILE_VIEW, file_view
@@ -51,7 +52,7 @@ class InputCheck:
         self._counters = counters
         self._locations = locations
         self._storage = storage
-        self._limiter = anyio.CapacityLimiter(THREADS)
+        self._free = threading.BoundedSemaphore(THREADS)
 
     async def left_to_worker(self, spec: JobSpec) -> str | None:
         """Return why some inputs are left to the worker; None if all were examined and are there.
@@ -61,13 +62,27 @@ class InputCheck:
             CheckpointUnusable: the run or a checkpoint is not there.
             Unavailable: Redis does not answer.
         """
-        if not self._limiter.available_tokens:
+        if not self._free.acquire(blocking=False):
             return "the service examines other specs"
         deadline = time.monotonic() + SECONDS
-        with anyio.move_on_after(SECONDS):
-            examine = lambda: _Examination(self._locations, self._storage, self._sees_files(), deadline).run(spec)  # noqa: E731
-            return await anyio.to_thread.run_sync(examine, abandon_on_cancel=True, limiter=self._limiter)
-        return f"the storage took longer than {SECONDS:g} s"
+        examined = Future[str | None]()
+
+        def examine() -> None:
+            examined.set_running_or_notify_cancel()  # so that a caller who no longer waits cannot cancel it
+            try:
+                examined.set_result(
+                    _Examination(self._locations, self._storage, self._sees_files(), deadline).run(spec)
+                )
+            except Exception as error:
+                examined.set_exception(error)
+            finally:
+                self._free.release()
+
+        threading.Thread(target=examine, daemon=True).start()  # a storage that hangs does not delay the exit
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(examined), SECONDS)
+        except TimeoutError:
+            return f"the storage took longer than {SECONDS:g} s"
 
     def _sees_files(self) -> bool:
         """Return whether every live worker sees the files that this process sees."""

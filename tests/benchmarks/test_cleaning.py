@@ -47,7 +47,7 @@ def test_a_mix_puts_samples_where_a_job_would(tmp_path: Path) -> None:
 def test_flips_are_so_many_and_to_other_classes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = [CIFAR_CLASSES[i % 10] for i in range(200)]
     pairs = [Pair(f"{i:032x}", b"", f"a photo of a {name}", facts={"class_name": name}) for i, name in enumerate(names)]
-    monkeypatch.setitem(pools.POOLS, "cifar_clean", lambda data: {"pool": pairs})
+    monkeypatch.setitem(pools.POOLS, "cifar_clean", lambda data, run: {"pool": pairs})
     spoilt = flipped(tmp_path, 0.3)
     changed = [(before, after) for before, after in zip(pairs, spoilt, strict=True) if before != after]
     assert len(changed) == 60 == sum(pair.fault == "flipped" for pair in spoilt)

@@ -101,7 +101,7 @@ def test_a_stack_rotates_the_logs_of_its_processes(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(stack, "rotate", lambda log: rotated.add(log.name))
     with stack.LocalStack(tmp_path, os.environ, port=0, workers=0):
         deadline = time.monotonic() + 60
-        while rotated != {"service.log", "redis.log"}:
+        while not rotated >= {"service.log", "redis.log"}:  # other stacks of this session rotate theirs
             assert time.monotonic() < deadline, rotated
             time.sleep(0.05)
 

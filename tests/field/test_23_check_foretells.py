@@ -28,7 +28,7 @@ def test_the_selection_is_the_one_that_the_job_gets(tmp_path: Path) -> None:
     ]
     write_parts(storage, plan, [rows])
     spec = SelectSpec(k=3)  # ranked by CLIP score, since this plan has no Diff-In
-    outputs = _outputs(plan, spec, storage)
+    outputs = _outputs(plan, plan.id, spec, storage)
     assert outputs.selection.endswith(f"/{select(storage, plan, 'ID', spec).id}")
     assert outputs.parts_existing == 1
 
