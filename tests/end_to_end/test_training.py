@@ -23,11 +23,15 @@ Until = Callable[[Callable[[], object]], None]
 
 @pytest.fixture(scope="module")
 def training_spec(tiny_pool: Path) -> dict[str, Any]:
-    """A spec of shards alone, whose training takes seconds, so that it can be disturbed."""
+    """A spec of shards alone, whose training takes seconds, so that it can be disturbed.
+
+    Its target is a shard of the pool: noise teaches nothing about other noise, and a run that learns nothing is refused.
+    """
     train = {"model": {"config": TINY_MODEL}, "samples_seen": 16 * 128, "batch_size": 16, "checkpoints": 2}
     return {
         "pool": {"shards": [str(tiny_pool / "{000000..000005}.tar")]},
         "checkpoints": {"train": train},
+        "target": {"pool": {"shards": [str(tiny_pool / "000000.tar")]}, "size": 24},
         "reference": {"size": 24},
         "scores": ["tracin", "clip_score", "random"],
         "select": {"k": 40, "by": "tracin"},
