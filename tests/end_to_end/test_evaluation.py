@@ -15,6 +15,7 @@ from coreset.local.stack import LocalStack
 from coreset.schemas.evaluation import Evaluation
 from coreset.schemas.job import Job, JobStatus
 from coreset.schemas.manifest import Manifest
+from coreset.schemas.problems import error_classes
 from demo.pool import write_sound_shard
 from tests.conftest import TINY_MODEL
 from tests.end_to_end.conftest import Until
@@ -160,6 +161,13 @@ def test_a_cancel_stops_the_training_of_a_proxy(client: Client, evaluating: dict
     assert time.monotonic() - started < 5
 
 
+def submitted(client: Client, spec: dict[str, Any]) -> None:
+    """Raise the error of a job that cannot be done: from the service if it sees the workers' files, else the job's."""
+    reason = client.wait(client.submit(spec).id, timeout=100).reason
+    assert reason is not None
+    raise error_classes()[reason.code](reason.message)
+
+
 def test_a_test_that_is_not_held_out_is_refused_before_anything_is_scored(
     client: Client, evaluating: dict[str, Any], spec: dict[str, Any]
 ) -> None:
@@ -173,7 +181,7 @@ def test_a_test_that_is_not_held_out_is_refused_before_anything_is_scored(
     with pytest.raises(ShardUnreadable, match=r"/nowhere/test\.tar"):
         client.check(gone)
     with pytest.raises(ShardUnreadable, match=r"/nowhere/test\.tar"):
-        client.submit(gone)
+        submitted(client, gone)
 
 
 def test_proxies_that_cannot_be_trained_are_counted_and_named(

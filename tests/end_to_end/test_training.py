@@ -25,7 +25,7 @@ Until = Callable[[Callable[[], object]], None]
 def training_spec(tiny_pool: Path) -> dict[str, Any]:
     """A spec of shards alone, whose training takes seconds, so that it can be disturbed.
 
-    Its target is a shard of the pool: noise teaches nothing about other noise, and a run that learns nothing is refused.
+    Its target is a shard of the pool: noise teaches nothing about other noise, and such a run is refused.
     """
     train = {"model": {"config": TINY_MODEL}, "samples_seen": 16 * 128, "batch_size": 16, "checkpoints": 2}
     return {

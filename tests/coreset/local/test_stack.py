@@ -47,7 +47,11 @@ def test_a_stack_serves_revives_its_worker_and_keeps_jobs_over_a_restart(tmp_pat
         os.kill(redis.pid, signal.SIGKILL)
         until(lambda: httpx.get(f"{stack.url}/readyz").status_code == 200 and redis.alive())
         worker.terminate()
-        job = client.submit(SPEC)
+        (tmp_path / "run/checkpoints").mkdir(parents=True)
+        for name in ("0.tar", "run/params.txt", "run/checkpoints/epoch_1.pt"):  # the service sees that they are there
+            (tmp_path / name).write_bytes(b"")
+        files = {"pool": {"shards": [str(tmp_path / "0.tar")]}, "checkpoints": {"run": str(tmp_path / "run")}}
+        job = client.submit(SPEC | files)
         client.cancel(job.id)
     assert {path.name for path in (tmp_path / "logs").iterdir()} == {"service.log", "worker-0.log"}
     with LocalStack(tmp_path, environment(), port=0, workers=0) as stack, Client(stack.url) as client:
