@@ -90,6 +90,9 @@ def exact_scores(clip, dense, probes, validation) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.parametrize(
+    "clip", [LossKind.INFO_NCE, pytest.param(LossKind.SIGLIP, marks=pytest.mark.slow)], indirect=True
+)
 @pytest.mark.parametrize("target", ["training", "validation"])
 def test_fast_scores_agree_with_the_float64_reference(clip, dense, pairs, target):
     probes = pairs(24, 1000, seed=3)
@@ -132,6 +135,7 @@ def test_tracin_alone_needs_no_gradient_of_the_reference(clip, pairs):
     assert found.worst_relative_error <= 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "clip", [LossKind.INFO_NCE, pytest.param(LossKind.SIGLIP, marks=pytest.mark.slow)], indirect=True
 )

@@ -38,6 +38,7 @@ def test_the_plan_is_shown_and_no_job_is_made(stack: LocalStack, client: Client,
     assert not (Path(stack.storage) / "plans" / found.plan_id).exists()
 
 
+@pytest.mark.slow
 def test_the_job_has_the_plan_that_the_check_announced(client: Client, spec: dict[str, Any]) -> None:
     spec = {**spec, "reference": {"size": 16}, "scores": ["clip_score"], "select": {"k": 5, "by": "clip_score"}}
     announced = client.check(spec)

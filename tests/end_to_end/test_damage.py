@@ -11,7 +11,7 @@ from coreset.client import Client
 from coreset.errors import ShardUnreadable
 from coreset.schemas.job import Job, JobStatus
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,7 @@ def test_the_service_of_a_stack_is_ours(folder: Path) -> None:
         assert stack.children[0].ended is False
 
 
+@pytest.mark.slow
 def test_up_fails_with_the_log_of_a_worker_that_ends_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "CORESET_LOADER_PROCESSES": "many"}
     options = ["up", "--port", "0", "--workers", "1", "--data", str(tmp_path)]

@@ -13,7 +13,12 @@ from tests.s3.faulty_proxy import FaultyProxy, now_and_then
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param("error", marks=pytest.mark.slow), pytest.param("slow", marks=pytest.mark.slow), "cut", "short"],
+    [
+        pytest.param("error", marks=pytest.mark.slow),
+        pytest.param("slow", marks=pytest.mark.slow),
+        pytest.param("cut", marks=pytest.mark.slow),
+        "short",
+    ],
 )
 def test_a_checkpoint_comes_whole_under_every_fault(
     bucket: str, proxy: FaultyProxy, tiny_run: Path, fault: str

@@ -13,6 +13,7 @@ from tests.s3.faulty_proxy import FaultyProxy
 PARTS = 12
 
 
+@pytest.mark.slow
 def test_each_part_takes_six_requests_and_the_selection_a_few_more(
     bucket: str, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,7 +53,10 @@ def test_a_folder_of_many_shards_is_listed_once_and_its_shards_are_the_same(
     assert list_shards(pool) == apart
 
 
-@pytest.mark.parametrize("fault", ["error", "slow", "cut", "short"])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param("error", marks=pytest.mark.slow), "slow", pytest.param("cut", marks=pytest.mark.slow), "short"],
+)
 def test_a_shard_comes_whole_under_every_fault(shard: str, proxy: FaultyProxy, fault: str, tiny_pool: Path) -> None:
     expected = [sample.members for sample in ShardReader(str(tiny_pool / "000000.tar"))]
     proxy.choose = now_and_then(fault, 0.4, seed=2, methods=("GET",))
@@ -62,7 +65,7 @@ def test_a_shard_comes_whole_under_every_fault(shard: str, proxy: FaultyProxy, f
     assert proxy.counts[fault] > 0
 
 
-@pytest.mark.parametrize("fault", ["error", "cut"])
+@pytest.mark.parametrize("fault", [pytest.param("error", marks=pytest.mark.slow), "cut"])
 def test_a_transfer_that_never_ends_well_is_an_error_not_a_short_shard(
     shard: str, proxy: FaultyProxy, fault: str
 ) -> None:

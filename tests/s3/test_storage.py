@@ -25,7 +25,16 @@ def storage(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Storage:
     return Storage(f"{bucket}/results")
 
 
-@pytest.mark.parametrize("fault", ["error", "lost", "slow", "cut", "short"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("error", marks=pytest.mark.slow),
+        "lost",
+        "slow",
+        pytest.param("cut", marks=pytest.mark.slow),
+        "short",
+    ],
+)
 def test_what_is_written_is_read_back_under_every_fault(storage: Storage, proxy: FaultyProxy, fault: str) -> None:
     proxy.choose = now_and_then(fault, 0.4, seed=1)
     for size in (100, LARGE):
@@ -37,7 +46,7 @@ def test_what_is_written_is_read_back_under_every_fault(storage: Storage, proxy:
     assert proxy.counts[fault] > 0
 
 
-@pytest.mark.parametrize("fault", ["cut", "short"])
+@pytest.mark.parametrize("fault", [pytest.param("cut", marks=pytest.mark.slow), "short"])
 def test_a_table_is_whole_for_arrow_and_duckdb_where_answers_are_not(
     storage: Storage, proxy: FaultyProxy, fault: str
 ) -> None:

@@ -237,7 +237,7 @@ def all_pages(storage: Storage, look: ScoreTable, order: Order, size: int) -> li
             return found
 
 
-@pytest.mark.parametrize("size", [7, 100, SAMPLES])
+@pytest.mark.parametrize("size", [pytest.param(7, marks=pytest.mark.slow), 100, SAMPLES])
 def test_pages_go_through_all_samples_in_order(
     storage: Storage, look: ScoreTable, rows: list[Row], kept: set[str], size: int
 ) -> None:

@@ -62,6 +62,7 @@ def check_events(reported: list[StreamedEvent], seen: list[Job], ended: Job) -> 
     assert (ended.status, ended.reason) == (JobStatus.FAILED, REASON)
 
 
+@pytest.mark.slow
 def test_a_wait_and_a_stream_outlive_the_service(stack: LocalStack, own_store: JobStore, spec: JobSpec) -> None:
     outage, reported, seen = Outage(stack, own_store), [], []
     with Client(stack.url) as client, Client(stack.url) as other:

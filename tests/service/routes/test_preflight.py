@@ -106,6 +106,7 @@ def test_the_plan_is_told_and_nothing_is_left(
     assert again.status_code == 202, "the key is still free"
 
 
+@pytest.mark.slow
 def test_a_scope_and_parts_that_are_there_are_counted(
     api: TestClient, ask: Ask, storage: Storage, spec: dict[str, Any]
 ) -> None:

@@ -30,6 +30,7 @@ def job(store: JobStore, spec: JobSpec) -> str:
     return store.create(spec, "job1").id
 
 
+@pytest.mark.slow
 def test_a_whole_job_runs_each_task_once_and_finishes_last(
     job: str, tiny_queue: TaskQueue, start_worker: StartWorker, events: Events
 ) -> None:

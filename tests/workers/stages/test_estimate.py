@@ -36,6 +36,7 @@ def stages(plan: Plan, model: ClipModel) -> dict[str, MemoryStage]:
     return {stage.name: stage for stage in MemoryPlan(plan, model).estimate().stages}
 
 
+@pytest.mark.slow
 def test_the_points_are_those_that_the_preparation_made(plan: Plan, scorer: Scorer, results: Storage) -> None:
     made = [load_checkpoint(results, plan, index, scorer.device).stencil for index in range(len(plan.checkpoints))]
     guessed = [unit_stencil(plan, index) for index in range(len(plan.checkpoints))]

@@ -63,6 +63,7 @@ def in_float32(scored: Scored) -> dict[str, NDArray[np.float64]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "share"), [pytest.param("tf32", 1e-3, marks=pytest.mark.slow), ("bfloat16", 0.05)])
 def test_slopes_in_forward_mode_are_the_differences_in_float32(
     scored: Scored, in_float32: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, share: float

@@ -192,6 +192,7 @@ def whole_job(
     return request.param, folder, plan, Storage(str(folder / "results")), warnings
 
 
+@pytest.mark.slow
 def test_a_whole_job_counts_the_towers_and_uses_each_checkpoints_statistics(
     whole_job: tuple[str, Path, Plan, Storage, list[str]],
 ) -> None:
