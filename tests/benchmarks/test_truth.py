@@ -20,6 +20,8 @@ from benchmarks.retraining.two_towers import two_towers
 from coreset.spec.scores import SCORES, Score
 from diffin.contrastive import Pairs, batch_loss, cosine
 
+pytestmark = pytest.mark.slow
+
 SMALL = Training("sgd", 0.1, steps=40, batch_size=64, samples=128, retrainings=24, floor=0.02)
 SMALL_CLIP = Training("adamw", 3e-4, 4, 16, 32, 3, removed=4, warmup=2, weight_decay=0.2)
 DIGITS = Training("sgd", 0.1, 60, 80, 80, 12, cosine=False)

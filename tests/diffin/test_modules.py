@@ -20,6 +20,8 @@ from diffin.prepare import Checkpoint, Problem, influence_directions, local_dire
 from diffin.samples import ModuleLosses
 from tests.diffin import oracle as oracle
 
+pytestmark = pytest.mark.slow
+
 Batch = tuple[Tensor, Tensor]
 N_SAMPLES, STEPS, LRS, LR_SUMS = 640.0, (40.0, 80.0), (0.05, 0.02), (0.6, 0.4)
 ESTIMATORS = ("diffin", "diffin_eq9", "tracin")

@@ -20,6 +20,8 @@ from coreset.storage.storage import Storage
 from coreset_service.app import create_app
 from tests.service.conftest import fake_select
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("CORESET_FUZZ_EXAMPLES", "4"))
 KEY, _ENTRY = new_key("fuzz", ["read", "submit"])
 

@@ -28,6 +28,8 @@ from coreset_workers.stages.prepare import prepare_plan
 from coreset_workers.stages.score import score_shard
 from coreset_workers.stages.scorer import Scorer
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 FIRST = ["tracin", "clip_score"]
 

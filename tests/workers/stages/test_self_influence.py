@@ -24,6 +24,8 @@ from coreset_workers.stages.score import score_shard
 from coreset_workers.stages.scorer import Scorer
 from tests.diffin import oracle as oracle
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 Row = dict[str, Any]
 

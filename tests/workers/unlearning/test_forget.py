@@ -22,6 +22,8 @@ from coreset_workers.unlearning.__main__ import words
 from coreset_workers.unlearning.removal import Forgotten, forget
 from tests.coreset.subsets import to_subset
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 
