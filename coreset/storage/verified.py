@@ -52,6 +52,9 @@ NOTED_DAMAGE = 1000
 """Largest number of damaged files that wait for `take_damage`; older ones are dropped, and stay in the log."""
 
 _SEAL = re.compile(rb', "sha256": "([0-9a-f]{64})"\}$')
+_SEAL_BYTES = len(b', "sha256": ""}') + 64
+_BROKEN_SEAL = 8
+"""Largest number of wrong bytes in the end of a file that is still taken for a damaged seal."""
 
 
 class Damage(NamedTuple):
@@ -108,11 +111,22 @@ def read_json(storage: Storage, name: str) -> bytes:
     data = storage.read(name)
     seal = _SEAL.search(data)
     if seal is None:
-        return data
+        if _wrong_bytes(data[-_SEAL_BYTES:]) <= _BROKEN_SEAL:
+            raise damaged(name, "its sha256 cannot be read")
+        return data  # of a version that recorded none
     body = data[: seal.start()]
     if hashlib.sha256(body).hexdigest().encode() != seal[1]:
         raise damaged(name, "its sha256 differs from the one that it records")
     return body + b"}"
+
+
+def _wrong_bytes(end: bytes) -> int:
+    """Return how many bytes of a file's end differ from a seal's."""
+    start, stop = b', "sha256": "', b'"}'
+    fixed = start + b"0" * 64 + stop
+    digest = range(len(start), len(start) + 64)
+    wrong = sum(byte not in b"0123456789abcdef" if at in digest else byte != fixed[at] for at, byte in enumerate(end))
+    return wrong + len(fixed) - len(end)
 
 
 def load_json(storage: Storage, name: str, parse: Callable[[bytes], T]) -> T:

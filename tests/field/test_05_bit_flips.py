@@ -1,5 +1,6 @@
 """Issue 18, point 5: a flipped bit in a stored file is noticed, and the file is made again or the job says so."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +19,7 @@ from coreset.storage.layout import JobFolder, PlanFolder, load_manifest, load_pl
 from coreset.storage.plan_files import complete_parts, load_summary, read_prepared
 from coreset.storage.storage import Storage
 from coreset.storage.target_clusters import load_target_clusters
-from coreset.storage.verified import take_damage
+from coreset.storage.verified import read_json, take_damage, write_json
 from coreset_workers.influence.prepared_files import load_preparation
 from coreset_workers.local.job import local_id, run_job
 from coreset_workers.outputs.parts import find_part
@@ -111,6 +112,20 @@ def test_no_flip_in_a_prepared_file_is_believed(copy: Storage, finished: tuple[S
                 assert load_preparation(copy, plan) is None, "preparing starts again"
         copy.write(name, data)
     assert load_preparation(copy, plan) == known
+
+
+def test_no_flip_in_a_files_own_checksum_makes_it_one_without(tmp_path: Path, noted: None) -> None:
+    storage = Storage(str(tmp_path))
+    write_json(storage, "plans/p/plan.json", '{"a": 1}')
+    data = storage.read("plans/p/plan.json")
+    for bit in range(8 * len(data)):
+        storage.write("plans/p/plan.json", flipped(data, bit))
+        with pytest.raises(DamagedFile):
+            read_json(storage, "plans/p/plan.json")
+    old = json.dumps({"a": list(range(99))}).encode()  # of a version without checksums
+    for written in (old, b"{}"):
+        storage.write("plans/p/plan.json", written)
+        assert read_json(storage, "plans/p/plan.json") == written
 
 
 def test_no_flip_in_a_plan_or_a_manifest_is_believed(copy: Storage, finished: tuple[Storage, Manifest]) -> None:
