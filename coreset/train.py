@@ -3,16 +3,16 @@
 python -m coreset.train SUBSET.NPY --dataset-type webdataset --train-data SHARDS --train-num-samples K ...
 """
 
-import json
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from coreset import uids
 from coreset.errors import InvalidInput, needs_extra
+from coreset.members import image_of, metadata_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Sample = dict[str, Any]
 """Members of a webdataset sample by extension, not yet decoded, and its `__key__`."""
-
-IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
 
 
 class Copies:
@@ -64,23 +62,15 @@ def uid_of(sample: Mapping[str, Any], caption_field: str | None = None) -> str:
     Args:
         caption_field: the job's `pool.caption_field`: the json member's field that has the caption in place of `txt`.
     """
-    metadata = _metadata(sample.get("json", b"{}"))
+    metadata = metadata_of(sample) or {}
     if (uid := uids.normalise(metadata.get("uid"))) is not None:
         return uid
-    image = next((sample[extension] for extension in IMAGE_EXTENSIONS if extension in sample), b"")
+    image = image_of(sample) or b""
     if caption_field is None:
         return uids.of_content(image, sample.get("txt", b""))
     caption = metadata.get(caption_field)
     text = caption if isinstance(caption, str) else ""
     return uids.of_content(image, text.encode(errors="surrogatepass"))
-
-
-def _metadata(data: bytes) -> dict[str, Any]:
-    try:
-        value: Any = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
 def keep(

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from benchmarks.retraining.training import Saved, Training, side_by_side
 from diffin.batch_loss import ContrastiveLoss, Encoder
 from diffin.contrastive import Encoded, LossKind, Pairs, cosine
+from diffin.layout import Layout
 from diffin.samples import ContrastiveLosses
 
 
@@ -46,6 +48,22 @@ class ContrastiveProblem:
 
     def clip_score(self, saved: Saved, batch: Pairs) -> Tensor:
         return cosine(self.encode(saved.theta, batch))
+
+
+def clip_problem(
+    training: Training, model: torch.nn.Module, pool: Pairs, validation: Pairs, wrong: Tensor
+) -> ContrastiveProblem:
+    """Return the problem of an open_clip model from its present weights; as in open_clip, matrices alone decay."""
+    model = model.double().eval()
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    layout = Layout.of(weights)
+
+    def encode(theta: Tensor, pairs: Pairs) -> Encoded:
+        image, text, scale = functional_call(model, layout.unflatten(theta), (pairs.images, pairs.tokens))[:3]
+        return Encoded(image, text, scale.reshape(()), torch.zeros_like(scale).reshape(()))
+
+    decayed = layout.flatten({name: torch.full_like(value, value.ndim > 1) for name, value in weights.items()})
+    return ContrastiveProblem(training, encode, layout.flatten(weights), pool, validation, wrong, decayed)
 
 
 def weighted_loss(batch: Encoded, weights: Tensor) -> Tensor:

@@ -5,12 +5,10 @@ import open_clip
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
-from torch.func import functional_call
 
-from benchmarks.retraining.contrastive import ContrastiveProblem
+from benchmarks.retraining.contrastive import ContrastiveProblem, clip_problem
 from benchmarks.retraining.training import Training
-from diffin.contrastive import Encoded, Pairs
-from diffin.layout import Layout
+from diffin.contrastive import Pairs
 
 LEVELS = 3
 WORDS = 10 + 4 * LEVELS
@@ -28,16 +26,7 @@ def tiny_clip(training: Training) -> ContrastiveProblem:
             vision_cfg=open_clip.CLIPVisionCfg(image_size=SIDE, layers=2, width=32, head_width=16, patch_size=8),
             text_cfg=open_clip.CLIPTextCfg(context_length=7, vocab_size=END + 1, width=32, heads=2, layers=2),
         )
-    model = model.double().eval()
-    weights = {name: value.detach() for name, value in model.named_parameters()}
-    layout = Layout.of(weights)
-
-    def encode(theta: Tensor, pairs: Pairs) -> Encoded:
-        image, text, scale = functional_call(model, layout.unflatten(theta), (pairs.images, pairs.tokens))[:3]
-        return Encoded(image, text, scale.reshape(()), torch.zeros_like(scale).reshape(()))
-
-    decayed = layout.flatten({name: torch.full_like(value, value.ndim > 1) for name, value in weights.items()})
-    return ContrastiveProblem(training, encode, layout.flatten(weights), *_pairs(training), decayed)
+    return clip_problem(training, model, *_pairs(training))
 
 
 def _pairs(training: Training) -> tuple[Pairs, Pairs, Tensor]:

@@ -6,12 +6,10 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from sklearn.datasets import load_digits
 from torch import Tensor
-from torch.func import functional_call
 
-from benchmarks.retraining.contrastive import ContrastiveProblem
+from benchmarks.retraining.contrastive import ContrastiveProblem, clip_problem
 from benchmarks.retraining.training import Training
-from diffin.contrastive import Encoded, Pairs
-from diffin.layout import Layout
+from diffin.contrastive import Pairs
 
 SIDE = 16
 WIDTH = 32
@@ -42,16 +40,7 @@ def vocabulary_clip(training: Training) -> ContrastiveProblem:
                 context_length=CONTEXT, vocab_size=vocabulary, width=WIDTH, heads=2, layers=2
             ),
         )
-    model = model.double().eval()
-    weights = {name: value.detach() for name, value in model.named_parameters()}
-    layout = Layout.of(weights)
-
-    def encode(theta: Tensor, pairs: Pairs) -> Encoded:
-        image, text, scale = functional_call(model, layout.unflatten(theta), (pairs.images, pairs.tokens))[:3]
-        return Encoded(image, text, scale.reshape(()), torch.zeros_like(scale).reshape(()))
-
-    decayed = layout.flatten({name: torch.full_like(value, value.ndim > 1) for name, value in weights.items()})
-    return ContrastiveProblem(training, encode, layout.flatten(weights), pool, validation, wrong, decayed)
+    return clip_problem(training, model, pool, validation, wrong)
 
 
 def _pairs(training: Training) -> tuple[Pairs, Pairs, Tensor, int]:

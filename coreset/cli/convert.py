@@ -1,6 +1,5 @@
 """`coreset convert`: WebDataset shards of a pool in any format."""
 
-import os
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -8,8 +7,8 @@ import typer
 
 from coreset.cli.options import AsJson
 from coreset.cli.output import error_reporting
-from coreset.cli.up import UpContext
-from coreset.entry_points import CONVERSION_MODULE, module_command
+from coreset.cli.up import become
+from coreset.entry_points import CONVERSION_MODULE
 from coreset.errors import InvalidInput
 
 
@@ -32,6 +31,4 @@ def convert(
             raise InvalidInput("coreset convert needs the workers' libraries: pip install coreset-workers")
     options = {"--caption-field": caption_field, "--image-field": image_field}
     given = [word for name, value in options.items() if value is not None for word in (name, value)]
-    command = module_command(CONVERSION_MODULE, "--out", out, *given, *(["--json"] if as_json else []), "--", *shards)
-    up: UpContext = context.obj
-    os.execve(command[0], command, {"OMP_WAIT_POLICY": "PASSIVE", **up.environment})
+    become(context, CONVERSION_MODULE, "--out", out, *given, *(["--json"] if as_json else []), "--", *shards)

@@ -9,7 +9,7 @@ import typer
 from coreset.cli.options import AsJson
 from coreset.cli.output import error_reporting
 from coreset.cli.spec_files import read_spec
-from coreset.cli.up import UpContext
+from coreset.cli.up import computing_environment
 from coreset.client import validate_spec
 from coreset.entry_points import UNLEARNING_MODULE, module_command
 from coreset.uids import read_uids
@@ -28,8 +28,6 @@ def forget(
         read_uids(uids)  # so that a mistake in it is reported before the process below has started, which takes seconds
     command = module_command(UNLEARNING_MODULE, "--uids", str(uids), "--out", str(out))
     command += ["--json"] if as_json else []
-    up: UpContext = context.obj
-    # Set before torch is imported: waiting threads then sleep instead of spinning on cores that others need.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **up.environment}
+    environment = computing_environment(context)
     ended = subprocess.run(command, input=spec.model_dump_json().encode(), env=environment, check=False)
     raise typer.Exit(ended.returncode)

@@ -1,6 +1,5 @@
 """`coreset score`: a whole job on this machine, without a service."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +8,8 @@ import typer
 
 from coreset.cli.options import AsJson, JobFile
 from coreset.cli.output import error_reporting
-from coreset.cli.up import UpContext
-from coreset.entry_points import LOCAL_MODULE, module_command
+from coreset.cli.up import become
+from coreset.entry_points import LOCAL_MODULE
 from coreset.errors import InvalidInput
 
 
@@ -29,8 +28,4 @@ def score(
             raise InvalidInput("coreset score needs the workers' libraries: pip install coreset-workers")
         if Path(out).is_file():
             raise InvalidInput(f"--out {out} is a file; give a folder, which is made if it does not exist, or a URI")
-    command = module_command(LOCAL_MODULE, job_file, "--out", out, *(["--json"] if as_json else []))
-    up: UpContext = context.obj
-    # Set before torch is imported: waiting threads then sleep instead of spinning on cores that others need.
-    # This process becomes that one, so that a signal to the command reaches the job.
-    os.execve(command[0], command, {"OMP_WAIT_POLICY": "PASSIVE", **up.environment})
+    become(context, LOCAL_MODULE, job_file, "--out", out, *(["--json"] if as_json else []))

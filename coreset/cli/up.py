@@ -1,18 +1,20 @@
 """`coreset up`: Redis, service and workers on this machine, until Ctrl-C."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from coreset.cli.options import AsJson
 from coreset.cli.output import err, error_reporting, out
+from coreset.entry_points import module_command
 from coreset.errors import needs_extra
 
 if TYPE_CHECKING:
@@ -30,6 +32,21 @@ class UpContext:
 
     settings: "Callable[[], StackSettings]"
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def become(context: typer.Context, module: str, *arguments: str) -> NoReturn:
+    """Run one of the workers' modules in the place of this process, so that a signal to the command reaches it."""
+    command = module_command(module, *arguments)
+    os.execve(command[0], command, computing_environment(context))
+
+
+def computing_environment(context: typer.Context) -> dict[str, str]:
+    """Return the environment of a process that computes: its waiting threads sleep, and leave cores to others.
+
+    It must be set before torch is imported.
+    """
+    chosen: UpContext = context.obj
+    return {"OMP_WAIT_POLICY": "PASSIVE", **chosen.environment}
 
 
 def up(

@@ -18,6 +18,14 @@ LEASE_SECONDS = "2"
 Until = Callable[[Callable[[], object]], None]
 
 
+def kill_worker(stack: LocalStack) -> None:
+    """kill -9; the stack starts another one."""
+    process = stack.children[1].process
+    assert process is not None
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """Redis, the HTTP service and one worker that decodes in its own process."""

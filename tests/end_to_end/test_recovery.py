@@ -13,6 +13,7 @@ from coreset.client import Client
 from coreset.errors import Conflict, NotFound
 from coreset.local.stack import LocalStack
 from coreset.schemas.job import Job, JobStatus
+from tests.end_to_end.conftest import kill_worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -47,14 +48,6 @@ def succeeded(client: Client, spec: dict[str, Any]) -> Job:
     job = client.wait(client.submit(spec).id, timeout=120)
     assert job.status is JobStatus.SUCCEEDED, job.reason
     return job
-
-
-def kill_worker(stack: LocalStack) -> None:
-    """kill -9; the stack starts another one."""
-    process = stack.children[1].process
-    assert process is not None
-    process.kill()
-    process.wait()
 
 
 def test_the_same_spec_after_redis_lost_everything_finds_its_parts(

@@ -15,6 +15,7 @@ from coreset.storage.layout import PlanFolder, RunFolder
 from coreset.storage.storage import Storage
 from coreset_workers.local.job import run_job
 from tests.conftest import TINY_MODEL
+from tests.end_to_end.conftest import kill_worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -43,14 +44,6 @@ def succeeded(client: Client, job_id: str) -> Job:
     job = client.wait(job_id, timeout=600)
     assert job.status is JobStatus.SUCCEEDED, job.reason
     return job
-
-
-def kill_worker(stack: LocalStack) -> None:
-    """kill -9; the stack starts another one."""
-    process = stack.children[1].process
-    assert process is not None
-    process.kill()
-    process.wait()
 
 
 def intervals_done(runs: Path) -> int:

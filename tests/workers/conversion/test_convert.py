@@ -74,7 +74,6 @@ def test_what_was_left_out_is_said(tmp_path: Path) -> None:
 
 
 def test_the_command_starts_the_conversion_with_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    from coreset.cli import convert as command
     from coreset.cli.app import app
     from coreset.cli.up import UpContext
     from coreset.settings import StackSettings
@@ -84,7 +83,7 @@ def test_the_command_starts_the_conversion_with_its_options(monkeypatch: pytest.
     def execve(path: str, arguments: list[str], environment: object) -> None:
         started.append(arguments)
 
-    monkeypatch.setattr(command.os, "execve", execve)
+    monkeypatch.setattr("coreset.cli.up.os.execve", execve)
     result = CliRunner().invoke(
         app, ["convert", "a.csv", "b/*.parquet", "--out", "x", "--caption-field", "c"], obj=UpContext(StackSettings)
     )

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def rows_of(tar: Path) -> list[Row]:
-    """Return the samples as rows with key, jpg (None if there is none), txt, and the fields of the json member."""
+    """Return the samples as rows with key, jpg (None without one), txt, and the fields of the json member."""
     return [_row(raw) for raw in ShardReader(str(tar))]
 
 

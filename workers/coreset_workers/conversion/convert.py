@@ -107,7 +107,7 @@ def _write(storage: Storage, shard: PlannedShard) -> _Shard:
 
 
 def _known(storage: Storage, shard: PlannedShard) -> _Shard | None:
-    """Return the counts of a shard that an earlier run has written of the same file; None if there is none."""
+    """Return the counts of a shard that an earlier run wrote of the same file, or None."""
     with suppress(NotFound, DamagedFile, ValueError, TypeError, AttributeError):
         stats: dict[str, Any] = json.loads(storage.read(_stats(shard)))
         stats.pop("successes", None)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from coreset import uids
+from coreset.members import metadata_of
 from coreset.schemas.part import OddityKind, SampleStatus, UidSource
 from coreset.spec.pool import CaptionField, Captions
 from coreset_workers.data.captions import Caption, captions_of, is_text
@@ -27,9 +28,6 @@ MAX_PIXELS = 89_478_485
 
 MAX_ASPECT_RATIO = 300
 """Of the longer to the shorter side. A longer strip, resized to the model's size, would not fit into memory."""
-
-MAX_JSON_BYTES = 16 * 2**20
-"""A json member of 256 MB can become 10 GB of Python objects."""
 
 MAX_UID_EXAMPLE = 80
 """Characters of an unusable uid that are shown."""
@@ -106,7 +104,7 @@ def decode_pairs(
         captions: `best` and `all` take every caption. By `best` the pairs of an image share its uid; by `all` further
             captions have uids of their own, by content.
     """
-    metadata = _metadata(raw)
+    metadata = metadata_of(raw.members)
     found = captions_of(raw, metadata, caption_field, captions)
     uid, source, unusable = _identity(raw, metadata, found[0])
     fields = _fields(metadata or {}, kept)
@@ -151,7 +149,7 @@ def _complete(
 
 def uid_of(raw: RawSample, caption_field: CaptionField) -> str:
     """Return the sample's uid, without decoding its image."""
-    metadata = _metadata(raw)
+    metadata = metadata_of(raw.members)
     return _identity(raw, metadata, captions_of(raw, metadata, caption_field, None)[0])[0]
 
 
@@ -169,20 +167,6 @@ def _identity(raw: RawSample, metadata: dict[str, Any] | None, caption: Caption)
         return uid, UidSource.JSON, None
     unusable = None if given is None else ascii(given)[:MAX_UID_EXAMPLE]
     return uids.of_content(raw.image() or b"", caption.stored), UidSource.CONTENT, unusable
-
-
-def _metadata(raw: RawSample) -> dict[str, Any] | None:
-    """Return the json member's object, {} if there is no such member, None if it cannot be read."""
-    data = raw.members.get("json")
-    if data is None:
-        return {}
-    if len(data) > MAX_JSON_BYTES:
-        return None
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _fields(metadata: dict[str, Any], kept: Sequence[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 from webdataset.tariterators import base_plus_ext
 
 from coreset.errors import ShardUnreadable, Unavailable
+from coreset.members import IMAGE_EXTENSIONS, image_of
 from coreset.schemas.part import OddityKind
 from coreset_workers.data.oddities import Oddities
 from coreset_workers.data.opening import REFUSALS, open_file
@@ -29,7 +30,6 @@ from coreset_workers.data.tar_stream import (
     open_tar,
 )
 
-IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
 SCORED_EXTENSIONS = frozenset((*IMAGE_EXTENSIONS, "txt", "json"))
 CAPTION_MEMBER = re.compile(r"\d{1,3}\.txt")
 """Extensions of further captions: `KEY.1.txt` beside `KEY.txt`."""
@@ -64,7 +64,7 @@ class RawSample:
 
     def image(self) -> bytes | None:
         """Return the bytes of the first member among jpg, png, jpeg, webp."""
-        return next((self.members[ext] for ext in IMAGE_EXTENSIONS if ext in self.members), None)
+        return image_of(self.members)
 
 
 class ShardReader:

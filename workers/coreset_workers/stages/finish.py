@@ -12,7 +12,7 @@ from coreset.browsing.summary import summarize
 from coreset.errors import PoolUnusable
 from coreset.redaction import redact_model
 from coreset.schemas.job import Job
-from coreset.schemas.manifest import Environment, Manifest, Repairs
+from coreset.schemas.manifest import Environment, Manifest, Repairs, Selection
 from coreset.schemas.plan import Plan
 from coreset.schemas.training import TrainedRun
 from coreset.selection.agreement import compare_with_clip_score
@@ -49,23 +49,10 @@ def finish_job(
         PoolUnusable: more shards failed than the spec allows.
         DamagedFile: a file of the plan is damaged.
     """
-    if len(counts.missing) > job.spec.max_failed_shards:
-        named = ", ".join(counts.missing[:NAMED_AT_MOST])
-        raise PoolUnusable(
-            f"{len(counts.missing)} of {counts.shards} shards failed, {job.spec.max_failed_shards} may "
-            f"(max_failed_shards): {named}. The scores of the others are kept: repair or leave out these shards and "
-            "post the job again.",
-            shards=counts.missing[:NAMED_AT_MOST],
-        )
+    _require_shards(job, counts)
     started = time.monotonic()
     _require_parts(storage, plan, counts)
-    progress("selecting", 0.0)
-    selection = select(storage, plan, job.id, job.spec.select, suspects=job.spec.clean is not None)
-    if job.spec.select.write_shards:
-        progress("writing shards", 0.2)
-        files = write_shards(storage, plan, selection, lambda f: progress("writing shards", 0.2 + 0.4 * f))
-        selection = selection.model_copy(update={"files": selection.files | files})
-        save_selection(storage, selection)
+    selection = _select(storage, plan, job, progress)
     progress("comparing the rankings", 0.6)
     comparisons = compare_with_clip_score(storage, plan, selection.k - selection.repeated)
     preparation = prepared.require_preparation(storage, plan)
@@ -112,6 +99,31 @@ def finish_job(
     manifest = manifest.model_copy(update={"report": write_report(storage, manifest, summary)})
     write_json(storage, JobFolder(job.id).manifest, manifest.model_dump_json(indent=2))
     return manifest
+
+
+def _require_shards(job: Job, counts: Counts) -> None:
+    """Raise PoolUnusable if more shards failed than the spec allows."""
+    if len(counts.missing) > job.spec.max_failed_shards:
+        named = ", ".join(counts.missing[:NAMED_AT_MOST])
+        raise PoolUnusable(
+            f"{len(counts.missing)} of {counts.shards} shards failed, {job.spec.max_failed_shards} may "
+            f"(max_failed_shards): {named}. The scores of the others are kept: repair or leave out these shards and "
+            "post the job again.",
+            shards=counts.missing[:NAMED_AT_MOST],
+        )
+
+
+def _select(storage: Storage, plan: Plan, job: Job, progress: Callable[[str, float], None]) -> Selection:
+    """Return the job's first selection, with its shards if the spec asks for them."""
+    progress("selecting", 0.0)
+    selection = select(storage, plan, job.id, job.spec.select, suspects=job.spec.clean is not None)
+    if not job.spec.select.write_shards:
+        return selection
+    progress("writing shards", 0.2)
+    files = write_shards(storage, plan, selection, lambda f: progress("writing shards", 0.2 + 0.4 * f))
+    selection = selection.model_copy(update={"files": selection.files | files})
+    save_selection(storage, selection)
+    return selection
 
 
 def _training(storage: Storage, job: Job) -> TrainedRun | None:

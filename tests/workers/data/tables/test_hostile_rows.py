@@ -40,7 +40,7 @@ def read(shard: PlannedShard) -> tuple[list[RawSample], str | None]:
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Path:
-    """A folder with a picture in it, beside another one with a picture that is none of the pool's."""
+    """A folder with a picture in it, beside another folder whose picture is not the pool's."""
     for name in ("pool", "pool-of-others"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.jpg").write_bytes(jpeg(1))
